@@ -1,0 +1,258 @@
+//! What a sink may ask of an engine, and the trait by which a driver answers.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::{
+    ConnectOptions, DatagramBatch, ExportedConnection, ListenOptions, RelayOptions, RelayProgress, SendError,
+};
+use crate::listener::Listener;
+use crate::{ConnectionId, DatagramSocketId, ListenerId, SocketAddress, Time, TimerId, Token};
+
+/// What the sink may start, for the length of one call.
+pub struct Operations<'a> {
+    driver: &'a mut dyn DriverOperations,
+}
+
+/// The same, as a driver implements it. Each method is documented at [`Operations`].
+pub(crate) trait DriverOperations {
+    fn now(&self) -> Time;
+    fn kind_name(&self) -> &'static str;
+    fn set_token(&mut self, connection: ConnectionId, token: Token);
+    fn bind(&mut self, address: &SocketAddress, options: &ListenOptions) -> io::Result<Listener>;
+    fn start_accept(&mut self, listener: Listener, token: Token) -> io::Result<ListenerId>;
+    fn pause_accept(&mut self, listener: ListenerId);
+    fn resume_accept(&mut self, listener: ListenerId);
+    fn stop_accept(&mut self, listener: ListenerId);
+    fn connect(&mut self, target: &SocketAddress, options: &ConnectOptions, token: Token) -> ConnectionId;
+    fn watch(&mut self, connection: ConnectionId);
+    fn unwatch(&mut self, connection: ConnectionId);
+    fn start_receive(&mut self, connection: ConnectionId);
+    fn pause_receive(&mut self, connection: ConnectionId);
+    fn send(&mut self, connection: ConnectionId, bytes: &[u8]) -> Result<usize, SendError>;
+    fn queued_bytes(&self, connection: ConnectionId) -> usize;
+    fn shut(&mut self, connection: ConnectionId);
+    fn close(&mut self, connection: ConnectionId);
+    fn reset(&mut self, connection: ConnectionId);
+    fn start_relay(&mut self, a: ConnectionId, b: ConnectionId, options: RelayOptions);
+    fn relay_progress(&self, connection: ConnectionId) -> RelayProgress;
+    fn stop_relay(&mut self, connection: ConnectionId);
+    fn cut_relay(&mut self, connection: ConnectionId);
+    fn export(&mut self, connection: ConnectionId);
+    fn adopt(&mut self, exported: ExportedConnection, token: Token) -> io::Result<ConnectionId>;
+    fn bind_datagram(
+        &mut self,
+        address: SocketAddr,
+        options: &ListenOptions,
+        token: Token,
+    ) -> io::Result<DatagramSocketId>;
+    fn datagram_address(&self, socket: DatagramSocketId) -> Option<SocketAddr>;
+    fn send_datagrams(&mut self, socket: DatagramSocketId, batch: &DatagramBatch) -> usize;
+    fn close_datagram(&mut self, socket: DatagramSocketId);
+    fn set_timer(&mut self, at: Time, token: Token) -> TimerId;
+    fn cancel_timer(&mut self, timer: TimerId);
+    fn connection_count(&self) -> usize;
+    fn pending_bytes(&self) -> usize;
+}
+
+impl<'a> Operations<'a> {
+    pub(crate) fn new(driver: &'a mut dyn DriverOperations) -> Self {
+        Self { driver }
+    }
+
+    /// The moment this turn began to deliver. Reads no clock.
+    pub fn now(&self) -> Time {
+        self.driver.now()
+    }
+
+    /// `"epoll"`, `"io_uring"` or `"simulated"`.
+    pub fn kind_name(&self) -> &'static str {
+        self.driver.kind_name()
+    }
+
+    /// Attaches a number to a connection; its later events carry it.
+    pub fn set_token(&mut self, connection: ConnectionId, token: Token) {
+        self.driver.set_token(connection, token);
+    }
+
+    /// Makes a listening socket. Connections queue from now on; they are accepted after [`Self::start_accept`].
+    ///
+    /// # Errors
+    /// What `bind` and `listen` say: EADDRINUSE (wait and try again), EADDRNOTAVAIL, EACCES.
+    pub fn bind(&mut self, address: &SocketAddress, options: &ListenOptions) -> io::Result<Listener> {
+        self.driver.bind(address, options)
+    }
+
+    /// Accepts from a listening socket until told otherwise.
+    ///
+    /// # Errors
+    /// When the system refuses to watch the socket (out of memory).
+    pub fn start_accept(&mut self, listener: Listener, token: Token) -> io::Result<ListenerId> {
+        self.driver.start_accept(listener, token)
+    }
+
+    /// Leaves new connections in the kernel's queue.
+    /// `Accepted` events of this turn that are already under way may still come.
+    pub fn pause_accept(&mut self, listener: ListenerId) {
+        self.driver.pause_accept(listener);
+    }
+
+    /// Accepts again.
+    pub fn resume_accept(&mut self, listener: ListenerId) {
+        self.driver.resume_accept(listener);
+    }
+
+    /// Turns new connections away, accepts what waits, closes the socket, and says [`Event::ListenerClosed`].
+    pub fn stop_accept(&mut self, listener: ListenerId) {
+        self.driver.stop_accept(listener);
+    }
+
+    /// Dials. Answers with [`Event::Connected`] or [`Event::ConnectFailed`], whatever goes wrong; `close` cancels.
+    pub fn connect(
+        &mut self,
+        target: &SocketAddress,
+        options: &ConnectOptions,
+        token: Token,
+    ) -> ConnectionId {
+        self.driver.connect(target, options, token)
+    }
+
+    /// Tells with [`Event::PeerLeft`] when the other end of a connection that is not read from leaves.
+    pub fn watch(&mut self, connection: ConnectionId) {
+        self.driver.watch(connection);
+    }
+
+    /// Ends a watch. `start_receive` and `start_relay` end it too.
+    pub fn unwatch(&mut self, connection: ConnectionId) {
+        self.driver.unwatch(connection);
+    }
+
+    /// Delivers what arrives, as [`Event::Received`] … [`Event::Ended`], until paused.
+    pub fn start_receive(&mut self, connection: ConnectionId) {
+        self.driver.start_receive(connection);
+    }
+
+    /// Stops delivering. What the driver has already taken from the kernel is kept and delivered after the
+    /// next `start_receive` (or relayed, or exported): no `Received` comes after this call.
+    pub fn pause_receive(&mut self, connection: ConnectionId) {
+        self.driver.pause_receive(connection);
+    }
+
+    /// Sends, or queues what the kernel does not take. Returns the bytes now queued on the connection.
+    ///
+    /// Never bounded by itself: the caller watches the returned number and pauses its source, until
+    /// [`Event::Writable`].
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] if nothing can be sent any more. A break found while sending is a later `Failed`.
+    pub fn send(&mut self, connection: ConnectionId, bytes: &[u8]) -> Result<usize, SendError> {
+        self.driver.send(connection, bytes)
+    }
+
+    /// Bytes sent and not yet handed to the kernel.
+    pub fn queued_bytes(&self, connection: ConnectionId) -> usize {
+        self.driver.queued_bytes(connection)
+    }
+
+    /// Finishes sending: FIN after everything queued. Receiving goes on.
+    pub fn shut(&mut self, connection: ConnectionId) {
+        self.driver.shut(connection);
+    }
+
+    /// Closes after everything queued has been handed to the kernel; stops receiving at once. On a dialling
+    /// connection it cancels the dial. Answers with [`Event::Closed`] (or `Failed`, if it broke meanwhile).
+    pub fn close(&mut self, connection: ConnectionId) {
+        self.driver.close(connection);
+    }
+
+    /// Drops everything queued and closes with RST. Answers with [`Event::Closed`].
+    pub fn reset(&mut self, connection: ConnectionId) {
+        self.driver.reset(connection);
+    }
+
+    /// Joins two established connections: what one sends, the other gets, with half-close and back-pressure.
+    ///
+    /// Bytes queued or received earlier on either go first. Ends with [`Event::RelayEnded`]. Steady state costs
+    /// the sink nothing; the token of both connections stays, events carry that of `a`.
+    pub fn start_relay(&mut self, a: ConnectionId, b: ConnectionId, options: RelayOptions) {
+        self.driver.start_relay(a, b, options);
+    }
+
+    /// How far the relay that this connection takes part in has come.
+    pub fn relay_progress(&self, connection: ConnectionId) -> RelayProgress {
+        self.driver.relay_progress(connection)
+    }
+
+    /// Takes a relay apart. Answers with [`Event::RelayStopped`], or `RelayEnded` if it ended first.
+    pub fn stop_relay(&mut self, connection: ConnectionId) {
+        self.driver.stop_relay(connection);
+    }
+
+    /// Ends a relay now. A side that was owed bytes, or had not been told the end of its stream, is reset:
+    /// a cut stream must not look complete. Answers with [`Event::RelayEnded`].
+    pub fn cut_relay(&mut self, connection: ConnectionId) {
+        self.driver.cut_relay(connection);
+    }
+
+    /// Takes a connection (not in a relay, not dialling) out of the engine. Answers with [`Event::Exported`].
+    pub fn export(&mut self, connection: ConnectionId) {
+        self.driver.export(connection);
+    }
+
+    /// Takes over a connection that was exported by another engine. Nothing is read from it until told.
+    ///
+    /// # Errors
+    /// When it comes from another kind of world: a simulated one in a real engine, or the reverse.
+    pub fn adopt(&mut self, exported: ExportedConnection, token: Token) -> io::Result<ConnectionId> {
+        self.driver.adopt(exported, token)
+    }
+
+    /// Binds a UDP socket and delivers its datagrams as [`Event::Datagrams`].
+    ///
+    /// # Errors
+    /// What `bind` says.
+    pub fn bind_datagram(
+        &mut self,
+        address: SocketAddr,
+        options: &ListenOptions,
+        token: Token,
+    ) -> io::Result<DatagramSocketId> {
+        self.driver.bind_datagram(address, options, token)
+    }
+
+    /// The address a UDP socket is bound to.
+    pub fn datagram_address(&self, socket: DatagramSocketId) -> Option<SocketAddr> {
+        self.driver.datagram_address(socket)
+    }
+
+    /// Sends datagrams in one system call where possible. Returns how many the kernel took; like the network
+    /// itself, a full socket buffer loses the rest.
+    pub fn send_datagrams(&mut self, socket: DatagramSocketId, batch: &DatagramBatch) -> usize {
+        self.driver.send_datagrams(socket, batch)
+    }
+
+    /// Closes a UDP socket. It says nothing more.
+    pub fn close_datagram(&mut self, socket: DatagramSocketId) {
+        self.driver.close_datagram(socket);
+    }
+
+    /// Fires once at `at` or up to 8 ms later.
+    pub fn set_timer(&mut self, at: Time, token: Token) -> TimerId {
+        self.driver.set_timer(at, token)
+    }
+
+    /// Forgets a timer that has not fired.
+    pub fn cancel_timer(&mut self, timer: TimerId) {
+        self.driver.cancel_timer(timer);
+    }
+
+    /// Connections in the engine's table.
+    pub fn connection_count(&self) -> usize {
+        self.driver.connection_count()
+    }
+
+    /// Bytes that all connections together hold queued, pipes included.
+    pub fn pending_bytes(&self) -> usize {
+        self.driver.pending_bytes()
+    }
+}

@@ -1,0 +1,24 @@
+//! The event engine of Ringway: one contract, three drivers (io_uring, epoll, a simulated network).
+//!
+//! The engine moves bytes and tells what happened; it decides nothing. Start with [`Engine`], whose
+//! [`turn`](Engine::turn) waits once and hands [`Event`]s to a [`Sink`] together with the
+//! [`Operations`] that the sink may start. The laws that every driver keeps are written in [`driver`].
+//!
+//! This is the only crate of Ringway with system calls and `unsafe`.
+
+mod address;
+mod clock;
+pub mod driver;
+mod id;
+mod listener;
+pub mod mailbox;
+
+pub use address::SocketAddress;
+pub use clock::{Clock, Time};
+pub use driver::{
+    ConnectOptions, Datagram, DatagramBatch, Engine, EngineConfig, EngineKind, Event, ExportedConnection,
+    KeepAlive, ListenOptions, Operations, RelayCause, RelayEnd, RelayOptions, RelayProgress, RelayStop,
+    SendError, Side, Sink, SocketOptions,
+};
+pub use id::{ConnectionId, DatagramSocketId, ListenerId, TimerId, Token};
+pub use listener::Listener;

@@ -1,0 +1,4 @@
+//! The Ringway load balancer.
+#![forbid(unsafe_code)]
+
+pub mod model;

@@ -1,0 +1,208 @@
+//! The configuration as plain, checked data: what `config` makes of a file and everything else reads.
+//!
+//! No behaviour but defaults. Durations and sizes are final, names resolved to places, paths absolute.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ringway::{KeepAlive, SocketAddress};
+
+/// A whole, checked configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The process.
+    pub server: Server,
+    /// The admin interface, if there is one.
+    pub admin: Option<Admin>,
+    /// The apps, in the order of the file; names are unique.
+    pub apps: Vec<App>,
+    /// The embedded demo backends run beside (only in the embedded demo configuration).
+    pub demo: bool,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Number of workers; `None`: one for each processor that the process may use.
+    pub workers: Option<usize>,
+    /// Which engine.
+    pub engine: EngineChoice,
+    /// What is logged.
+    pub log_level: LogLevel,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// How long connections may take to finish after SIGTERM. Default 30 s.
+    pub drain_timeout: Duration,
+    /// Whether each connection is logged when it ends. Default on.
+    pub access_log: bool,
+    /// The most connections of clients at once; `None`: what the descriptor limit carries.
+    pub max_connections: Option<usize>,
+    /// How long a worker polls before it parks while work comes in quick succession. Default zero: never.
+    pub spin: Duration,
+    /// TCP_CONGESTION for all sockets; `None`: the system's.
+    pub congestion: Option<String>,
+    /// SO_RCVLOWAT in bytes for the source of bulk streams; `None`: none.
+    pub bulk_low_water: Option<u32>,
+}
+
+/// `server.engine`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// What the benchmark page shows to be best for a relay.
+    Auto,
+    /// io_uring, or the process does not start… falls back to epoll where it is forbidden, and says so.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// `server.log_level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Every event of the engine.
+    Trace,
+    /// Each connection.
+    Debug,
+    /// Changes of the whole.
+    Info,
+    /// Odd, but served.
+    Warn,
+    /// Wakes someone.
+    Error,
+    /// Nothing.
+    Off,
+}
+
+/// `server.log_format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Human,
+    /// A JSON object a line.
+    Json,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// A loopback address, or a Unix socket (made with mode 0600).
+    pub listen: SocketAddress,
+}
+
+/// `[[app]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct App {
+    /// Unique, not empty.
+    pub name: String,
+    /// Its listening addresses, at least one.
+    pub frontends: Vec<Frontend>,
+    /// How a backend is chosen.
+    pub balance: Balance,
+    /// Its targets, at least one.
+    pub backends: Vec<Backend>,
+    /// Local addresses to dial from, taken in turn; empty: the system's choice.
+    pub source: Vec<IpAddr>,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// How backends are checked.
+    pub health: Health,
+    /// Keep-alive probes on both sides; `None`: off.
+    pub keep_alive: Option<KeepAlive>,
+    /// TCP_USER_TIMEOUT on both sides; `None`: the system's.
+    pub user_timeout: Option<Duration>,
+    /// How many backends are tried for one connection, the first included. Default 3.
+    pub connect_attempts: u32,
+}
+
+/// One listening address of an app.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frontend {
+    /// As it is written in the file, for logs and metrics.
+    pub name: String,
+    /// Where to bind.
+    pub address: SocketAddress,
+    /// `:443` takes IPv4 as well as IPv6 (address is then `[::]:443`).
+    pub dual_stack: bool,
+    /// Length of the kernel's queue. Default 4096.
+    pub backlog: u32,
+    /// IP_FREEBIND. Default off.
+    pub freebind: bool,
+    /// Permission bits of a Unix socket; `None`: by umask.
+    pub mode: Option<u32>,
+}
+
+/// `app.balance`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// The fewest open connections for their weight. The default.
+    LeastConnections,
+    /// In turn, smoothly by weight.
+    RoundRobin,
+}
+
+/// One target of an app, before its name is resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// As it is written in the file, for logs and metrics.
+    pub name: String,
+    /// Where it is.
+    pub target: Target,
+    /// Share relative to the others, 1 to 256; 0: no new connections. Default 1.
+    pub weight: u16,
+    /// Used only while no other backend is available. Default no.
+    pub backup: bool,
+}
+
+/// Where a backend is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A fixed address.
+    Address(SocketAddress),
+    /// A host name, resolved at start and again by TTL; each of its addresses becomes an endpoint.
+    Host {
+        /// The name, without a trailing dot.
+        name: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+/// `[app.timeouts]`. `None`: no limit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timeouts {
+    /// For one dial. Default 5 s.
+    pub connect: Duration,
+    /// Without a byte in either direction. Default 1 h.
+    pub idle: Option<Duration>,
+    /// Without a byte after one direction has ended. Default 1 min.
+    pub half_close: Option<Duration>,
+    /// For the whole connection. Default none.
+    pub lifetime: Option<Duration>,
+}
+
+/// `[app.health]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    /// What a check does. Default TCP.
+    pub check: Check,
+    /// Time between the starts of two checks. Default 2 s.
+    pub interval: Duration,
+    /// For one check. Default 1 s.
+    pub timeout: Duration,
+    /// Good checks in a row that take a backend back. Default 2.
+    pub rise: u32,
+    /// Failed checks in a row that leave a backend out. Default 3.
+    pub fall: u32,
+    /// Share of the interval by which each check is moved at random, 0 to 1. Default 0.1.
+    pub jitter: f64,
+}
+
+/// `app.health.check`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// None: a backend is always taken for healthy.
+    None,
+    /// A TCP connection can be opened.
+    Tcp,
+}

@@ -1,0 +1,134 @@
+//! One engine and its handler, on one thread.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ringway_engine::mailbox::Waker;
+use ringway_engine::{Engine, Event, Operations};
+
+use crate::{CloseReason, EventHandler};
+
+/// An engine with its handler; turn it on one thread.
+pub struct Worker<H: EventHandler> {
+    engine: Engine,
+    adapter: Adapter<H>,
+    started: bool,
+}
+
+struct Adapter<H: EventHandler> {
+    handler: H,
+    mail: Arc<Mutex<Vec<H::Mail>>>,
+}
+
+/// Sends mail to a worker from any thread.
+pub struct Mailer<M> {
+    mail: Arc<Mutex<Vec<M>>>,
+    waker: Waker,
+}
+
+impl<M> Clone for Mailer<M> {
+    fn clone(&self) -> Self {
+        Self { mail: Arc::clone(&self.mail), waker: self.waker.clone() }
+    }
+}
+
+impl<M> Mailer<M> {
+    /// Puts `mail` into the worker's box and wakes it. Mail to a worker that has ended is never read.
+    pub fn send(&self, mail: M) {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner).push(mail);
+        self.waker.wake();
+    }
+}
+
+impl<H: EventHandler> Worker<H> {
+    /// Puts the two together.
+    pub fn new(engine: Engine, handler: H) -> Self {
+        Self { engine, adapter: Adapter { handler, mail: Arc::default() }, started: false }
+    }
+
+    /// A way to send it mail.
+    pub fn mailer(&self) -> Mailer<H::Mail> {
+        Mailer { mail: Arc::clone(&self.adapter.mail), waker: self.engine.waker() }
+    }
+
+    /// The handler.
+    pub fn handler(&self) -> &H {
+        &self.adapter.handler
+    }
+
+    /// The handler and the operations, between turns.
+    pub fn parts(&mut self) -> (&mut H, Operations<'_>) {
+        (&mut self.adapter.handler, self.engine.operations())
+    }
+
+    /// Waits once, at most for `wait` (`None`: until something happens), and delivers what happened.
+    /// The first call starts the handler.
+    ///
+    /// # Errors
+    /// Only when the kernel interface itself fails.
+    pub fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        if !self.started {
+            self.started = true;
+            self.adapter.handler.on_start(&mut self.engine.operations());
+        }
+        self.engine.turn(&mut self.adapter, wait)
+    }
+
+    /// Turns until the handler is finished, and gives it back.
+    ///
+    /// # Errors
+    /// As [`Self::turn`].
+    pub fn run(mut self) -> io::Result<H> {
+        while !self.adapter.handler.is_finished() {
+            self.turn(None)?;
+        }
+        Ok(self.adapter.handler)
+    }
+}
+
+impl<H: EventHandler> ringway_engine::Sink for Adapter<H> {
+    fn on_event(&mut self, ops: &mut Operations<'_>, event: Event<'_>) {
+        let handler = &mut self.handler;
+        match event {
+            Event::Accepted { listener, token, connection, peer } => {
+                handler.on_accept(ops, listener, token, connection, peer);
+            }
+            Event::AcceptPaused { listener, token, error } => {
+                handler.on_accept_paused(ops, listener, token, error)
+            }
+            Event::AcceptResumed { listener, token } => handler.on_accept_resumed(ops, listener, token),
+            Event::ListenerClosed { listener, token } => handler.on_listener_closed(ops, listener, token),
+            Event::Connected { connection, token } => handler.on_connect(ops, connection, token),
+            Event::ConnectFailed { connection, token, error } => {
+                handler.on_connect_failed(ops, connection, token, error);
+            }
+            Event::Received { connection, token, bytes } => handler.on_read(ops, connection, token, bytes),
+            Event::Ended { connection, token } => handler.on_end(ops, connection, token),
+            Event::Writable { connection, token } => handler.on_write(ops, connection, token),
+            Event::PeerLeft { connection, token, reset, unread } => {
+                handler.on_peer_left(ops, connection, token, reset, unread);
+            }
+            Event::Failed { connection, token, error } => {
+                handler.on_close(ops, connection, token, CloseReason::from_error(error));
+            }
+            Event::Closed { connection, token } => {
+                handler.on_close(ops, connection, token, CloseReason::Closed)
+            }
+            Event::RelayHalfClosed { from, token } => handler.on_relay_half_closed(ops, from, token),
+            Event::RelayEnded(end) => handler.on_relay_ended(ops, end),
+            Event::RelayStopped(stop) => handler.on_relay_stopped(ops, stop),
+            Event::Exported { connection, token, exported } => {
+                handler.on_exported(ops, connection, token, exported)
+            }
+            Event::Datagrams { socket, token, batch } => handler.on_datagrams(ops, socket, token, batch),
+            Event::TimerFired { timer, token } => handler.on_timer(ops, timer, token),
+            Event::Woken => {
+                let mail = std::mem::take(&mut *self.mail.lock().unwrap_or_else(PoisonError::into_inner));
+                for mail in mail {
+                    self.handler.on_mail(ops, mail);
+                }
+            }
+        }
+    }
+}
