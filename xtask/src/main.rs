@@ -1,2 +1,29 @@
-//! Tasks.
-fn main() {}
+//! Development tasks of the workspace: `cargo xtask <task>`.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod tidy;
+
+/// Development tasks of the Ringway workspace.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Check the rules that the compiler cannot: import edges, headers, file lengths, links.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().task {
+        Task::Tidy => tidy::run(),
+    }
+}
