@@ -1,0 +1,191 @@
+//! The rows: every metric there is, declared once.
+
+/// What a metric is to Prometheus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows while the process lives.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+impl Kind {
+    /// The word after `# TYPE`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+/// One metric, or one of the counters that share a metric and differ in a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its name, with the prefix `ringway_` and, for counters, the suffix `_total`.
+    pub name: &'static str,
+    /// Counter or gauge.
+    pub kind: Kind,
+    /// What is counted: `connections`, `bytes`, `seconds`, …
+    pub unit: &'static str,
+    /// Labels whose values depend on what is counted.
+    pub labels: &'static [&'static str],
+    /// Labels whose values are fixed in this row.
+    pub fixed: &'static [(&'static str, &'static str)],
+    /// One sentence for the reader of the page.
+    pub help: &'static str,
+}
+
+macro_rules! rows {
+    ($(#[$about:meta])* $set:ident: $(
+        $variant:ident = $kind:ident $name:literal $labels:tt { $($key:literal = $value:literal),* }
+            in $unit:literal: $help:literal;
+    )*) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $set {
+            $(
+                #[doc = $help]
+                $(#[doc = concat!("Counted under `", $key, "=\"", $value, "\"`.")])*
+                $variant,
+            )*
+        }
+
+        impl $set {
+            /// All of them, in the order of the page.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// Its row of the table.
+            pub const fn row(self) -> &'static Row {
+                match self {
+                    $(Self::$variant => &Row {
+                        name: $name,
+                        kind: Kind::$kind,
+                        unit: $unit,
+                        labels: &$labels,
+                        fixed: &[$(($key, $value)),*],
+                        help: $help,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+rows! {
+    /// Counters that each app has, in each worker.
+    AppCounter:
+    ConnectionsAccepted = Counter "ringway_connections_accepted_total" ["app"] {}
+        in "connections": "Connections accepted from clients, those refused at once included.";
+    BytesFromClients = Counter "ringway_relayed_bytes_total" ["app"] {"direction" = "client_to_backend"}
+        in "bytes": "Bytes handed on, by direction.";
+    BytesFromBackends = Counter "ringway_relayed_bytes_total" ["app"] {"direction" = "backend_to_client"}
+        in "bytes": "Bytes handed on, by direction.";
+    ConnectAttempts = Counter "ringway_connect_attempts_total" ["app"] {}
+        in "dials": "Dials to backends for clients, retries included.";
+    ConnectFailures = Counter "ringway_connect_failures_total" ["app"] {}
+        in "dials": "Dials to backends that failed or timed out.";
+    ConnectRetries = Counter "ringway_connect_retries_total" ["app"] {}
+        in "dials": "Dials that followed a failed one for the same client.";
+    ChecksPassed = Counter "ringway_health_checks_total" ["app"] {"result" = "passed"}
+        in "checks": "Active health checks, by result.";
+    ChecksFailed = Counter "ringway_health_checks_total" ["app"] {"result" = "failed"}
+        in "checks": "Active health checks, by result.";
+    BackendEjections = Counter "ringway_backend_ejections_total" ["app"] {}
+        in "ejections": "Endpoints left out because a client's dial failed, until their next good check.";
+}
+
+rows! {
+    /// Counters that each worker has for itself.
+    WorkerCounter:
+    AcceptPauses = Counter "ringway_accept_pauses_total" [] {}
+        in "pauses": "Times that a listener rested because descriptors or memory ran out.";
+    BindRetries = Counter "ringway_bind_retries_total" [] {}
+        in "attempts": "Attempts to bind a busy address that failed and will be repeated.";
+}
+
+rows! {
+    /// Counters of the process as a whole.
+    ProcessCounter:
+    AccessLogDropped = Counter "ringway_log_lines_dropped_total" [] {"log" = "access"}
+        in "lines": "Log lines dropped because their reader was too slow or gone.";
+    ProcessLogDropped = Counter "ringway_log_lines_dropped_total" [] {"log" = "process"}
+        in "lines": "Log lines dropped because their reader was too slow or gone.";
+    LookupsAnswered = Counter "ringway_name_lookups_total" [] {"result" = "answered"}
+        in "lookups": "Look-ups of backend names, by result.";
+    LookupsFailed = Counter "ringway_name_lookups_total" [] {"result" = "failed"}
+        in "lookups": "Look-ups of backend names, by result.";
+}
+
+rows! {
+    /// Values that are read when somebody asks.
+    Reading:
+    BuildInfo = Gauge "ringway_build_info" ["version"] {}
+        in "none": "Always 1; its label names the running version.";
+    UptimeSeconds = Gauge "ringway_uptime_seconds" [] {}
+        in "seconds": "Time since the process started.";
+    Workers = Gauge "ringway_workers" ["engine"] {}
+        in "threads": "Worker threads; the label names the engine they run on.";
+    ConnectionLimit = Gauge "ringway_connection_limit" [] {}
+        in "connections": "The most connections of clients that are open at once.";
+    Connections = Gauge "ringway_connections" ["app"] {}
+        in "connections": "Connections of clients that are open.";
+    FrontendListening = Gauge "ringway_frontend_listening" ["app", "frontend"] {}
+        in "workers": "Workers that listen at a frontend.";
+    EndpointUp = Gauge "ringway_endpoint_up" ["app", "backend", "endpoint"] {}
+        in "none": "1 if an endpoint gets connections, else 0.";
+    EndpointConnections = Gauge "ringway_endpoint_connections" ["app", "backend", "endpoint"] {}
+        in "connections": "Connections open to an endpoint, dials included.";
+    EndpointConnectionsTotal = Counter "ringway_endpoint_connections_total" ["app", "backend", "endpoint"] {}
+        in "connections": "Connections opened to an endpoint.";
+}
+
+/// The row of the connections that ended; its counters belong to close reasons and not to this table.
+pub(crate) const CONNECTIONS_CLOSED: Row = Row {
+    name: "ringway_connections_closed_total",
+    kind: Kind::Counter,
+    unit: "connections",
+    labels: &["app", "initiator", "phase", "reason"],
+    fixed: &[],
+    help: "Connections that ended: who ended them, in which phase, and why.",
+};
+
+/// Every row, in the order of both pages.
+pub(crate) fn all_rows() -> Vec<&'static Row> {
+    let apps = AppCounter::ALL.iter().map(|counter| counter.row());
+    let closed = [&CONNECTIONS_CLOSED];
+    let workers = WorkerCounter::ALL.iter().map(|counter| counter.row());
+    let process = ProcessCounter::ALL.iter().map(|counter| counter.row());
+    let readings = Reading::ALL.iter().map(|reading| reading.row());
+    apps.chain(closed).chain(workers).chain(process).chain(readings).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_of_prometheus() {
+        for row in all_rows() {
+            assert!(row.name.starts_with("ringway_"), "{}", row.name);
+            assert_eq!(row.kind == Kind::Counter, row.name.ends_with("_total"), "{}", row.name);
+            assert!(row.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn rows_of_one_metric_stand_together_and_agree() {
+        let rows = all_rows();
+        for (index, row) in rows.iter().enumerate() {
+            for (other_index, other) in rows.iter().enumerate().skip(index + 1) {
+                if other.name == row.name {
+                    assert_eq!((other.kind, other.unit, other.help), (row.kind, row.unit, row.help));
+                    assert!(rows[index..other_index].iter().all(|between| between.name == row.name));
+                    assert_ne!(other.fixed, row.fixed);
+                }
+            }
+        }
+    }
+}
