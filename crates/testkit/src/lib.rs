@@ -1,1 +1,2 @@
-//! placeholder
+//! Ports, clients, backends and a process runner for the tests of Ringway.
+#![forbid(unsafe_code)]
