@@ -1,6 +1,10 @@
 //! The Ringway load balancer.
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod control;
+pub mod endpoint;
 pub mod metrics;
 pub mod model;
+pub mod session;
+pub mod worker;

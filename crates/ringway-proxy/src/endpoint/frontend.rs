@@ -1,0 +1,106 @@
+//! What a frontend does at this moment, shared by the workers that listen on it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ringway::{Listener, SocketAddress};
+
+use crate::model;
+
+/// A listening address of an app, as all threads see it.
+#[derive(Debug)]
+pub struct FrontendState {
+    name: Arc<str>,
+    model: model::Frontend,
+    shared: Mutex<Shared>,
+}
+
+/// What a frontend does, for the status page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// The address it is bound to, with the port that the system chose; `None` while nobody could bind it.
+    pub address: Option<SocketAddress>,
+    /// Workers that listen on it now.
+    pub workers: usize,
+    /// Why the last attempt to bind failed, while one is still being made.
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    address: Option<SocketAddress>,
+    workers: usize,
+    error: Option<String>,
+    /// A Unix socket is bound once and each worker accepts from its own handle.
+    unix: Option<Listener>,
+}
+
+impl FrontendState {
+    pub(super) fn new(model: model::Frontend) -> Self {
+        Self { name: Arc::from(model.name.as_str()), model, shared: Mutex::default() }
+    }
+
+    /// As it is written in the file.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its configuration.
+    pub fn model(&self) -> &model::Frontend {
+        &self.model
+    }
+
+    /// What it does now.
+    pub fn listening(&self) -> Listening {
+        let shared = self.lock();
+        Listening { address: shared.address.clone(), workers: shared.workers, error: shared.error.clone() }
+    }
+
+    /// Makes this worker's listening socket by `bind`, under the lock that lets the first worker choose a port for
+    /// all. A Unix socket is bound once, and later calls get another handle to it.
+    ///
+    /// # Errors
+    /// What `bind` says, or EMFILE for a second handle.
+    pub(crate) fn listen(
+        &self,
+        bind: impl FnOnce(&SocketAddress) -> std::io::Result<Listener>,
+    ) -> std::io::Result<Listener> {
+        let mut shared = self.lock();
+        if let Some(listener) = &shared.unix {
+            return listener.try_clone();
+        }
+        let listener = bind(shared.address.as_ref().unwrap_or(&self.model.address))?;
+        if let SocketAddress::Unix(_) = self.model.address {
+            shared.unix = Some(listener.try_clone()?);
+        }
+        shared.address = Some(listener.address().clone());
+        Ok(listener)
+    }
+
+    /// A worker listens. Says whether it is the first since attempts failed.
+    pub(crate) fn started(&self) -> bool {
+        let mut shared = self.lock();
+        shared.workers += 1;
+        shared.error.take().is_some()
+    }
+
+    /// A worker could not bind. Says whether this is news.
+    pub(crate) fn failed(&self, error: &std::io::Error) -> bool {
+        let mut shared = self.lock();
+        shared.error.replace(error.to_string()).is_none()
+    }
+
+    /// A worker stopped listening.
+    pub(crate) fn stopped(&self) {
+        let mut shared = self.lock();
+        shared.workers = shared.workers.saturating_sub(1);
+    }
+
+    /// The process stops accepting on it: hands out no further handle.
+    pub(crate) fn retire(&self) {
+        self.lock().unix = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

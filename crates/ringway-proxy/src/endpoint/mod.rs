@@ -1,0 +1,355 @@
+//! Where connections can be sent: endpoints, the sets they form, and the state of an app that all threads share.
+//!
+//! An [`Endpoint`] is one resolved address of a backend. Counters are exact over all workers; health is written by
+//! the prober and by workers whose dials fail, and read by every choice.
+
+mod app;
+mod count;
+mod frontend;
+mod set;
+#[cfg(test)]
+pub(crate) mod testing;
+
+/// The atomics that [`count`] is built on.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicU32, Ordering};
+}
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use ringway::{SocketAddress, Time};
+
+pub use app::AppState;
+pub use count::ExactCount;
+pub use frontend::{FrontendState, Listening};
+pub use set::EndpointSet;
+
+/// Names an endpoint within the process; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointId(u64);
+
+/// One resolved address of a backend.
+#[derive(Debug)]
+pub struct Endpoint {
+    id: EndpointId,
+    backend: usize,
+    name: Arc<str>,
+    address: SocketAddress,
+    weight: u16,
+    backup: bool,
+    active: ExactCount,
+    total: AtomicU64,
+    connect_failures: AtomicU64,
+    /// [`Health`] in its low two bits, the moment in nanoseconds since which it holds in the others.
+    health: AtomicU64,
+    reason: AtomicU8,
+    source_cursor: AtomicU64,
+}
+
+/// Whether an endpoint gets new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Health {
+    /// It does.
+    Up,
+    /// Active checks failed.
+    Down,
+    /// A dial failed; it is left out until the next good check.
+    Ejected,
+}
+
+impl Health {
+    /// The word for logs, metrics and the status page.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Ejected => "ejected",
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a connection to an endpoint could not be opened; also the reason of its health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum DialFailure {
+    /// Nobody listens (ECONNREFUSED).
+    Refused,
+    /// No answer in time, by our own limit or the kernel's.
+    TimedOut,
+    /// No way there (EHOSTUNREACH, ENETUNREACH).
+    Unreachable,
+    /// Reset while it was being opened.
+    Reset,
+    /// A Unix socket that is not there, or may not be used.
+    NotFound,
+    /// No free local port, or the source address is not ours (EADDRNOTAVAIL).
+    SourceUnavailable,
+    /// This process or machine has no descriptors or memory left.
+    Exhausted,
+    /// Anything else that the system says.
+    Other,
+}
+
+impl DialFailure {
+    const ALL: [Self; 8] = [
+        Self::Refused,
+        Self::TimedOut,
+        Self::Unreachable,
+        Self::Reset,
+        Self::NotFound,
+        Self::SourceUnavailable,
+        Self::Exhausted,
+        Self::Other,
+    ];
+
+    /// What an error of `connect` means.
+    pub fn from_error(error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::ConnectionRefused => Self::Refused,
+            ErrorKind::TimedOut => Self::TimedOut,
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
+                Self::Unreachable
+            }
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Self::Reset,
+            ErrorKind::NotFound | ErrorKind::PermissionDenied => Self::NotFound,
+            ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse => Self::SourceUnavailable,
+            ErrorKind::OutOfMemory => Self::Exhausted,
+            // EMFILE 24, ENFILE 23 and ENOBUFS 105 have no kind of their own (Linux numbers, `errno.h`).
+            _ if matches!(error.raw_os_error(), Some(23 | 24 | 105)) => Self::Exhausted,
+            _ => Self::Other,
+        }
+    }
+
+    /// The word for logs, metrics and the status page.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::TimedOut => "timed_out",
+            Self::Unreachable => "unreachable",
+            Self::Reset => "reset",
+            Self::NotFound => "not_found",
+            Self::SourceUnavailable => "source_unavailable",
+            Self::Exhausted => "exhausted",
+            Self::Other => "failed",
+        }
+    }
+
+    /// Whether it says something about the endpoint, and not about this machine.
+    pub fn is_the_endpoints(self) -> bool {
+        match self {
+            Self::Refused
+            | Self::TimedOut
+            | Self::Unreachable
+            | Self::Reset
+            | Self::NotFound
+            | Self::Other => true,
+            Self::SourceUnavailable | Self::Exhausted => false,
+        }
+    }
+}
+
+impl Endpoint {
+    fn new(backend: usize, name: Arc<str>, address: SocketAddress, weight: u16, backup: bool) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: EndpointId(NEXT.fetch_add(1, Ordering::Relaxed)),
+            backend,
+            name,
+            address,
+            weight,
+            backup,
+            active: ExactCount::new(),
+            total: AtomicU64::new(0),
+            connect_failures: AtomicU64::new(0),
+            health: AtomicU64::new(0),
+            reason: AtomicU8::new(u8::MAX),
+            source_cursor: AtomicU64::new(0),
+        }
+    }
+
+    /// Its name within the process.
+    pub fn id(&self) -> EndpointId {
+        self.id
+    }
+
+    /// Place of its backend in the app's configuration.
+    pub fn backend(&self) -> usize {
+        self.backend
+    }
+
+    /// Its backend as written in the configuration.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Where to connect to.
+    pub fn address(&self) -> &SocketAddress {
+        &self.address
+    }
+
+    /// Share relative to the others; 0: no new connections.
+    pub fn weight(&self) -> u16 {
+        self.weight
+    }
+
+    /// Used only while no other endpoint is available.
+    pub fn is_backup(&self) -> bool {
+        self.backup
+    }
+
+    /// Connections open to it or being opened, over all workers.
+    pub fn active(&self) -> &ExactCount {
+        &self.active
+    }
+
+    /// Connections that were established to it since the process started.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Dials to it that failed.
+    pub fn connect_failures(&self) -> u64 {
+        self.connect_failures.load(Ordering::Relaxed)
+    }
+
+    /// Counts an established connection.
+    pub fn count_connected(&self) {
+        self.total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a failed dial.
+    pub fn count_connect_failure(&self) {
+        self.connect_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether it may get a new connection.
+    pub fn is_available(&self) -> bool {
+        self.weight > 0 && self.health() == Health::Up
+    }
+
+    /// Its health.
+    pub fn health(&self) -> Health {
+        decode_health(self.health.load(Ordering::Acquire)).0
+    }
+
+    /// Its health, since when it holds, and why, unless it is up.
+    pub fn health_report(&self) -> (Health, Time, Option<DialFailure>) {
+        let (health, since) = decode_health(self.health.load(Ordering::Acquire));
+        let reason = DialFailure::ALL.get(usize::from(self.reason.load(Ordering::Relaxed))).copied();
+        (health, since, reason.filter(|_| health != Health::Up))
+    }
+
+    /// Sets the health if that changes it; says what it was before, if it did. Of several threads only one is told.
+    pub fn set_health(&self, health: Health, reason: Option<DialFailure>, now: Time) -> Option<Health> {
+        self.change_health(health, reason, now, |before| before != health)
+    }
+
+    /// Leaves the endpoint out after a failed dial, if it is up; says whether that changed anything.
+    pub fn eject(&self, reason: DialFailure, now: Time) -> bool {
+        self.change_health(Health::Ejected, Some(reason), now, |before| before == Health::Up).is_some()
+    }
+
+    fn change_health(
+        &self,
+        health: Health,
+        reason: Option<DialFailure>,
+        now: Time,
+        may: impl Fn(Health) -> bool,
+    ) -> Option<Health> {
+        let mut word = self.health.load(Ordering::Acquire);
+        loop {
+            let before = decode_health(word).0;
+            if !may(before) {
+                return None;
+            }
+            let new = encode_health(health, now);
+            match self.health.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    self.reason.store(reason.map_or(u8::MAX, |reason| reason as u8), Ordering::Relaxed);
+                    return Some(before);
+                }
+                // Another thread changed it; each turn of the loop means that one got on.
+                Err(other) => word = other,
+            }
+        }
+    }
+
+    /// The next number for taking source addresses in turn.
+    pub fn next_source(&self) -> u64 {
+        self.source_cursor.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+fn encode_health(health: Health, since: Time) -> u64 {
+    let bits = match health {
+        Health::Up => 0,
+        Health::Down => 1,
+        Health::Ejected => 2,
+    };
+    (since.as_nanos() & !3) | bits
+}
+
+fn decode_health(word: u64) -> (Health, Time) {
+    let health = match word & 3 {
+        0 => Health::Up,
+        1 => Health::Down,
+        _ => Health::Ejected,
+    };
+    (health, Time::from_nanos(word & !3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint() -> Endpoint {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into();
+        Endpoint::new(0, Arc::from("a"), address, 1, false)
+    }
+
+    #[test]
+    fn failed_dial_ejects_an_endpoint_once_and_only_if_it_is_up() {
+        let endpoint = endpoint();
+        let now = Time::from_nanos(4_000);
+        assert!(endpoint.is_available());
+        assert!(endpoint.eject(DialFailure::Refused, now));
+        assert!(!endpoint.eject(DialFailure::TimedOut, now));
+        assert_eq!(endpoint.health_report(), (Health::Ejected, now, Some(DialFailure::Refused)));
+        assert!(!endpoint.is_available());
+
+        assert_eq!(endpoint.set_health(Health::Down, Some(DialFailure::TimedOut), now), Some(Health::Ejected));
+        assert!(!endpoint.eject(DialFailure::Refused, now), "an endpoint that is down is not ejected");
+    }
+
+    #[test]
+    fn health_that_does_not_change_keeps_its_moment() {
+        let endpoint = endpoint();
+        assert_eq!(endpoint.set_health(Health::Up, None, Time::from_nanos(400)), None);
+        assert_eq!(endpoint.health_report(), (Health::Up, Time::ZERO, None));
+    }
+
+    #[test]
+    fn every_dial_failure_is_kept_as_its_own_reason() {
+        for failure in DialFailure::ALL {
+            let endpoint = endpoint();
+            endpoint.eject(failure, Time::ZERO);
+            assert_eq!(endpoint.health_report().2, Some(failure));
+        }
+    }
+
+    #[test]
+    fn out_of_descriptors_is_not_the_endpoints_fault() {
+        let failure = DialFailure::from_error(&std::io::Error::from_raw_os_error(24));
+        assert_eq!(failure, DialFailure::Exhausted);
+        assert!(!failure.is_the_endpoints());
+    }
+}

@@ -1,0 +1,165 @@
+//! Why a proxied connection ended: who did it, in which phase, and the cause. Every session has exactly one.
+
+use std::fmt;
+
+/// Whose doing the end of a connection was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Initiator {
+    /// The client.
+    Client,
+    /// The backend.
+    Backend,
+    /// This load balancer: a limit, a timeout, its own end.
+    Ringway,
+    /// The kernel or the network.
+    System,
+}
+
+impl Initiator {
+    /// The word for the access log and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Backend => "backend",
+            Self::Ringway => "ringway",
+            Self::System => "system",
+        }
+    }
+}
+
+/// How far a connection had come when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    /// It was accepted, no backend had been dialled.
+    Accept,
+    /// A backend was being dialled.
+    Connect,
+    /// Bytes could flow.
+    Relay,
+}
+
+impl Phase {
+    /// The word for the access log and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Connect => "connect",
+            Self::Relay => "relay",
+        }
+    }
+}
+
+macro_rules! close_reasons {
+    ($($(#[$doc:meta])* $name:ident: $initiator:ident, $phase:ident, $cause:literal;)*) => {
+        /// Why a proxied connection ended. The three words together are unique: the label of its metric.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum CloseReason { $($(#[$doc])* $name,)* }
+
+        impl CloseReason {
+            /// All of them, in the order of [`Self::index`].
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Whose doing it was.
+            pub const fn initiator(self) -> Initiator {
+                match self { $(Self::$name => Initiator::$initiator,)* }
+            }
+
+            /// How far the connection had come.
+            pub const fn phase(self) -> Phase {
+                match self { $(Self::$name => Phase::$phase,)* }
+            }
+
+            /// The cause in a word.
+            pub const fn cause(self) -> &'static str {
+                match self { $(Self::$name => $cause,)* }
+            }
+        }
+    };
+}
+
+close_reasons! {
+    /// The client left while it waited below the connection limit.
+    ClientLeftBeforeAdmission: Client, Accept, "left";
+    /// The client's connection broke while it waited below the connection limit.
+    ClientFailedBeforeAdmission: System, Accept, "failed";
+    /// Ringway ended while the connection waited to be admitted.
+    ShutdownBeforeAdmission: Ringway, Accept, "shutdown";
+    /// No backend was available: all are down, ejected, without weight, or without an address.
+    NoBackend: Ringway, Accept, "no_backend";
+    /// No backend was left after those that were tried had failed.
+    BackendsExhausted: Ringway, Connect, "no_backend";
+    /// The last backend that could be tried refused.
+    ConnectRefused: Backend, Connect, "refused";
+    /// The last backend that could be tried did not answer in time.
+    ConnectTimedOut: Backend, Connect, "timed_out";
+    /// The last backend that could be tried cannot be reached.
+    ConnectUnreachable: System, Connect, "unreachable";
+    /// The last backend that could be tried reset the connection while it was being opened.
+    ConnectReset: Backend, Connect, "reset";
+    /// The last backend that could be tried is a Unix socket that is not there, or may not be used.
+    ConnectNotFound: System, Connect, "not_found";
+    /// No local port was free to dial from.
+    SourceUnavailable: System, Connect, "source_unavailable";
+    /// Descriptors or memory ran out while dialling.
+    ConnectExhausted: System, Connect, "exhausted";
+    /// Dialling failed in another way.
+    ConnectFailed: System, Connect, "failed";
+    /// The client left while its backend was being dialled.
+    ClientLeftWhileConnecting: Client, Connect, "left";
+    /// The client's connection broke while its backend was being dialled.
+    ClientFailedWhileConnecting: System, Connect, "failed_client";
+    /// The connection reached its greatest age while its backend was being dialled.
+    LifetimeWhileConnecting: Ringway, Connect, "lifetime";
+    /// Ringway ended while the backend was being dialled.
+    ShutdownWhileConnecting: Ringway, Connect, "shutdown";
+    /// Both sides finished; the client first.
+    ClientFinished: Client, Relay, "finished";
+    /// Both sides finished; the backend first.
+    BackendFinished: Backend, Relay, "finished";
+    /// The client reset the connection.
+    ClientReset: Client, Relay, "reset";
+    /// The backend reset the connection.
+    BackendReset: Backend, Relay, "reset";
+    /// The kernel gave the client's connection up.
+    ClientFailed: System, Relay, "failed_client";
+    /// The kernel gave the backend's connection up.
+    BackendFailed: System, Relay, "failed_backend";
+    /// No byte moved for the idle timeout.
+    Idle: Ringway, Relay, "idle";
+    /// No byte moved for the half-close timeout after one side had finished.
+    HalfClose: Ringway, Relay, "half_close";
+    /// The connection reached its greatest age.
+    Lifetime: Ringway, Relay, "lifetime";
+    /// Ringway ended.
+    Shutdown: Ringway, Relay, "shutdown";
+}
+
+impl CloseReason {
+    /// Its place in [`Self::ALL`], for arrays of counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.initiator().as_str(), self.phase().as_str(), self.cause())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_words_and_place() {
+        let words: BTreeSet<String> = CloseReason::ALL.iter().map(ToString::to_string).collect();
+        assert_eq!(words.len(), CloseReason::ALL.len());
+        for (index, reason) in CloseReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), index);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The shell around the sessions of one worker: engine events in, decisions out.
+
+use std::sync::Arc;
+
+use crate::endpoint::EndpointSet;
+
+/// What the control plane tells a worker.
+#[derive(Clone, Debug)]
+pub enum WorkerMail {
+    /// The endpoints of an app changed.
+    Endpoints {
+        /// Place of the app in the configuration.
+        app: usize,
+        /// Its endpoints from now on.
+        set: Arc<EndpointSet>,
+    },
+    /// Stop accepting, once what waits in the queues is accepted; let connections finish.
+    Drain,
+    /// Close all connections now.
+    CloseNow,
+}
