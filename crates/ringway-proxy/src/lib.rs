@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod control;
+pub mod demo;
 pub mod endpoint;
 pub mod metrics;
 pub mod model;

@@ -1,0 +1,215 @@
+//! The embedded demo backends: something to balance over on a fresh machine.
+//!
+//! Each answers HTTP requests with its name, the number of the connection and the worker that it landed on, and
+//! sends other bytes back. They run on workers of the framework, listening on the loopback interface only.
+
+mod conversation;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use ringway::{
+    CloseReason, ConnectionId, Engine, EngineConfig, EventHandler, ListenOptions, ListenerId, Mailer,
+    Operations, SocketAddress, Token, Worker,
+};
+
+use conversation::{Conversation, Next, Speaker};
+
+/// Workers that the backends run on: enough to see that there are several.
+const WORKERS: usize = 2;
+/// A client that does not read its answers is not read from while more than this waits for it.
+const QUEUED_BYTES_MAX: usize = 256 << 10;
+
+/// Demo backends that run until they are stopped.
+pub struct Demo {
+    addresses: Vec<SocketAddress>,
+    workers: Vec<(Mailer<Stop>, JoinHandle<io::Result<()>>)>,
+}
+
+/// Tells a demo worker to end, its connections with it.
+struct Stop;
+
+impl Demo {
+    /// Starts a backend for each of `names`, on ports that the system chooses.
+    ///
+    /// # Errors
+    /// When an engine cannot be made, or no port or thread is left.
+    pub fn start(names: &[&str], engine: &EngineConfig) -> io::Result<Self> {
+        let backends: Arc<[Backend]> = names
+            .iter()
+            .map(|name| Backend { name: (*name).to_owned(), connections: AtomicU64::new(0) })
+            .collect();
+        let mut demo = Self {
+            addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into(); names.len()],
+            workers: Vec::new(),
+        };
+        for index in 0..WORKERS {
+            let handler = DemoHandler {
+                worker: index,
+                backends: Arc::clone(&backends),
+                connections: Vec::new(),
+                free: Vec::new(),
+                out: Vec::new(),
+                stopped: false,
+            };
+            let mut worker = Worker::new(Engine::new(engine)?, handler);
+            let (_, mut ops) = worker.parts();
+            for (place, address) in demo.addresses.iter_mut().enumerate() {
+                let listener = ops.bind(address, &ListenOptions::default())?;
+                // The first worker's port is the others', too.
+                *address = listener.address().clone();
+                ops.start_accept(listener, token_of(place))?;
+            }
+            let mailer = worker.mailer();
+            let thread = std::thread::Builder::new()
+                .name(format!("demo-{index}"))
+                .spawn(move || worker.run().map(|_| ()))?;
+            demo.workers.push((mailer, thread));
+        }
+        Ok(demo)
+    }
+
+    /// Where each backend listens, in the order of the names.
+    pub fn addresses(&self) -> &[SocketAddress] {
+        &self.addresses
+    }
+
+    /// Ends the backends and cuts their connections.
+    ///
+    /// # Errors
+    /// When an engine had failed before.
+    pub fn stop(self) -> io::Result<()> {
+        let mut result = Ok(());
+        for (mailer, thread) in self.workers {
+            mailer.send(Stop);
+            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a demo worker panicked")));
+            result = result.and(ended);
+        }
+        result
+    }
+}
+
+struct Backend {
+    name: String,
+    /// Connections so far, over all workers.
+    connections: AtomicU64,
+}
+
+struct DemoHandler {
+    worker: usize,
+    backends: Arc<[Backend]>,
+    /// By the token of the connection.
+    connections: Vec<Option<Connection>>,
+    /// Empty places in `connections`.
+    free: Vec<usize>,
+    /// What to send; its memory is used again.
+    out: Vec<u8>,
+    stopped: bool,
+}
+
+struct Connection {
+    backend: usize,
+    number: u64,
+    conversation: Conversation,
+    paused: bool,
+}
+
+fn token_of(place: usize) -> Token {
+    // There are never four thousand million of anything here: descriptors run out before.
+    Token(u32::try_from(place).unwrap_or(u32::MAX))
+}
+
+fn place_of(token: Token) -> usize {
+    token.0 as usize
+}
+
+impl DemoHandler {
+    fn forget(&mut self, token: Token) {
+        if self.connections.get_mut(place_of(token)).and_then(Option::take).is_some() {
+            self.free.push(place_of(token));
+        }
+    }
+}
+
+impl EventHandler for DemoHandler {
+    type Mail = Stop;
+
+    fn on_accept(
+        &mut self,
+        ops: &mut Operations<'_>,
+        _listener: ListenerId,
+        token: Token,
+        connection: ConnectionId,
+        _peer: SocketAddress,
+    ) {
+        let backend = place_of(token);
+        let number = self.backends[backend].connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() - 1
+        });
+        self.connections[place] =
+            Some(Connection { backend, number, conversation: Conversation::default(), paused: false });
+        ops.set_token(connection, token_of(place));
+        ops.start_receive(connection);
+    }
+
+    fn on_read(
+        &mut self,
+        ops: &mut Operations<'_>,
+        connection: ConnectionId,
+        token: Token,
+        bytes: &mut [u8],
+    ) {
+        let Some(Some(state)) = self.connections.get_mut(place_of(token)) else { return };
+        let backend = &self.backends[state.backend].name;
+        let speaker = Speaker { backend, connection: state.number, worker: self.worker };
+        self.out.clear();
+        let next = state.conversation.receive(bytes, speaker, &mut self.out);
+        // An error means that the connection is over already; its last event follows.
+        let queued = ops.send(connection, &self.out).unwrap_or(0);
+        if next == Next::Close {
+            ops.close(connection);
+        } else if queued > QUEUED_BYTES_MAX {
+            state.paused = true;
+            ops.pause_receive(connection);
+        }
+    }
+
+    fn on_end(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {
+        if let Some(Some(state)) = self.connections.get_mut(place_of(token)) {
+            // An error means that the connection is over already; its last event follows.
+            let _ = ops.send(connection, state.conversation.unanswered());
+        }
+        ops.close(connection);
+    }
+
+    fn on_write(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {
+        if let Some(Some(state)) = self.connections.get_mut(place_of(token))
+            && std::mem::take(&mut state.paused)
+        {
+            ops.start_receive(connection);
+        }
+    }
+
+    fn on_close(
+        &mut self,
+        _ops: &mut Operations<'_>,
+        _connection: ConnectionId,
+        token: Token,
+        _reason: CloseReason,
+    ) {
+        self.forget(token);
+    }
+
+    fn on_mail(&mut self, _ops: &mut Operations<'_>, Stop: Stop) {
+        self.stopped = true;
+    }
+
+    fn is_finished(&self) -> bool {
+        self.stopped
+    }
+}
