@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod config;
 pub mod control;
 pub mod demo;
 pub mod endpoint;

@@ -1,9 +1,9 @@
 //! The configuration as plain, checked data: what `config` makes of a file and everything else reads.
 //!
-//! No behaviour but defaults. Durations and sizes are final, names resolved to places, paths absolute.
+//! No behaviour but defaults: what is not in a file has the value of [`Server::default`], [`App::new`] and so on.
+//! Durations and sizes are final, relative paths made absolute.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ringway::{KeepAlive, SocketAddress};
@@ -46,12 +46,29 @@ pub struct Server {
     pub bulk_low_water: Option<u32>,
 }
 
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            workers: None,
+            engine: EngineChoice::Auto,
+            log_level: LogLevel::Info,
+            log_format: LogFormat::Human,
+            drain_timeout: Duration::from_secs(30),
+            access_log: true,
+            max_connections: None,
+            spin: Duration::ZERO,
+            congestion: None,
+            bulk_low_water: None,
+        }
+    }
+}
+
 /// `server.engine`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineChoice {
     /// What the benchmark page shows to be best for a relay.
     Auto,
-    /// io_uring, or the process does not start… falls back to epoll where it is forbidden, and says so.
+    /// io_uring; where it is forbidden, epoll, which the log says.
     IoUring,
     /// epoll.
     Epoll,
@@ -107,12 +124,35 @@ pub struct App {
     pub timeouts: Timeouts,
     /// How backends are checked.
     pub health: Health,
-    /// Keep-alive probes on both sides; `None`: off.
+    /// Keep-alive probes on both sides; `None`: off. Default [`App::DEFAULT_KEEP_ALIVE`].
     pub keep_alive: Option<KeepAlive>,
     /// TCP_USER_TIMEOUT on both sides; `None`: the system's.
     pub user_timeout: Option<Duration>,
     /// How many backends are tried for one connection, the first included. Default 3.
     pub connect_attempts: u32,
+}
+
+impl App {
+    /// A peer that vanished is noticed four minutes after its last byte, before the state of a usual firewall or
+    /// cloud load balancer on the way (350 s and more) is lost; a live idle one costs a packet each two minutes.
+    pub const DEFAULT_KEEP_ALIVE: KeepAlive =
+        KeepAlive { idle: Duration::from_secs(120), interval: Duration::from_secs(30), count: 4 };
+
+    /// An app with nothing but its name and defaults.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            frontends: Vec::new(),
+            balance: Balance::LeastConnections,
+            backends: Vec::new(),
+            source: Vec::new(),
+            timeouts: Timeouts::default(),
+            health: Health::default(),
+            keep_alive: Some(Self::DEFAULT_KEEP_ALIVE),
+            user_timeout: None,
+            connect_attempts: 3,
+        }
+    }
 }
 
 /// One listening address of an app.
@@ -130,6 +170,13 @@ pub struct Frontend {
     pub freebind: bool,
     /// Permission bits of a Unix socket; `None`: by umask.
     pub mode: Option<u32>,
+}
+
+impl Frontend {
+    /// A frontend with the defaults, not dual stack.
+    pub fn new(name: impl Into<String>, address: SocketAddress) -> Self {
+        Self { name: name.into(), address, dual_stack: false, backlog: 4096, freebind: false, mode: None }
+    }
 }
 
 /// `app.balance`.
@@ -152,6 +199,13 @@ pub struct Backend {
     pub weight: u16,
     /// Used only while no other backend is available. Default no.
     pub backup: bool,
+}
+
+impl Backend {
+    /// A backend with the defaults.
+    pub fn new(name: impl Into<String>, target: Target) -> Self {
+        Self { name: name.into(), target, weight: 1, backup: false }
+    }
 }
 
 /// Where a backend is.
@@ -181,6 +235,17 @@ pub struct Timeouts {
     pub lifetime: Option<Duration>,
 }
 
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            idle: Some(Duration::from_secs(3_600)),
+            half_close: Some(Duration::from_secs(60)),
+            lifetime: None,
+        }
+    }
+}
+
 /// `[app.health]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {
@@ -188,7 +253,7 @@ pub struct Health {
     pub check: Check,
     /// Time between the starts of two checks. Default 2 s.
     pub interval: Duration,
-    /// For one check. Default 1 s.
+    /// For one check, at most the interval. Default 1 s, or the interval where that is shorter.
     pub timeout: Duration,
     /// Good checks in a row that take a backend back. Default 2.
     pub rise: u32,
@@ -196,6 +261,19 @@ pub struct Health {
     pub fall: u32,
     /// Share of the interval by which each check is moved at random, 0 to 1. Default 0.1.
     pub jitter: f64,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            check: Check::Tcp,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rise: 2,
+            fall: 3,
+            jitter: 0.1,
+        }
+    }
 }
 
 /// `app.health.check`.

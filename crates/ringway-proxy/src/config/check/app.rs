@@ -1,0 +1,358 @@
+//! `[[app]]`: its frontends, backends, timeouts and checks.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ringway::{KeepAlive, SocketAddress};
+
+use super::fields::{Checker, Fields, Item};
+use super::{PlacedApp, address, covers, is_same_address};
+use crate::config::tree::{Value, quote};
+use crate::model::{App, Backend, Balance, Check, Frontend, Health, Target, Timeouts};
+
+/// Longest timeout; more was meant in another unit.
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 86_400);
+/// The coarsest clock that timeouts go by.
+const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+/// TCP_KEEPIDLE and TCP_KEEPINTVL take at most 32767 seconds (MAX_TCP_KEEPIDLE of the kernel).
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(32_767);
+/// TCP_KEEPCNT takes at most this (MAX_TCP_KEEPCNT of the kernel).
+const KEEP_ALIVE_COUNT_MAX: u32 = 127;
+/// The kernel caps the queue of a listener far below, at `net.core.somaxconn`.
+const BACKLOG_MAX: u32 = 1 << 20;
+/// Names stand in every line of the access log and in metric labels.
+const NAME_BYTES_MAX: usize = 64;
+const WEIGHT_MAX: u32 = 256;
+const CONNECT_ATTEMPTS_MAX: u32 = 100;
+const RISE_FALL_MAX: u32 = 1_000;
+
+/// Keys and words of the plan that this version does not have.
+const LATER_KEYS: [&str; 4] = ["tls", "route", "limits", "proxy_protocol"];
+const LATER_TIMEOUTS: [&str; 1] = ["handshake"];
+const LATER_BACKEND: [&str; 1] = ["max_connections"];
+const LATER_BALANCE: [&str; 4] = ["random", "two-choices", "source-hash", "maglev"];
+const LATER_CHECKS: [&str; 3] = ["tls", "http", "send-expect"];
+
+const BACKENDS: &str = "an array of addresses, as [\"10.0.0.1:5432\"]";
+const FRONTENDS: &str = "an array of addresses, as [\":443\"]";
+
+pub(super) fn app<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<PlacedApp<'t>> {
+    let mut fields = checker.table(item, "a table, [[app]] in TOML")?;
+    let mut app = App::new("");
+    let name = fields.require("name", "a name that no other app has", checker);
+    let name = name.filter(|item| match app_name(item, checker) {
+        Some(text) => {
+            app.name = text;
+            true
+        }
+        None => false,
+    });
+    if let Some(item) = fields.take("protocol") {
+        checker.choice(&item, &[("tcp", ())], &["udp"]);
+    }
+    let mut frontends = Vec::new();
+    if let Some(item) = fields.require("listen", FRONTENDS, checker) {
+        for element in elements(&item, FRONTENDS, checker) {
+            if let Some(frontend) = frontend(&element, checker) {
+                app.frontends.push(frontend);
+                frontends.push(element);
+            }
+        }
+    }
+    if let Some(item) = fields.take("balance") {
+        let words = [("least-connections", Balance::LeastConnections), ("round-robin", Balance::RoundRobin)];
+        app.balance = checker.choice(&item, &words, &LATER_BALANCE).unwrap_or(app.balance);
+    }
+    let mut backends = Vec::new();
+    if let Some(item) = fields.require("backends", BACKENDS, checker) {
+        let all = elements(&item, BACKENDS, checker);
+        let count = all.len();
+        for element in all {
+            if let Some((backend, place)) = backend(&element, checker) {
+                app.backends.push(backend);
+                backends.push(place);
+            }
+        }
+        // Faulty backends might be the ones that count.
+        if app.backends.len() == count {
+            check_backends_serve(&app, &item, checker);
+        }
+    }
+    check_backends_differ(&app, &backends, checker);
+    check_no_loop(&app, &backends, checker);
+    if let Some(item) = fields.take("source") {
+        source(&item, &mut app, checker);
+    }
+    if let Some(item) = fields.take("timeouts") {
+        app.timeouts = timeouts(&item, checker).unwrap_or(app.timeouts);
+    }
+    if let Some(item) = fields.take("health") {
+        app.health = health(&item, checker).unwrap_or(app.health);
+    }
+    if let Some(item) = fields.take("keep_alive") {
+        app.keep_alive = keep_alive(&item, checker);
+    }
+    if let Some(item) = fields.take("user_timeout") {
+        app.user_timeout = checker.duration(&item, TIMEOUT_MIN..=TIMEOUT_MAX_MILLIS, None);
+    }
+    if let Some(item) = fields.take("connect_attempts") {
+        let attempts = checker.number(&item, 1..=CONNECT_ATTEMPTS_MAX, "");
+        app.connect_attempts = attempts.unwrap_or(app.connect_attempts);
+    }
+    fields.finish(&LATER_KEYS, checker);
+    Some(PlacedApp { app, name, frontends })
+}
+
+/// TCP_USER_TIMEOUT is an int of milliseconds: 24 days.
+const TIMEOUT_MAX_MILLIS: Duration = Duration::from_secs(24 * 86_400);
+
+pub(super) fn app_name(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<String> {
+    let expected = "a name of 1 to 64 bytes without control characters";
+    let name = checker.text(item, expected)?;
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        checker.wrong(item, expected);
+        return None;
+    }
+    Some(name)
+}
+
+/// The elements of an array that must not be empty.
+pub(super) fn elements<'t>(item: &Item<'t>, expected: &str, checker: &mut Checker<'_>) -> Vec<Item<'t>> {
+    let hint = item.as_text().map(|text| format!("write [{}]", quote(text)));
+    let elements = checker.array(item, expected, hint.as_deref());
+    if elements.is_empty() && matches!(item.node.value, Value::Array(_)) {
+        checker.conflict(item, "this is empty, expected at least one address", None);
+    }
+    elements
+}
+
+/// A frontend: the text of its address, or a table with more about it.
+fn frontend(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Frontend> {
+    let expected = "an address, or a table with one";
+    if !matches!(item.node.value, Value::Table(_)) {
+        let (address, dual_stack) = checker.address(item, expected, address::frontend)?;
+        return Some(Frontend { dual_stack, ..Frontend::new(item.as_text().unwrap_or(""), address) });
+    }
+    let mut fields = checker.table(item, expected)?;
+    let place = fields.require("address", "an address such as \":443\"", checker);
+    let backlog = fields.take("backlog").and_then(|item| checker.number(&item, 1..=BACKLOG_MAX, ""));
+    let freebind = fields.take("freebind");
+    let is_freebind = freebind.as_ref().and_then(|item| checker.boolean(item));
+    let mode = fields.take("mode");
+    let bits = mode.as_ref().and_then(|item| permissions(item, checker));
+    fields.finish(&[], checker);
+    let place = place?;
+    let (address, dual_stack) = checker.address(&place, "an address such as \":443\"", address::frontend)?;
+    let is_unix = matches!(address, SocketAddress::Unix(_));
+    if let Some(item) = mode.filter(|_| !is_unix) {
+        checker.conflict(&item, "only a Unix socket has permission bits", None);
+    }
+    if let Some(item) = freebind.filter(|_| is_unix) {
+        checker.conflict(&item, "a Unix socket has no free bind", None);
+    }
+    let frontend = Frontend::new(place.as_text().unwrap_or(""), address);
+    Some(Frontend {
+        dual_stack,
+        backlog: backlog.unwrap_or(frontend.backlog),
+        freebind: is_freebind.unwrap_or(false),
+        mode: bits,
+        ..frontend
+    })
+}
+
+fn permissions(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<u32> {
+    let text = item.as_text().unwrap_or("");
+    let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    match u32::from_str_radix(text, 8) {
+        Ok(bits) if is_octal && bits <= 0o777 => Some(bits),
+        _ => {
+            checker.wrong(item, "permission bits in octal between quotes, as \"0660\"");
+            None
+        }
+    }
+}
+
+/// A backend, and the place of its address.
+fn backend<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<(Backend, Item<'t>)> {
+    let expected = "an address, or a table with one";
+    if !matches!(item.node.value, Value::Table(_)) {
+        let target = checker.address(item, expected, address::backend)?;
+        return Some((Backend::new(item.as_text().unwrap_or(""), target), item.clone()));
+    }
+    let mut fields = checker.table(item, expected)?;
+    let place = fields.require("address", "an address such as \"10.0.0.1:5432\"", checker);
+    let weight = fields.take("weight").and_then(|item| checker.number(&item, 0..=WEIGHT_MAX, ""));
+    let backup = fields.take("backup").and_then(|item| checker.boolean(&item));
+    fields.finish(&LATER_BACKEND, checker);
+    let place = place?;
+    let target = checker.address(&place, "an address such as \"10.0.0.1:5432\"", address::backend)?;
+    let backend = Backend::new(place.as_text().unwrap_or(""), target);
+    let weight = weight.and_then(|weight| u16::try_from(weight).ok()).unwrap_or(backend.weight);
+    Some((Backend { weight, backup: backup.unwrap_or(false), ..backend }, place))
+}
+
+fn check_backends_serve(app: &App, item: &Item<'_>, checker: &mut Checker<'_>) {
+    if app.backends.is_empty() {
+        return;
+    }
+    if app.backends.iter().all(|backend| backend.backup) {
+        checker.conflict(item, "there are only backups, expected a backend that is none", None);
+    } else if app.backends.iter().all(|backend| backend.weight == 0) {
+        checker.conflict(item, "every backend has weight 0, so that none would get a connection", None);
+    }
+}
+
+fn check_backends_differ(app: &App, places: &[Item<'_>], checker: &mut Checker<'_>) {
+    for (index, backend) in app.backends.iter().enumerate() {
+        if let Some(first) = app.backends[..index].iter().position(|first| first.target == backend.target) {
+            let message = format!("this is the same backend as {}", places[first].key);
+            checker.conflict(&places[index], message, Some("to give it more connections, raise its weight"));
+        }
+    }
+}
+
+/// A backend that is one of the app's own frontends would be connected to without end.
+fn check_no_loop(app: &App, places: &[Item<'_>], checker: &mut Checker<'_>) {
+    for (backend, place) in app.backends.iter().zip(places) {
+        let Target::Address(address) = &backend.target else { continue };
+        let target = Frontend::new("", address.clone());
+        let is_loopback = address.inet().is_some_and(|address| address.ip().is_loopback());
+        let is_own = |frontend: &&Frontend| {
+            is_same_address(frontend, &target) || is_loopback && covers(frontend, &target)
+        };
+        if let Some(frontend) = app.frontends.iter().find(is_own) {
+            let message = format!("the app would connect to itself: it listens on {}", quote(&frontend.name));
+            checker.conflict(place, message, None);
+        }
+    }
+}
+
+fn source(item: &Item<'_>, app: &mut App, checker: &mut Checker<'_>) {
+    let expected = "a local IP address such as \"10.0.0.8\"";
+    for element in checker.array(item, "an array of local IP addresses", None) {
+        let Some(text) = checker.text(&element, expected) else { continue };
+        let Ok(ip) = text.parse::<IpAddr>() else {
+            let has_port = text.parse::<std::net::SocketAddr>().is_ok();
+            checker.wrong_with(&element, expected, has_port.then(|| "leave out the port".to_owned()));
+            continue;
+        };
+        if ip.is_unspecified() || ip.is_multicast() {
+            checker.wrong(&element, expected);
+            continue;
+        }
+        if app.source.contains(&ip) {
+            checker.conflict(&element, format!("{ip} is given twice"), None);
+            continue;
+        }
+        let fits = |backend: &Backend| match &backend.target {
+            Target::Host { .. } => true,
+            Target::Address(address) => {
+                address.inet().is_some_and(|address| address.is_ipv4() == ip.is_ipv4())
+            }
+        };
+        if !app.backends.is_empty() && !app.backends.iter().any(fits) {
+            let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+            checker.conflict(
+                &element,
+                format!("no backend can be reached from {ip}: none is {family}"),
+                None,
+            );
+        }
+        app.source.push(ip);
+    }
+}
+
+fn timeouts(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Timeouts> {
+    let mut timeouts = Timeouts::default();
+    let mut fields = checker.table(item, "a table, [app.timeouts] in TOML")?;
+    if let Some(item) = fields.take("connect") {
+        timeouts.connect =
+            checker.duration(&item, TIMEOUT_MIN..=TIMEOUT_MAX, None).unwrap_or(timeouts.connect);
+    }
+    timeouts.idle = optional(&mut fields, "idle", timeouts.idle, checker);
+    timeouts.half_close = optional(&mut fields, "half_close", timeouts.half_close, checker);
+    timeouts.lifetime = optional(&mut fields, "lifetime", timeouts.lifetime, checker);
+    fields.finish(&LATER_TIMEOUTS, checker);
+    Some(timeouts)
+}
+
+/// A timeout that can be switched off.
+fn optional(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    default: Option<Duration>,
+    checker: &mut Checker<'_>,
+) -> Option<Duration> {
+    let Some(item) = fields.take(name) else { return default };
+    if item.as_text() == Some("none") {
+        return None;
+    }
+    checker.duration(&item, TIMEOUT_MIN..=TIMEOUT_MAX, Some("\"none\" is no limit"))
+}
+
+fn health(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Health> {
+    let mut health = Health::default();
+    let mut fields = checker.table(item, "a table, [app.health] in TOML")?;
+    if let Some(item) = fields.take("check") {
+        let words = [("none", Check::None), ("tcp", Check::Tcp)];
+        health.check = checker.choice(&item, &words, &LATER_CHECKS).unwrap_or(health.check);
+    }
+    if let Some(item) = fields.take("interval") {
+        let interval =
+            checker.duration(&item, TIMEOUT_MIN..=TIMEOUT_MAX, Some("check = \"none\" is no checks"));
+        health.interval = interval.unwrap_or(health.interval);
+        health.timeout = health.timeout.min(health.interval);
+    }
+    if let Some(item) = fields.take("timeout")
+        && let Some(timeout) = checker.duration(&item, TIMEOUT_MIN..=TIMEOUT_MAX, None)
+    {
+        if timeout > health.interval {
+            let message =
+                format!("a check of {} is longer than the interval between checks", quote_value(&item));
+            checker.conflict(&item, message, None);
+        }
+        health.timeout = timeout;
+    }
+    if let Some(item) = fields.take("rise") {
+        health.rise = checker.number(&item, 1..=RISE_FALL_MAX, "").unwrap_or(health.rise);
+    }
+    if let Some(item) = fields.take("fall") {
+        health.fall = checker.number(&item, 1..=RISE_FALL_MAX, "").unwrap_or(health.fall);
+    }
+    if let Some(item) = fields.take("jitter") {
+        health.jitter = checker.share(&item).unwrap_or(health.jitter);
+    }
+    fields.finish(&[], checker);
+    Some(health)
+}
+
+fn quote_value(item: &Item<'_>) -> String {
+    item.node.describe()
+}
+
+fn keep_alive(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<KeepAlive> {
+    if item.node.value == Value::Boolean(false) {
+        return None;
+    }
+    let mut keep_alive = App::DEFAULT_KEEP_ALIVE;
+    if item.node.value == Value::Boolean(true) {
+        return Some(keep_alive);
+    }
+    let expected = "false, true, or a table such as { idle = \"2m\", interval = \"30s\", count = 4 }";
+    let mut fields = checker.table(item, expected)?;
+    for (name, value) in [("idle", &mut keep_alive.idle), ("interval", &mut keep_alive.interval)] {
+        let Some(item) = fields.take(name) else { continue };
+        let Some(duration) = checker.duration(&item, Duration::from_secs(1)..=KEEP_ALIVE_MAX, None) else {
+            continue;
+        };
+        if duration.subsec_nanos() != 0 {
+            checker.wrong(&item, "whole seconds: the kernel counts in them");
+        }
+        *value = duration;
+    }
+    if let Some(item) = fields.take("count") {
+        keep_alive.count = checker.number(&item, 1..=KEEP_ALIVE_COUNT_MAX, "").unwrap_or(keep_alive.count);
+    }
+    fields.finish(&[], checker);
+    Some(keep_alive)
+}

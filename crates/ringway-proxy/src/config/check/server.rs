@@ -1,0 +1,125 @@
+//! `[server]` and `[admin]`.
+
+use std::time::Duration;
+
+use ringway::SocketAddress;
+
+use super::address;
+use super::fields::{Checker, Item};
+use super::value;
+use crate::config::tree::Value;
+use crate::model::{EngineChoice, LogFormat, LogLevel, Server};
+
+/// Beyond that a key was meant in another unit.
+const WORKERS_MAX: u32 = 1_024;
+/// The drain of a deployment takes no longer.
+const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// A worker that polls for longer than this takes a processor for nothing.
+const SPIN_MAX: Duration = Duration::from_millis(10);
+/// TCP_CA_NAME_MAX of the kernel is 16, the last byte zero.
+const CONGESTION_BYTES_MAX: usize = 15;
+/// SO_RCVLOWAT is an int; more than this was meant in another unit.
+const BULK_LOW_WATER_MAX: u32 = 1 << 30;
+
+pub(super) fn server(item: &Item<'_>, checker: &mut Checker<'_>) -> Server {
+    let mut server = Server::default();
+    let Some(mut fields) = checker.table(item, "a table, [server] in TOML") else { return server };
+    if let Some(item) = fields.take("workers") {
+        server.workers = auto_or_number(&item, WORKERS_MAX, checker);
+    }
+    if let Some(item) = fields.take("engine") {
+        let words = [
+            ("auto", EngineChoice::Auto),
+            ("io_uring", EngineChoice::IoUring),
+            ("epoll", EngineChoice::Epoll),
+        ];
+        server.engine = checker.choice(&item, &words, &[]).unwrap_or(server.engine);
+    }
+    if let Some(item) = fields.take("log_level") {
+        server.log_level = log_level(&item, checker).unwrap_or(server.log_level);
+    }
+    if let Some(item) = fields.take("log_format") {
+        let words = [("human", LogFormat::Human), ("json", LogFormat::Json)];
+        server.log_format = checker.choice(&item, &words, &[]).unwrap_or(server.log_format);
+    }
+    if let Some(item) = fields.take("drain_timeout") {
+        let range = Duration::ZERO..=DRAIN_TIMEOUT_MAX;
+        server.drain_timeout = checker.duration(&item, range, None).unwrap_or(server.drain_timeout);
+    }
+    if let Some(item) = fields.take("access_log") {
+        server.access_log = checker.boolean(&item).unwrap_or(server.access_log);
+    }
+    if let Some(item) = fields.take("max_connections") {
+        server.max_connections = auto_or_number(&item, u32::MAX, checker);
+    }
+    if let Some(item) = fields.take("spin") {
+        server.spin = checker.duration(&item, Duration::ZERO..=SPIN_MAX, None).unwrap_or(server.spin);
+    }
+    if let Some(item) = fields.take("congestion") {
+        server.congestion = congestion(&item, checker);
+    }
+    if let Some(item) = fields.take("bulk_low_water") {
+        server.bulk_low_water = checker.size(&item, BULK_LOW_WATER_MAX);
+    }
+    fields.finish(&[], checker);
+    server
+}
+
+pub(super) fn admin<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<(SocketAddress, Item<'t>)> {
+    let mut fields = checker.table(item, "a table, [admin] in TOML")?;
+    let expected = "an address such as \"127.0.0.1:9900\" or \"unix:/path\"";
+    let item = fields.require("listen", expected, checker);
+    fields.finish(&[], checker);
+    let item = item?;
+    let listen = checker.address(&item, expected, address::admin)?;
+    Some((listen, item))
+}
+
+fn auto_or_number(item: &Item<'_>, max: u32, checker: &mut Checker<'_>) -> Option<usize> {
+    if item.as_text() == Some("auto") {
+        return None;
+    }
+    let number = checker.number(item, 1..=max, "\"auto\" or ")?;
+    usize::try_from(number).ok()
+}
+
+fn log_level(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<LogLevel> {
+    let level = match &item.node.value {
+        Value::Integer(number) => value::numbered_log_level(*number),
+        Value::String(text) => value::log_level(text),
+        _ => None,
+    };
+    if level.is_some() {
+        return level;
+    }
+    match &item.node.value {
+        Value::String(_) => {
+            let words = [
+                ("trace", LogLevel::Trace),
+                ("debug", LogLevel::Debug),
+                ("info", LogLevel::Info),
+                ("warn", LogLevel::Warn),
+                ("error", LogLevel::Error),
+                ("off", LogLevel::Off),
+            ];
+            checker.choice(item, &words, &[])
+        }
+        _ => {
+            checker
+                .wrong(item, "the name of a level, as \"info\", or a number from 0 (debug) to 7 (disabled)");
+            None
+        }
+    }
+}
+
+fn congestion(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<String> {
+    let expected = "the name of a congestion control, as \"reno\" or \"cubic\"";
+    let name = checker.text(item, expected)?;
+    let is_name = (1..=CONGESTION_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    if !is_name {
+        checker.wrong(item, expected);
+        return None;
+    }
+    Some(name)
+}

@@ -1,0 +1,141 @@
+//! The configuration: from a file, TOML or JSON, to [`model::Config`](crate::model::Config).
+//!
+//! Text → `tree` (values that know their place; variables filled in) → `check` (types, ranges, and what does not go
+//! together). Every fault is reported at once, as a [`Fault`]; a faulty configuration gives no `Config` at all.
+
+mod check;
+mod fault;
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+pub use fault::{ConfigErrors, Fault, FaultKind, render_faults};
+
+use crate::model::{Config, LogLevel};
+use tree::source::Source;
+
+/// The largest file that is read.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// The language of a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// TOML 1.1.
+    Toml,
+    /// JSON, in Ringway's schema or the seed proxy's.
+    Json,
+}
+
+/// A configuration and the file that it is from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// What the file says.
+    pub config: Config,
+    /// The file, as it was named.
+    pub path: PathBuf,
+    /// Its language.
+    pub format: Format,
+}
+
+/// Reads and checks a file; the language goes by its extension, variables come from the process's environment.
+///
+/// # Errors
+/// Every fault of the file.
+pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+    let refuse =
+        |kind, message: String| ConfigErrors::new(vec![Source::new(Some(path), "").whole(kind, message)]);
+    let format = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("toml") => Format::Toml,
+        Some("json") => Format::Json,
+        Some("yaml" | "yml") => {
+            return Err(refuse(
+                FaultKind::NotSupportedYet,
+                "YAML is not supported yet; write TOML (.toml) or JSON (.json)".to_owned(),
+            ));
+        }
+        _ => {
+            return Err(refuse(
+                FaultKind::Unreadable,
+                "the language goes by the extension: .toml or .json".to_owned(),
+            ));
+        }
+    };
+    let bytes =
+        read(path).map_err(|error| refuse(FaultKind::Unreadable, format!("cannot be read: {error}")))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        let valid = String::from_utf8_lossy(&bytes[..at]);
+        let source = Source::new(Some(path), &valid);
+        ConfigErrors::new(vec![source.fault(FaultKind::Syntax, at..at, "", "not UTF-8 from here on")])
+    })?;
+    let base_dir = std::path::absolute(path)
+        .ok()
+        .and_then(|path| path.parent().map(Path::to_path_buf))
+        .unwrap_or_else(|| PathBuf::from("/"));
+    let environment = |name: &str| std::env::var(name).ok();
+    let config = check::check(&Source::new(Some(path), text), format, &base_dir, &environment)?;
+    Ok(Loaded { config, path: path.to_path_buf(), format })
+}
+
+/// Checks a text. Relative paths count from `base_dir`; `environment` looks variables up.
+///
+/// ```
+/// use ringway_proxy::config::{self, Format};
+///
+/// let text = r#"
+///     [[app]]
+///     name = "web"
+///     listen = [":8080"]
+///     backends = ["10.0.0.1:80", "10.0.0.2:80"]
+/// "#;
+/// let config = config::parse(text, Format::Toml, "/etc/ringway".as_ref(), &|_| None)?;
+/// assert_eq!(config.apps[0].backends.len(), 2);
+/// # Ok::<(), config::ConfigErrors>(())
+/// ```
+///
+/// # Errors
+/// Every fault of the text.
+pub fn parse(
+    text: &str,
+    format: Format,
+    base_dir: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigErrors> {
+    check::check(&Source::new(None, text), format, base_dir, environment)
+}
+
+/// The embedded demo configuration: one app whose backends `demo-1` and `demo-2` run inside the process.
+///
+/// Those two are host names that resolve nowhere: the process that starts the demo backends puts their addresses in
+/// their place. [`Config::demo`] is set.
+pub fn demo() -> Config {
+    let config = parse(DEMO, Format::Toml, Path::new("/"), &|_| None);
+    Config { demo: true, ..config.expect("the embedded configuration is a constant, and a test reads it") }
+}
+
+/// The text of [`demo`], to print.
+pub const DEMO: &str = include_str!("demo.toml");
+
+/// The file that is read when none is named: `ringway.toml` or else `config.json` in `directory`, if there is one.
+pub fn find(directory: &Path) -> Option<PathBuf> {
+    ["ringway.toml", "config.json"].map(|name| directory.join(name)).into_iter().find(|path| path.exists())
+}
+
+/// A log level from its name, or from its number 0 to 7 in the seed proxy; `None` for anything else.
+///
+/// The seed's numbers are debug, info, warn, error, fatal, panic, "no level" and disabled. Ringway has nothing above
+/// error: 3 to 6 are all [`LogLevel::Error`], 7 is [`LogLevel::Off`].
+pub fn log_level(text: &str) -> Option<LogLevel> {
+    check::log_level(text)
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::{Error, ErrorKind, Read};
+
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(Error::new(ErrorKind::FileTooLarge, "it has more than 16 MiB"));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,1 @@
+//! Wrong files, and the exact words about them.

@@ -1,0 +1,6 @@
+//! Configuration files as users write them: good ones, wrong ones with their exact messages, and arbitrary text.
+
+mod arbitrary;
+mod examples;
+mod faults;
+mod meaning;
