@@ -326,7 +326,10 @@ mod tests {
         assert_eq!(endpoint.health_report(), (Health::Ejected, now, Some(DialFailure::Refused)));
         assert!(!endpoint.is_available());
 
-        assert_eq!(endpoint.set_health(Health::Down, Some(DialFailure::TimedOut), now), Some(Health::Ejected));
+        assert_eq!(
+            endpoint.set_health(Health::Down, Some(DialFailure::TimedOut), now),
+            Some(Health::Ejected)
+        );
         assert!(!endpoint.eject(DialFailure::Refused, now), "an endpoint that is down is not ejected");
     }
 

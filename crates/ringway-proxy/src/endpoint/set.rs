@@ -70,7 +70,8 @@ mod tests {
     fn unchanged_address_keeps_its_endpoint_with_its_counts() {
         let app = AppState::new(0, &app_of_hosts(&[(1, false), (1, true)]));
         assert!(app.endpoints().endpoints().is_empty());
-        let first = app.resolve(&[vec![address(1), address(2)], vec![address(1)]]).expect("addresses are new");
+        let first =
+            app.resolve(&[vec![address(1), address(2)], vec![address(1)]]).expect("addresses are new");
         assert_eq!(first.endpoints().len(), 3);
         first.endpoints()[1].active().acquire();
 

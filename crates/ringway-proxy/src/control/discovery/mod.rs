@@ -1,0 +1,249 @@
+//! Backends named by host: their addresses, looked up in the background and kept current.
+//!
+//! Each name has a look-up of its own for each family of addresses, repeated when the answer's time to live is
+//! over. Every address becomes an endpoint. A look-up that fails, or would leave a name without any address, keeps the
+//! last good answer and is repeated with back-off. Nothing here can fail the start: a backend whose name has no
+//! address is an unavailable backend.
+
+mod system;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ringway::SocketAddress;
+use tokio::task::JoinSet;
+
+use crate::endpoint::{AppState, EndpointSet};
+use crate::metrics::{ProcessCounter, ProcessMetrics};
+use crate::model::Target;
+
+pub use system::SystemResolver;
+
+/// An answer is trusted for at least this long, so that a time to live of zero does not make a busy loop …
+const TTL_MIN: Duration = Duration::from_secs(1);
+/// … and at most this long, so that a mistake in a zone does not last for days.
+const TTL_MAX: Duration = Duration::from_secs(300);
+/// After a first failure. Doubles with each that follows.
+const BACK_OFF_MIN: Duration = Duration::from_secs(1);
+/// Failures are never further apart than this.
+const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+
+/// A kind of address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// A records.
+    V4,
+    /// AAAA records.
+    V6,
+}
+
+impl Family {
+    const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    fn index(self) -> usize {
+        match self {
+            Self::V4 => 0,
+            Self::V6 => 1,
+        }
+    }
+}
+
+/// What a name has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its addresses of the family that was asked for; none is an answer, too.
+    pub addresses: Vec<IpAddr>,
+    /// How long that holds.
+    pub ttl: Duration,
+}
+
+/// Why there is no answer: for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookupError(pub String);
+
+impl fmt::Display for LookupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Looks names up.
+pub trait Resolver: Send + Sync + 'static {
+    /// Asks for the addresses that `name` has in `family`.
+    fn lookup(&self, name: &str, family: Family) -> impl Future<Output = Result<Answer, LookupError>> + Send;
+}
+
+/// Keeps the endpoints of all apps current until it is dropped. `publish` gets each new set, with the place of its app.
+///
+/// Does nothing, and ends at once, if no backend is named by host.
+pub async fn run<R: Resolver>(
+    resolver: Arc<R>,
+    apps: Vec<Arc<AppState>>,
+    metrics: Arc<ProcessMetrics>,
+    publish: impl Fn(usize, Arc<EndpointSet>) + Send + Sync + 'static,
+) {
+    let mut tasks = JoinSet::new();
+    let names = names_of(&apps);
+    let discovery =
+        Arc::new(Discovery { resolver, apps, metrics, known: Mutex::default(), publish: Box::new(publish) });
+    for name in names {
+        for family in Family::ALL {
+            tasks.spawn(Arc::clone(&discovery).follow(name.clone(), family));
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// The host names of all backends, each once.
+fn names_of(apps: &[Arc<AppState>]) -> BTreeSet<String> {
+    let backends = apps.iter().flat_map(|app| &app.model().backends);
+    backends
+        .filter_map(|backend| match &backend.target {
+            Target::Host { name, .. } => Some(name.clone()),
+            Target::Address(_) => None,
+        })
+        .collect()
+}
+
+struct Discovery<R> {
+    resolver: Arc<R>,
+    apps: Vec<Arc<AppState>>,
+    metrics: Arc<ProcessMetrics>,
+    known: Mutex<BTreeMap<String, Known>>,
+    publish: Box<dyn Fn(usize, Arc<EndpointSet>) + Send + Sync>,
+}
+
+/// What is known of a name.
+#[derive(Debug, Default)]
+struct Known {
+    /// By family, sorted: servers rotate their answers, and order says nothing.
+    addresses: [Vec<IpAddr>; 2],
+    answered: [bool; 2],
+    /// Trouble is told once, and so is its end.
+    in_trouble: bool,
+}
+
+/// What an answer changed.
+#[derive(Debug, PartialEq, Eq)]
+enum Change {
+    /// The name has other addresses now.
+    New,
+    /// Nothing.
+    Same,
+    /// The answer would have left the name without addresses, so it is not believed.
+    Refused,
+}
+
+impl Known {
+    fn is_empty(&self) -> bool {
+        self.addresses.iter().all(Vec::is_empty)
+    }
+
+    fn take_in(&mut self, family: Family, mut addresses: Vec<IpAddr>) -> Change {
+        addresses.sort_unstable();
+        addresses.dedup();
+        let (own, other) = (family.index(), 1 - family.index());
+        self.answered[own] = true;
+        let nothing_else = self.addresses[other].is_empty();
+        if addresses.is_empty() && nothing_else {
+            // Of a name that has one family only, the other one's answer may come first.
+            return if self.answered[other] || !self.is_empty() { Change::Refused } else { Change::Same };
+        }
+        if self.addresses[own] == addresses {
+            return Change::Same;
+        }
+        self.addresses[own] = addresses;
+        Change::New
+    }
+}
+
+impl<R: Resolver> Discovery<R> {
+    /// Looks up one family of one name, for ever.
+    async fn follow(self: Arc<Self>, name: String, family: Family) {
+        let mut back_off = BACK_OFF_MIN;
+        loop {
+            let result = self.resolver.lookup(&name, family).await;
+            let trouble = match result {
+                Ok(answer) => match self.take_in(&name, family, answer.addresses) {
+                    Change::New | Change::Same => {
+                        self.metrics.add(ProcessCounter::LookupsAnswered, 1);
+                        back_off = BACK_OFF_MIN;
+                        tokio::time::sleep(answer.ttl.clamp(TTL_MIN, TTL_MAX)).await;
+                        continue;
+                    }
+                    Change::Refused => "it has no address".to_owned(),
+                },
+                Err(error) => error.to_string(),
+            };
+            self.metrics.add(ProcessCounter::LookupsFailed, 1);
+            self.report_trouble(&name, family, &trouble);
+            tokio::time::sleep(back_off).await;
+            back_off = (back_off * 2).min(BACK_OFF_MAX);
+        }
+    }
+
+    fn take_in(&self, name: &str, family: Family, addresses: Vec<IpAddr>) -> Change {
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(name.to_owned()).or_default();
+        let has_some = !addresses.is_empty();
+        let change = known.take_in(family, addresses);
+        let is_over = has_some && std::mem::take(&mut known.in_trouble);
+        if change == Change::New || is_over {
+            tracing::info!(name, addresses = ?known.addresses.concat(), "backend name resolved");
+        }
+        if change == Change::New {
+            self.publish_users_of(name, &all);
+        }
+        change
+    }
+
+    fn report_trouble(&self, name: &str, family: Family, trouble: &str) {
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(name.to_owned()).or_default();
+        known.answered[family.index()] = true;
+        // A name with one family only is no trouble, nor is the first of two answers that has not come yet.
+        let is_news = !known.in_trouble && known.answered == [true; 2];
+        if is_news && known.is_empty() {
+            known.in_trouble = true;
+            tracing::warn!(name, trouble, "backend name has no address; its backends are unavailable");
+        } else if is_news && !known.addresses[family.index()].is_empty() {
+            known.in_trouble = true;
+            tracing::warn!(name, trouble, "backend name not resolved; its last addresses are kept");
+        } else {
+            tracing::debug!(name, ?family, trouble, "backend name not resolved");
+        }
+    }
+
+    fn publish_users_of(&self, name: &str, known: &BTreeMap<String, Known>) {
+        for app in &self.apps {
+            let backends = &app.model().backends;
+            let uses = |target: &Target| matches!(target, Target::Host { name: host, .. } if host == name);
+            if !backends.iter().any(|backend| uses(&backend.target)) {
+                continue;
+            }
+            let lists: Vec<_> = backends.iter().map(|backend| addresses_of(&backend.target, known)).collect();
+            if let Some(set) = app.resolve(&lists) {
+                (self.publish)(app.index(), set);
+            }
+        }
+    }
+}
+
+fn addresses_of(target: &Target, known: &BTreeMap<String, Known>) -> Vec<SocketAddress> {
+    match target {
+        Target::Address(address) => vec![address.clone()],
+        Target::Host { name, port } => known
+            .get(name)
+            .into_iter()
+            .flat_map(|known| known.addresses.iter().flatten())
+            .map(|address| SocketAddr::new(*address, *port).into())
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
