@@ -19,6 +19,20 @@ struct WakerShared {
 }
 
 impl Waker {
+    pub(crate) fn new(event_fd: Option<std::os::fd::OwnedFd>) -> Self {
+        Self { shared: Arc::new(WakerShared { notified: AtomicBool::new(false), event_fd }) }
+    }
+
+    /// Whether somebody called since the last time; looks for mail must come after.
+    pub(crate) fn take(&self) -> bool {
+        self.shared.notified.swap(false, Ordering::AcqRel)
+    }
+
+    /// The same, without taking note of it.
+    pub(crate) fn is_notified(&self) -> bool {
+        self.shared.notified.load(Ordering::Acquire)
+    }
+
     /// Wakes the engine.
     pub fn wake(&self) {
         if !self.shared.notified.swap(true, Ordering::AcqRel) {

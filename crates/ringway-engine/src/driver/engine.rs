@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::simulated::SimulatedNetwork;
+use super::simulated::{SimulatedDriver, SimulatedNetwork};
 use super::{EngineConfig, Operations, Sink};
 use crate::mailbox::Waker;
 
@@ -12,7 +12,9 @@ pub struct Engine {
     driver: Driver,
 }
 
-enum Driver {}
+enum Driver {
+    Simulated(SimulatedDriver),
+}
 
 impl Engine {
     /// An engine on the real kernel, with the driver that `config` names.
@@ -24,25 +26,32 @@ impl Engine {
     }
 
     /// An engine in a simulated network.
-    pub fn simulated(_network: &SimulatedNetwork, _config: &EngineConfig) -> Self {
-        unreachable!()
+    pub fn simulated(network: &SimulatedNetwork, config: &EngineConfig) -> Self {
+        Self { driver: Driver::Simulated(SimulatedDriver::new(network, config)) }
     }
 
     /// Wakes this engine from another thread.
     pub fn waker(&self) -> Waker {
-        match self.driver {}
+        match &self.driver {
+            Driver::Simulated(driver) => driver.waker(),
+        }
     }
 
     /// The operations, for use between turns.
     pub fn operations(&mut self) -> Operations<'_> {
-        match self.driver {}
+        match &mut self.driver {
+            Driver::Simulated(driver) => driver.operations(),
+        }
     }
 
-    /// Waits until something happens, at most for `wait` (`None`: for ever), and delivers it.
+    /// Waits until something happens, at most for `wait` (`None`: for ever), and delivers it. A simulated engine
+    /// does not wait: it delivers what is due at its network's present moment.
     ///
     /// # Errors
     /// Only when the kernel interface itself fails; trouble of single connections comes as their events.
-    pub fn turn<S: Sink>(&mut self, _sink: &mut S, _wait: Option<Duration>) -> io::Result<()> {
-        match self.driver {}
+    pub fn turn<S: Sink>(&mut self, sink: &mut S, _wait: Option<Duration>) -> io::Result<()> {
+        match &mut self.driver {
+            Driver::Simulated(driver) => driver.turn(sink),
+        }
     }
 }
