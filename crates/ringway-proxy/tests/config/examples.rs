@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ringway_proxy::config;
+use ringway_proxy::config::{self, Format};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -20,5 +20,52 @@ fn every_example_file_is_a_good_configuration() {
     }
     for name in ["full.toml", "minimal.toml", "postgres.toml", "redis.toml", "seed.json"] {
         assert!(names.iter().any(|found| found == name), "{name} is gone");
+    }
+}
+
+/// Whole configurations in the pages: fenced blocks that have an app.
+#[test]
+fn every_configuration_in_the_documentation_is_a_good_one() {
+    let mut blocks = 0;
+    let mut directories = vec![repository().join("docs")];
+    let mut pages = vec![repository().join("README.md")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    for page in pages {
+        let Ok(text) = std::fs::read_to_string(&page) else { continue };
+        for block in text.split("\n```").collect::<Vec<_>>().chunks(2).filter_map(|chunk| chunk.get(1)) {
+            let (language, content) = block.split_once('\n').unwrap_or((block, ""));
+            let format = match language {
+                "toml" if content.contains("[[app]]") => Format::Toml,
+                "json" if content.contains("\"Apps\"") || content.contains("\"app\"") => Format::Json,
+                _ => continue,
+            };
+            blocks += 1;
+            if let Err(errors) = config::parse(content, format, Path::new("/etc/ringway"), &|_| None) {
+                panic!("{}:\n{content}\n{}", page.display(), config::render_faults(&errors));
+            }
+        }
+    }
+    assert!(blocks > 0, "no page shows a configuration");
+}
+
+/// The file with every key and the reference of all keys name the same ones.
+#[test]
+fn the_reference_names_every_key_of_the_full_example() {
+    let reference = std::fs::read_to_string(repository().join("docs/reference/configuration.md")).unwrap();
+    let full = std::fs::read_to_string(repository().join("examples/configs/full.toml")).unwrap();
+    for line in full.lines() {
+        let Some((key, _)) = line.split_once(" = ") else { continue };
+        if !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+            assert!(reference.contains(&format!("`{key}`")), "the reference has no `{key}`");
+        }
     }
 }

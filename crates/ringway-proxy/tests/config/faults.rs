@@ -1,1 +1,494 @@
 //! Wrong files, and the exact words about them.
+
+use std::path::Path;
+
+use ringway_proxy::config::{self, ConfigErrors, FaultKind, Format};
+
+fn refused(text: &str, format: Format) -> ConfigErrors {
+    match config::parse(text, format, Path::new("/etc/ringway"), &|_| None) {
+        Ok(config) => panic!("{text}\nis a good configuration: {config:?}"),
+        Err(errors) => errors,
+    }
+}
+
+fn assert_faults(text: &str, format: Format, expected: &[&str]) {
+    let errors = refused(text, format);
+    let found: Vec<String> = errors.faults().iter().map(ToString::to_string).collect();
+    assert_eq!(found, expected, "in:\n{text}");
+}
+
+#[test]
+fn wrong_keys_of_an_app_are_named_with_what_would_be_right() {
+    for (keys, expected) in KEYS_OF_AN_APP {
+        let app = "[[app]]\nname = 'a'\nlisten = [':80']\nbackends = ['10.0.0.2:80']\n";
+        assert_faults(&format!("{app}{keys}\n"), Format::Toml, expected);
+    }
+}
+
+#[test]
+fn wrong_toml_files_are_refused_with_every_fault() {
+    for (text, expected) in TOML_FILES {
+        assert_faults(text, Format::Toml, expected);
+    }
+}
+
+#[test]
+fn wrong_json_files_are_refused_with_every_fault() {
+    for (text, expected) in JSON_FILES {
+        assert_faults(text, Format::Json, expected);
+    }
+}
+
+#[test]
+fn a_fault_tells_its_parts_to_programs() {
+    let errors = refused(
+        "[server]\nengine = 'io-uring'\n[[app]]\nname = 'a'\nlisten = [':80']\nbackends = ['b:80']\n",
+        Format::Toml,
+    );
+    let [fault] = errors.faults() else { panic!("{errors}") };
+    assert_eq!((fault.line, fault.column, fault.key.as_str()), (2, 10, "server.engine"));
+    assert_eq!(fault.kind, FaultKind::WrongValue);
+    assert_eq!(fault.found.as_deref(), Some("\"io-uring\""));
+    assert_eq!(fault.expected, "\"auto\", \"io_uring\" or \"epoll\"");
+    assert_eq!(fault.nearest.as_deref(), Some("io_uring"));
+}
+
+#[test]
+fn faults_are_shown_with_their_lines_and_summed_up() {
+    let text = "[[app]]\nname = 'a'\nlisten = [':80']\n\tbackends = ['b:80', 'ü:1']\nbalanse = 1\n";
+    let expected = r#"4:22: app[0].backends[1]: found "ü:1", expected an address such as "10.0.0.1:5432", "db.internal:5432", "[::1]:5432" or "unix:/path"; an international name is written in its "xn--" form
+ 4 | 	backends = ['b:80', 'ü:1']
+   | 	                    ^^^^^
+5:1: app[0].balanse: unknown key; did you mean "balance"?
+ 5 | balanse = 1
+   | ^^^^^^^
+2 faults, nothing was changed
+"#;
+    assert_eq!(config::render_faults(&refused(text, Format::Toml)), expected);
+}
+
+#[test]
+fn a_value_from_the_environment_is_shown_with_its_variable() {
+    let text = "[[app]]\nname = 'a'\nlisten = ['${LISTEN}']\nbackends = ['b:80']\n";
+    let environment = |name: &str| (name == "LISTEN").then(|| "443".to_owned());
+    let errors = config::parse(text, Format::Toml, Path::new("/"), &environment).unwrap_err();
+    assert_eq!(
+        errors.to_string(),
+        r#"3:11: app[0].listen[0]: found "443" (from "${LISTEN}"), expected an address such as "0.0.0.0:443", "[::]:443", ":443" or "unix:/path"; a port of all addresses is written ":443""#
+    );
+}
+
+#[test]
+fn control_characters_of_a_file_do_not_reach_the_terminal() {
+    let text = "{\"app\": [{\"name\": \"\u{1b}[31m\", \"listen\": [\":80\"], \"backends\": [\"b:80\"]}]}";
+    let shown = config::render_faults(&refused(text, Format::Json));
+    assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    assert!(shown.contains(r#"found "\u{1b}[31m""#), "{shown}");
+}
+
+#[test]
+fn a_file_that_cannot_be_taken_is_refused_by_name() {
+    let directory = own_directory();
+    let faults = |name: &str, content: Option<&[u8]>| {
+        let path = directory.join(name);
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        config::load(&path).unwrap_err().to_string().replace(directory.to_str().unwrap(), "DIR")
+    };
+    assert_eq!(
+        faults("gone.toml", None),
+        "DIR/gone.toml: cannot be read: No such file or directory (os error 2)"
+    );
+    assert_eq!(
+        faults("a.yaml", Some(b"")),
+        "DIR/a.yaml: YAML is not supported yet; write TOML (.toml) or JSON (.json)"
+    );
+    assert_eq!(faults("a.conf", Some(b"")), "DIR/a.conf: the language goes by the extension: .toml or .json");
+    assert_eq!(faults("a.toml", Some(b"# \xc3\xa9\nx = '\xff'")), "DIR/a.toml:2:6: not UTF-8 from here on");
+    assert_eq!(
+        faults("b.toml", Some(b"x = 1")),
+        "DIR/b.toml:1:1: app: missing; expected at least one app, [[app]] in TOML\nDIR/b.toml:1:1: x: unknown key"
+    );
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+/// A directory of this test's own.
+fn own_directory() -> std::path::PathBuf {
+    let directory = std::env::temp_dir().join(format!("ringway-config-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+/// Lines at the end of an app of four lines, and what is said about them.
+const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
+    ("balanse = 'round-robin'", &[r#"5:1: app[0].balanse: unknown key; did you mean "balance"?"#]),
+    ("timeout = {}", &[r#"5:1: app[0].timeout: unknown key; did you mean "timeouts"?"#]),
+    ("Protocol = 'tcp'", &[r#"5:1: app[0].Protocol: unknown key; did you mean "protocol"?"#]),
+    ("quux = 1", &["5:1: app[0].quux: unknown key"]),
+    ("tls = { mode = 'terminate' }", &["5:1: app[0].tls: not supported yet"]),
+    ("limts = 3", &[r#"5:1: app[0].limts: unknown key; did you mean "limits"?"#]),
+    ("protocol = 'udp'", &[r#"5:12: app[0].protocol: "udp" is not supported yet"#]),
+    ("protocol = 'sctp'", &[r#"5:12: app[0].protocol: found "sctp", expected "tcp""#]),
+    ("balance = 'maglev'", &[r#"5:11: app[0].balance: "maglev" is not supported yet"#]),
+    (
+        "balance = 'leastconn'",
+        &[r#"5:11: app[0].balance: found "leastconn", expected "least-connections" or "round-robin""#],
+    ),
+    (
+        "balance = 'least_connections'",
+        &[
+            r#"5:11: app[0].balance: found "least_connections", expected "least-connections" or "round-robin"; did you mean "least-connections"?"#,
+        ],
+    ),
+    ("balance = 3", &[r#"5:11: app[0].balance: found 3, expected "least-connections" or "round-robin""#]),
+    (
+        "connect_attempts = 0",
+        &["5:20: app[0].connect_attempts: found 0, expected a whole number from 1 to 100"],
+    ),
+    (
+        "connect_attempts = 1.5",
+        &["5:20: app[0].connect_attempts: found 1.5, expected a whole number from 1 to 100"],
+    ),
+    (
+        "connect_attempts = 99999999999999999999",
+        &[
+            "5:20: app[0].connect_attempts: found a number that is out of range, expected a whole number from 1 to 100",
+        ],
+    ),
+    (
+        "user_timeout = '0s'",
+        &[r#"5:16: app[0].user_timeout: found "0s", expected a duration from "1ms" to "24d""#],
+    ),
+    (
+        "user_timeout = '60d'",
+        &[r#"5:16: app[0].user_timeout: found "60d", expected a duration from "1ms" to "24d""#],
+    ),
+    (
+        "keep_alive = 'yes'",
+        &[
+            r#"5:14: app[0].keep_alive: found "yes", expected false, true, or a table such as { idle = "2m", interval = "30s", count = 4 }"#,
+        ],
+    ),
+    (
+        "keep_alive = { idle = '1500ms', count = 0, intervall = '3s' }",
+        &[
+            r#"5:23: app[0].keep_alive.idle: found "1500ms", expected whole seconds: the kernel counts in them"#,
+            "5:41: app[0].keep_alive.count: found 0, expected a whole number from 1 to 127",
+            r#"5:44: app[0].keep_alive.intervall: unknown key; did you mean "interval"?"#,
+        ],
+    ),
+    (
+        "source = '10.0.0.1'",
+        &[r#"5:10: app[0].source: found "10.0.0.1", expected an array of local IP addresses"#],
+    ),
+    (
+        "source = ['10.0.0.1', '10.0.0.1:80', '::1', '0.0.0.0', 'eth0', '10.0.0.1', 5]",
+        &[
+            r#"5:23: app[0].source[1]: found "10.0.0.1:80", expected a local IP address such as "10.0.0.8"; leave out the port"#,
+            "5:38: app[0].source[2]: no backend can be reached from ::1: none is IPv6",
+            r#"5:45: app[0].source[3]: found "0.0.0.0", expected a local IP address such as "10.0.0.8""#,
+            r#"5:56: app[0].source[4]: found "eth0", expected a local IP address such as "10.0.0.8""#,
+            "5:64: app[0].source[5]: 10.0.0.1 is given twice",
+            r#"5:76: app[0].source[6]: found 5, expected a local IP address such as "10.0.0.8""#,
+        ],
+    ),
+    ("timeouts = 5", &["5:12: app[0].timeouts: found 5, expected a table, [app.timeouts] in TOML"]),
+    (
+        "timeouts.idle = '0s'\n\
+             timeouts.connect = 5\n\
+             timeouts.half_close = 'never'\n\
+             timeouts.handshake = '1s'\n\
+             timeouts.lifetime = '9999d'",
+        &[
+            r#"5:17: app[0].timeouts.idle: found "0s", expected a duration from "1ms" to "365d"; "none" is no limit"#,
+            r#"6:20: app[0].timeouts.connect: found 5, expected a duration such as "250ms", "5s" or "1m30s"; a unit is missing, as in "5s""#,
+            r#"7:23: app[0].timeouts.half_close: found "never", expected a duration such as "250ms", "5s" or "1m30s""#,
+            "8:10: app[0].timeouts.handshake: not supported yet",
+            r#"9:21: app[0].timeouts.lifetime: found "9999d", expected a duration from "1ms" to "365d""#,
+        ],
+    ),
+    (
+        "[app.health]\n\
+             check = 'http'\n\
+             interval = '0s'\n\
+             timeout = 'soon'\n\
+             rise = 0\n\
+             fall = -1\n\
+             jitter = 1.5\n\
+             port = 3",
+        &[
+            r#"6:9: app[0].health.check: "http" is not supported yet"#,
+            r#"7:12: app[0].health.interval: found "0s", expected a duration from "1ms" to "365d"; check = "none" is no checks"#,
+            r#"8:11: app[0].health.timeout: found "soon", expected a duration such as "250ms", "5s" or "1m30s""#,
+            "9:8: app[0].health.rise: found 0, expected a whole number from 1 to 1000",
+            "10:8: app[0].health.fall: found -1, expected a whole number from 1 to 1000",
+            "11:10: app[0].health.jitter: found 1.5, expected a number from 0 to 1",
+            "12:1: app[0].health.port: unknown key",
+        ],
+    ),
+    (
+        "[app.health]\n\
+             interval = '1s'\n\
+             timeout = '2s'\n\
+             check = 'tpc'",
+        &[
+            r#"7:11: app[0].health.timeout: a check of "2s" is longer than the interval between checks"#,
+            r#"8:9: app[0].health.check: found "tpc", expected "none" or "tcp"; did you mean "tcp"?"#,
+        ],
+    ),
+    ("name = 'b'", &["5:1: app[0].name: this key is given twice; the first is in line 2"]),
+    ("x = 5s", &["5:1: app[0].x: unknown key", "5:5: not valid TOML: a string must be quoted"]),
+    ("[app", &["5:5: not valid TOML: unclosed table, expected `]`"]),
+    ("x = ", &["5:5: not valid TOML: a value is missing"]),
+    ("x = 1979-05-27", &["5:1: app[0].x: unknown key"]),
+    (
+        "balance = '${NOWHERE}'",
+        &[
+            r#"5:11: app[0].balance: the environment has no variable NOWHERE; set it, or write "${NOWHERE:-default}""#,
+        ],
+    ),
+    (
+        "balance = '${A'",
+        &[r#"5:11: app[0].balance: "${" is never closed; write "$${" for the two characters themselves"#],
+    ),
+    (
+        "balance = '${A-b}'",
+        &[
+            r#"5:11: app[0].balance: "A-b" is not the name of a variable; write "${NAME}" or "${NAME:-default}", with letters, digits and "_" in the name"#,
+        ],
+    ),
+];
+
+const TOML_FILES: &[(&str, &[&str])] = &[
+    ("", &["1:1: app: missing; expected at least one app, [[app]] in TOML"]),
+    ("app = 3", &["1:7: app: found 3, expected an array of tables, [[app]] in TOML"]),
+    ("app = []", &["1:7: app: found an array, expected at least one app"]),
+    (
+        "[app]\n\
+             name='a'",
+        &["1:1: app: found a table, expected an array of tables, [[app]] in TOML"],
+    ),
+    (
+        "apps = 1",
+        &[
+            "1:1: app: missing; expected at least one app, [[app]] in TOML",
+            r#"1:1: apps: unknown key; did you mean "app"?"#,
+        ],
+    ),
+    (
+        "include = 'x'",
+        &["1:1: app: missing; expected at least one app, [[app]] in TOML", "1:1: include: not supported yet"],
+    ),
+    (
+        "[[app]]",
+        &[
+            "1:1: app[0].name: missing; expected a name that no other app has",
+            r#"1:1: app[0].listen: missing; expected an array of addresses, as [":443"]"#,
+            r#"1:1: app[0].backends: missing; expected an array of addresses, as ["10.0.0.1:5432"]"#,
+        ],
+    ),
+    (
+        "[[app]]\n\
+             name = ''\n\
+             listen = []\n\
+             backends = []",
+        &[
+            r#"2:8: app[0].name: found "", expected a name of 1 to 64 bytes without control characters"#,
+            "3:10: app[0].listen: this is empty, expected at least one element",
+            "4:12: app[0].backends: this is empty, expected at least one element",
+        ],
+    ),
+    (
+        "[[app]]\n\
+             name = 3\n\
+             listen = ':80'\n\
+             backends = 'b:80'",
+        &[
+            "2:8: app[0].name: found 3, expected a name of 1 to 64 bytes without control characters",
+            r#"3:10: app[0].listen: found ":80", expected an array of addresses, as [":443"]; write [":80"]"#,
+            r#"4:12: app[0].backends: found "b:80", expected an array of addresses, as ["10.0.0.1:5432"]; write ["b:80"]"#,
+        ],
+    ),
+    (
+        "[[app]]\n\
+             name = 'a'\n\
+             listen = [80, 'localhost:80', ':7000-7010', '[::1]:99999', '::1:80']\n\
+             backends = ['b', 'b:0', 'http://b:80', '10.0.0.256:80', 80, {weight = 1}]",
+        &[
+            "3:11: app[0].listen[0]: found 80, expected an address, or a table with one",
+            r#"3:15: app[0].listen[1]: found "localhost:80", expected an address such as "0.0.0.0:443", "[::]:443", ":443" or "unix:/path"; a frontend listens on an IP address and not on a name"#,
+            r#"3:31: app[0].listen[2]: ":7000-7010" is not supported yet"#,
+            r#"3:45: app[0].listen[3]: found "[::1]:99999", expected an address such as "0.0.0.0:443", "[::]:443", ":443" or "unix:/path"; a port is a number up to 65535"#,
+            r#"3:60: app[0].listen[4]: found "::1:80", expected an address such as "0.0.0.0:443", "[::]:443", ":443" or "unix:/path"; an IPv6 address stands in brackets, as "[::1]:443""#,
+            r#"4:13: app[0].backends[0]: found "b", expected an address such as "10.0.0.1:5432", "db.internal:5432", "[::1]:5432" or "unix:/path"; the port is missing"#,
+            r#"4:18: app[0].backends[1]: found "b:0", expected an address such as "10.0.0.1:5432", "db.internal:5432", "[::1]:5432" or "unix:/path"; a backend has a port from 1 to 65535"#,
+            r#"4:25: app[0].backends[2]: found "http://b:80", expected an address such as "10.0.0.1:5432", "db.internal:5432", "[::1]:5432" or "unix:/path"; leave out what stands before the host"#,
+            r#"4:40: app[0].backends[3]: found "10.0.0.256:80", expected an address such as "10.0.0.1:5432", "db.internal:5432", "[::1]:5432" or "unix:/path"; this is neither an IPv4 address nor a name"#,
+            "4:57: app[0].backends[4]: found 80, expected an address, or a table with one",
+            r#"4:61: app[0].backends[5].address: missing; expected an address such as "10.0.0.1:5432""#,
+        ],
+    ),
+    (
+        "[[app]]\n\
+             name = 'a'\n\
+             listen = [{address = ':80', mode = '0660', backlog = 0, freebnd = true}, {address = 'unix:a', mode = 660, freebind = false}]\n\
+             backends = [{address = 'b:1', weight = 257, max_connections = 3, backup = 'no'}]",
+        &[
+            "3:36: app[0].listen[0].mode: only a Unix socket has permission bits",
+            "3:54: app[0].listen[0].backlog: found 0, expected a whole number from 1 to 1048576",
+            r#"3:57: app[0].listen[0].freebnd: unknown key; did you mean "freebind"?"#,
+            r#"3:102: app[0].listen[1].mode: found 660, expected permission bits in octal between quotes, as "0660""#,
+            "3:118: app[0].listen[1].freebind: a Unix socket has no free bind",
+            "4:40: app[0].backends[0].weight: found 257, expected a whole number from 0 to 256",
+            "4:45: app[0].backends[0].max_connections: not supported yet",
+            r#"4:75: app[0].backends[0].backup: found "no", expected true or false"#,
+        ],
+    ),
+    (
+        "[[app]]\n\
+             name = 'a'\n\
+             listen = [':80']\n\
+             backends = [{address = 'b:1', backup = true}]",
+        &["4:12: app[0].backends: there are only backups, expected a backend that is none"],
+    ),
+    (
+        "[[app]]\n\
+             name = 'a'\n\
+             listen = [':80']\n\
+             backends = [{address = 'b:1', weight = 0}]",
+        &["4:12: app[0].backends: every backend has weight 0, so that none would get a connection"],
+    ),
+    (
+        "[[app]]\n\
+             name = 'a'\n\
+             listen = [':80', '0.0.0.0:80', '127.0.0.1:80', '127.0.0.1:80']\n\
+             backends = ['b:1', 'b.:1', '127.0.0.1:80']\n\
+             source=['::1']",
+        &[
+            "3:18: app[0].listen[1]: app[0].listen[0] listens here already",
+            "3:48: app[0].listen[3]: app[0].listen[2] listens here already",
+            "4:20: app[0].backends[1]: this is the same backend as app[0].backends[0]; to give it more connections, raise its weight",
+            r#"4:28: app[0].backends[2]: the app would connect to itself: it listens on ":80""#,
+        ],
+    ),
+    (
+        "[[app]]\n\
+             name = 'a'\n\
+             listen = [':80']\n\
+             backends = ['b:1']\n\
+             [[app]]\n\
+             name = 'a'\n\
+             listen = [':80', 'unix:a', 'unix:/etc/ringway/a']\n\
+             backends = ['b:1']\n\
+             [admin]\n\
+             listen = '127.0.0.1:80'",
+        &[
+            r#"6:8: app[1].name: "a" is the name of app[0].name too"#,
+            "7:11: app[1].listen[0]: app[0].listen[0] listens here already",
+            "7:28: app[1].listen[2]: app[1].listen[1] listens here already",
+            "10:10: admin.listen: app[0].listen[0] listens here already",
+        ],
+    ),
+    (
+        "[admin]\n\
+             listen = '0.0.0.0:9900'",
+        &[
+            "1:1: app: missing; expected at least one app, [[app]] in TOML",
+            r#"2:10: admin.listen: found "0.0.0.0:9900", expected a loopback address such as "127.0.0.1:9900", or "unix:/path"; whoever reaches it controls the proxy, so it is never open to the network"#,
+        ],
+    ),
+    (
+        "[admin]",
+        &[
+            r#"1:1: admin.listen: missing; expected an address such as "127.0.0.1:9900" or "unix:/path""#,
+            "1:1: app: missing; expected at least one app, [[app]] in TOML",
+        ],
+    ),
+    (
+        "admin = 'x'",
+        &[
+            "1:1: app: missing; expected at least one app, [[app]] in TOML",
+            r#"1:9: admin: found "x", expected a table, [admin] in TOML"#,
+        ],
+    ),
+    (
+        "[server]\n\
+             workers = 0\n\
+             engine = 'io-uring'\n\
+             log_level = 8\n\
+             log_format = 'xml'\n\
+             drain_timeout = '30'\n\
+             access_log = 'on'\n\
+             max_connections = 'many'\n\
+             spin = '1s'\n\
+             congestion = 'a b'\n\
+             bulk_low_water = 65536\n\
+             worker = 3",
+        &[
+            "1:1: app: missing; expected at least one app, [[app]] in TOML",
+            r#"2:11: server.workers: found 0, expected "auto" or a whole number from 1 to 1024"#,
+            r#"3:10: server.engine: found "io-uring", expected "auto", "io_uring" or "epoll"; did you mean "io_uring"?"#,
+            r#"4:13: server.log_level: found 8, expected the name of a level, as "info", or a number from 0 (debug) to 7 (disabled)"#,
+            r#"5:14: server.log_format: found "xml", expected "human" or "json""#,
+            r#"6:17: server.drain_timeout: found "30", expected a duration such as "250ms", "5s" or "1m30s"; a unit is missing, as in "30s""#,
+            r#"7:14: server.access_log: found "on", expected true or false"#,
+            r#"8:19: server.max_connections: found "many", expected "auto" or a whole number from 1 to 4294967295"#,
+            r#"9:8: server.spin: found "1s", expected a duration from "0s" to "10ms""#,
+            r#"10:14: server.congestion: found "a b", expected the name of a congestion control, as "reno" or "cubic""#,
+            r#"11:18: server.bulk_low_water: found 65536, expected a size such as "64KiB" or "1MiB", at most "1GiB"; a unit is missing, as in "65536B""#,
+            r#"12:1: server.worker: unknown key; did you mean "workers"?"#,
+        ],
+    ),
+    (
+        "[server]\n\
+             log_level = 'warning'\n\
+             bulk_low_water = '4GiB'\n\
+             [server]",
+        &[
+            "1:1: app: missing; expected at least one app, [[app]] in TOML",
+            r#"2:13: server.log_level: found "warning", expected "trace", "debug", "info", "warn", "error" or "off""#,
+            r#"3:18: server.bulk_low_water: found "4GiB", expected a size such as "64KiB" or "1MiB", at most "1GiB""#,
+            "4:2: server: this key is given twice",
+        ],
+    ),
+    (
+        "[server]\n\
+             wrokers = 3\n\
+             x = [\n\
+             [[app]\n\
+             name = 'a'",
+        &[
+            r#"2:1: server.wrokers: unknown key; did you mean "workers"?"#,
+            "3:1: server.x: unknown key",
+            "4:3: not valid TOML: a string must be quoted",
+            "5:1: not valid TOML: missing comma between array elements, expected `,`",
+        ],
+    ),
+];
+
+const JSON_FILES: &[(&str, &[&str])] = &[
+    ("", &["1:1: not valid JSON: the file is empty"]),
+    ("{", &["1:1: not valid JSON: unterminated object"]),
+    ("[]", &["1:1: found an array, expected a table"]),
+    (
+        r#"{"app": [{"name": "a", "name": 3, "listen": null}]}"#,
+        &[
+            r#"1:10: app[0].backends: missing; expected an array of addresses, as ["10.0.0.1:5432"]"#,
+            "1:24: app[0].name: this key is given twice",
+            r#"1:45: app[0].listen: found null, expected an array of addresses, as [":443"]"#,
+        ],
+    ),
+    (
+        r#"{"Apps":[{"Name":"a","Ports":[0,"80"],"Targets":["x"],"ports":1},3]}"#,
+        &[
+            "1:31: Apps[0].Ports[0]: found 0, expected a port, a whole number from 1 to 65535",
+            r#"1:33: Apps[0].Ports[1]: found "80", expected a port, a whole number from 1 to 65535"#,
+            r#"1:50: Apps[0].Targets[0]: found "x", expected an address such as "10.0.0.1:5432", "db.internal:5432", "[::1]:5432" or "unix:/path"; the port is missing"#,
+            r#"1:55: Apps[0].ports: unknown key; did you mean "Ports"?"#,
+            r#"1:66: Apps[1]: found 3, expected an app, as {"Name": …, "Ports": …, "Targets": …}"#,
+        ],
+    ),
+    (r#"{"Apps":[]}"#, &["1:9: Apps: this is empty, expected at least one element"]),
+    (r#"{"app": [1,]}"#, &["1:11: not valid JSON: trailing commas are not allowed"]),
+];

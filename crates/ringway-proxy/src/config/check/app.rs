@@ -121,7 +121,7 @@ pub(super) fn elements<'t>(item: &Item<'t>, expected: &str, checker: &mut Checke
     let hint = item.as_text().map(|text| format!("write [{}]", quote(text)));
     let elements = checker.array(item, expected, hint.as_deref());
     if elements.is_empty() && matches!(item.node.value, Value::Array(_)) {
-        checker.conflict(item, "this is empty, expected at least one address", None);
+        checker.conflict(item, "this is empty, expected at least one element", None);
     }
     elements
 }
@@ -308,7 +308,7 @@ fn health(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Health> {
     {
         if timeout > health.interval {
             let message =
-                format!("a check of {} is longer than the interval between checks", quote_value(&item));
+                format!("a check of {} is longer than the interval between checks", item.node.describe());
             checker.conflict(&item, message, None);
         }
         health.timeout = timeout;
@@ -324,10 +324,6 @@ fn health(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Health> {
     }
     fields.finish(&[], checker);
     Some(health)
-}
-
-fn quote_value(item: &Item<'_>) -> String {
-    item.node.describe()
 }
 
 fn keep_alive(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<KeepAlive> {

@@ -10,7 +10,7 @@ use super::address::AddressError;
 use super::value;
 use crate::config::fault::{Fault, FaultKind};
 use crate::config::tree::source::Source;
-use crate::config::tree::{Entry, Node, Value, quote};
+use crate::config::tree::{Entry, Node, Value, path_of, quote};
 
 /// Collects faults while a tree is read.
 pub(super) struct Checker<'a> {
@@ -80,7 +80,7 @@ impl<'t> Fields<'t> {
     }
 
     fn path(&self, name: &str) -> String {
-        if self.key.is_empty() { name.to_owned() } else { format!("{}.{name}", self.key) }
+        path_of(&self.key, name)
     }
 }
 
@@ -246,7 +246,8 @@ impl Checker<'_> {
                 None
             }
             None => {
-                let hint = integer(item.node).map(|number| format!("a unit is missing, as in \"{number}s\""));
+                let hint =
+                    bare_number(item.node).map(|number| format!("a unit is missing, as in \"{number}s\""));
                 self.wrong_with(item, "a duration such as \"250ms\", \"5s\" or \"1m30s\"", hint);
                 None
             }
@@ -259,7 +260,8 @@ impl Checker<'_> {
         match found {
             Some(bytes) if (1..=max).contains(&bytes) => Some(bytes),
             _ => {
-                let hint = integer(item.node).map(|number| format!("a unit is missing, as in \"{number}B\""));
+                let hint =
+                    bare_number(item.node).map(|number| format!("a unit is missing, as in \"{number}B\""));
                 self.wrong_with(item, "a size such as \"64KiB\" or \"1MiB\", at most \"1GiB\"", hint);
                 None
             }
@@ -315,6 +317,15 @@ fn integer(node: &Node) -> Option<i64> {
     match &node.value {
         Value::Integer(number) => Some(*number),
         Value::String(text) if node.template.is_some() => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// A number where one with a unit is asked for, between quotes or not.
+fn bare_number(node: &Node) -> Option<u64> {
+    match &node.value {
+        Value::Integer(number) => u64::try_from(*number).ok(),
+        Value::String(text) => text.parse().ok(),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use super::source::Source;
-use super::{Entry, Node, Value};
+use super::{Entry, Node, Value, path_of};
 use crate::config::fault::{Fault, FaultKind};
 
 /// The tree, with the faults of its keys.
@@ -60,7 +60,7 @@ fn node(source: &Source<'_>, value: &ast::Value<'_>, path: &str, faults: &mut Ve
             let mut seen = std::collections::BTreeSet::new();
             for property in &object.properties {
                 let key = property.name.as_str();
-                let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+                let path = path_of(path, key);
                 let key_range = property.name.range();
                 let key_span = key_range.start..key_range.end;
                 if !seen.insert(key.to_owned()) {

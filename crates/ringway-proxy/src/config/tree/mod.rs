@@ -63,6 +63,14 @@ impl Node {
     }
 }
 
+/// The path of a key: bare where TOML writes it bare, else between quotes.
+pub(super) fn path_of(table: &str, key: &str) -> String {
+    let is_bare = (1..=60).contains(&key.len())
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let key = if is_bare { key.to_owned() } else { quote(key) };
+    if table.is_empty() { key } else { format!("{table}.{key}") }
+}
+
 /// A string between quotes, short and safe for a terminal.
 pub(super) fn quote(text: &str) -> String {
     const CHARACTERS_MAX: usize = 60;

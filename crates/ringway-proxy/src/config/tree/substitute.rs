@@ -3,7 +3,7 @@
 //! `${VAR:-default}` takes the default where the variable is not set or empty; `$${` stands for `${`.
 
 use super::source::Source;
-use super::{Node, Value};
+use super::{Node, Value, path_of};
 use crate::config::fault::{Fault, FaultKind};
 
 /// Looks a variable up.
@@ -34,7 +34,7 @@ pub(in crate::config) fn substitute(
         }
         Value::Table(entries) => {
             for entry in entries {
-                let path = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
+                let path = path_of(path, &entry.key);
                 substitute(&mut entry.value, &path, source, environment, faults);
             }
         }
