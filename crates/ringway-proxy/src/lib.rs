@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod balance;
 pub mod config;
 pub mod control;
 pub mod demo;
 pub mod endpoint;
+pub mod health;
 pub mod metrics;
 pub mod model;
 pub mod session;

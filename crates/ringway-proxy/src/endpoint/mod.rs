@@ -17,7 +17,7 @@ mod sync {
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringway::{SocketAddress, Time};
 
@@ -42,9 +42,8 @@ pub struct Endpoint {
     active: ExactCount,
     total: AtomicU64,
     connect_failures: AtomicU64,
-    /// [`Health`] in its low two bits, the moment in nanoseconds since which it holds in the others.
+    /// [`Health`], the reason, and since when, in one word: see [`encode_health`].
     health: AtomicU64,
-    reason: AtomicU8,
     source_cursor: AtomicU64,
 }
 
@@ -170,8 +169,7 @@ impl Endpoint {
             active: ExactCount::new(),
             total: AtomicU64::new(0),
             connect_failures: AtomicU64::new(0),
-            health: AtomicU64::new(0),
-            reason: AtomicU8::new(u8::MAX),
+            health: AtomicU64::new(encode_health(Health::Up, None, Time::ZERO)),
             source_cursor: AtomicU64::new(0),
         }
     }
@@ -243,9 +241,7 @@ impl Endpoint {
 
     /// Its health, since when it holds, and why, unless it is up.
     pub fn health_report(&self) -> (Health, Time, Option<DialFailure>) {
-        let (health, since) = decode_health(self.health.load(Ordering::Acquire));
-        let reason = DialFailure::ALL.get(usize::from(self.reason.load(Ordering::Relaxed))).copied();
-        (health, since, reason.filter(|_| health != Health::Up))
+        decode_health(self.health.load(Ordering::Acquire))
     }
 
     /// Sets the health if that changes it; says what it was before, if it did. Of several threads only one is told.
@@ -271,12 +267,9 @@ impl Endpoint {
             if !may(before) {
                 return None;
             }
-            let new = encode_health(health, now);
+            let new = encode_health(health, reason, now);
             match self.health.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => {
-                    self.reason.store(reason.map_or(u8::MAX, |reason| reason as u8), Ordering::Relaxed);
-                    return Some(before);
-                }
+                Ok(_) => return Some(before),
                 // Another thread changed it; each turn of the loop means that one got on.
                 Err(other) => word = other,
             }
@@ -289,22 +282,29 @@ impl Endpoint {
     }
 }
 
-fn encode_health(health: Health, since: Time) -> u64 {
-    let bits = match health {
+/// Low bits of the health word that are not time: moments are kept to 64 ns.
+const STATE_BITS: u64 = 63;
+
+/// The health in two bits, the reason in four, the moment in the rest.
+fn encode_health(health: Health, reason: Option<DialFailure>, since: Time) -> u64 {
+    let health = match health {
         Health::Up => 0,
         Health::Down => 1,
         Health::Ejected => 2,
     };
-    (since.as_nanos() & !3) | bits
+    let reason = reason.map_or(0, |reason| reason as u64 + 1);
+    (since.as_nanos() & !STATE_BITS) | reason << 2 | health
 }
 
-fn decode_health(word: u64) -> (Health, Time) {
+fn decode_health(word: u64) -> (Health, Time, Option<DialFailure>) {
     let health = match word & 3 {
         0 => Health::Up,
         1 => Health::Down,
         _ => Health::Ejected,
     };
-    (health, Time::from_nanos(word & !3))
+    let reason = (word & STATE_BITS) >> 2;
+    let reason = DialFailure::ALL.iter().copied().find(|failure| *failure as u64 + 1 == reason);
+    (health, Time::from_nanos(word & !STATE_BITS), reason)
 }
 
 #[cfg(test)]
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn failed_dial_ejects_an_endpoint_once_and_only_if_it_is_up() {
         let endpoint = endpoint();
-        let now = Time::from_nanos(4_000);
+        let now = Time::from_nanos(6_400);
         assert!(endpoint.is_available());
         assert!(endpoint.eject(DialFailure::Refused, now));
         assert!(!endpoint.eject(DialFailure::TimedOut, now));

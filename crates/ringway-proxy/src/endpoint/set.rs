@@ -1,6 +1,7 @@
 //! The endpoints of an app at one moment.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringway::SocketAddress;
 
@@ -12,7 +13,13 @@ use crate::model;
 #[derive(Debug)]
 pub struct EndpointSet {
     endpoints: Vec<Arc<Endpoint>>,
+    cursor: Cursor,
 }
+
+/// Counts turns over all workers, on a cache line of its own.
+#[repr(align(128))]
+#[derive(Debug, Default)]
+struct Cursor(AtomicU64);
 
 impl EndpointSet {
     /// The set of `resolved` addresses, one list a backend. Endpoints of `before` with the same backend and address
@@ -40,12 +47,21 @@ impl EndpointSet {
                 }));
             }
         }
-        Self { endpoints }
+        Self { endpoints, cursor: Cursor::default() }
     }
 
     /// The endpoints, in the order of the configuration.
     pub fn endpoints(&self) -> &[Arc<Endpoint>] {
         &self.endpoints
+    }
+
+    /// Whose turn it is of `count`, over all workers; the next call gets the next.
+    ///
+    /// # Panics
+    /// If `count` is zero.
+    pub fn next_turn(&self, count: usize) -> usize {
+        let turn = self.cursor.0.fetch_add(1, Ordering::Relaxed);
+        (turn % count as u64) as usize
     }
 
     pub(super) fn same_endpoints(&self, other: &Self) -> bool {

@@ -1,0 +1,4 @@
+//! Whether an endpoint gets connections: active checks, and what failed dials of clients tell.
+
+pub mod active;
+pub mod passive;
