@@ -215,7 +215,7 @@ pub enum Target {
     Address(SocketAddress),
     /// A host name, resolved at start and again by TTL; each of its addresses becomes an endpoint.
     Host {
-        /// The name, without a trailing dot.
+        /// The name in lower case, without a trailing dot.
         name: String,
         /// The port.
         port: u16,

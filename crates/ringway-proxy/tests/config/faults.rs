@@ -57,14 +57,14 @@ fn a_fault_tells_its_parts_to_programs() {
 fn faults_are_shown_with_their_lines_and_summed_up() {
     let text = "[[app]]\nname = 'a'\nlisten = [':80']\n\tbackends = ['b:80', 'ü:1']\nbalanse = 1\n";
     let expected = r#"4:22: app[0].backends[1]: found "ü:1", expected an address such as "10.0.0.1:5432", "db.internal:5432", "[::1]:5432" or "unix:/path"; an international name is written in its "xn--" form
- 4 | 	backends = ['b:80', 'ü:1']
-   | 	                    ^^^^^
+ 4 | »backends = ['b:80', 'ü:1']
+   | »                    ^^^^^
 5:1: app[0].balanse: unknown key; did you mean "balance"?
  5 | balanse = 1
    | ^^^^^^^
 2 faults, nothing was changed
 "#;
-    assert_eq!(config::render_faults(&refused(text, Format::Toml)), expected);
+    assert_eq!(config::render_faults(&refused(text, Format::Toml)).replace('\t', "»"), expected);
 }
 
 #[test]

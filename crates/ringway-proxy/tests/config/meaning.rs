@@ -177,3 +177,11 @@ fn log_levels_of_the_command_line_are_those_of_the_file() {
     assert_eq!(config::log_level("0"), Some(LogLevel::Debug));
     assert_eq!(config::log_level("loud"), None);
 }
+
+#[test]
+fn a_byte_order_mark_and_lines_of_windows_do_not_matter() {
+    let text = format!("\u{feff}{}", MINIMAL.replace('\n', "\r\n"));
+    assert_eq!(parse(&text, Format::Toml), parse(MINIMAL, Format::Toml));
+    let text = "{\"Apps\":[{\"Name\":\"a\",\r\n\"Ports\":[80],\"Targets\":[\"b:80\"]}]}";
+    assert_eq!(parse(&format!("\u{feff}{text}"), Format::Json), parse(text, Format::Json));
+}

@@ -102,7 +102,8 @@ pub(in crate::config) fn backend(text: &str, base_dir: &Path) -> Result<Target, 
     let name = host.strip_suffix('.').unwrap_or(host);
     check_host_name(name)?;
     let port = port_number(port).unwrap_or_default();
-    Ok(Target::Host { name: name.to_owned(), port })
+    // Names are the same in any case (RFC 4343), and the same backend twice is a fault.
+    Ok(Target::Host { name: name.to_ascii_lowercase(), port })
 }
 
 /// Where the admin interface listens: on loopback or a Unix socket, as it has no authentication.
@@ -208,6 +209,7 @@ mod tests {
             ("unix:b.sock", "Address(Unix(Some(\"/etc/ringway/b.sock\")))"),
             ("localhost:10002", "Host { name: \"localhost\", port: 10002 }"),
             ("db_1.internal.:80", "Host { name: \"db_1.internal\", port: 80 }"),
+            ("DB.Internal:80", "Host { name: \"db.internal\", port: 80 }"),
             ("badroute:6003", "Host { name: \"badroute\", port: 6003 }"),
             ("10.0.0.1:0", "malformed: a backend has a port from 1 to 65535"),
             ("db:0", "malformed: a backend has a port from 1 to 65535"),

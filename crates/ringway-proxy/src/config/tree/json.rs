@@ -1,4 +1,4 @@
-//! JSON (RFC 8259, none of its extensions) into the tree.
+//! JSON (RFC 8259; comments, trailing commas and the like are refused) into the tree.
 
 use jsonc_parser::ast;
 use jsonc_parser::common::Ranged;

@@ -13,7 +13,9 @@ pub(in crate::config) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
+    /// A byte order mark is no part of the text.
     pub(in crate::config) fn new(file: Option<&'a Path>, text: &'a str) -> Self {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let starts = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         Self { file, text, line_starts: std::iter::once(0).chain(starts).collect() }
     }
