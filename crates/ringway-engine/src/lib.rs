@@ -12,6 +12,13 @@ pub mod driver;
 mod id;
 mod listener;
 pub mod mailbox;
+mod pipe;
+mod raw_address;
+mod socket;
+pub mod sys;
+mod table;
+mod timer;
+mod udp;
 
 pub use address::SocketAddress;
 pub use clock::{Clock, Time};

@@ -1,26 +1,42 @@
 //! The only way into an engine from another thread: a queue of mail, and a waker.
+//!
+//! The mail itself belongs to the user of the engine (a queue behind a lock, taken whole); the waker makes the
+//! engine look. The order is: the sender stores its mail, then wakes; the engine clears the flag, then looks.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::sys;
 
 /// Wakes an engine that is parked; its sink gets [`Event::Woken`](crate::Event::Woken). Cheap to clone, usable
 /// from any thread. Calls made before the engine noticed the first are merged.
 #[derive(Clone, Debug)]
 pub struct Waker {
-    shared: Arc<WakerShared>,
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct WakerShared {
+struct Shared {
     /// Set by the first caller, cleared by the engine before it looks for mail.
     notified: AtomicBool,
-    /// Wakes a parked kernel wait; none in a simulated engine, which is asked every turn.
-    event_fd: Option<std::os::fd::OwnedFd>,
+    /// Wakes a parked kernel wait; none in a simulated engine, which looks every turn.
+    event_fd: Option<OwnedFd>,
 }
 
 impl Waker {
-    pub(crate) fn new(event_fd: Option<std::os::fd::OwnedFd>) -> Self {
-        Self { shared: Arc::new(WakerShared { notified: AtomicBool::new(false), event_fd }) }
+    pub(crate) fn new(event_fd: Option<OwnedFd>) -> Self {
+        Self { shared: Arc::new(Shared { notified: AtomicBool::new(false), event_fd }) }
+    }
+
+    /// Wakes the engine. Cost: one atomic swap, and a write to an event descriptor if the engine has not noticed
+    /// an earlier call yet.
+    pub fn wake(&self) {
+        if !self.shared.notified.swap(true, Ordering::AcqRel)
+            && let Some(fd) = &self.shared.event_fd
+        {
+            sys::signal_event(fd.as_fd());
+        }
     }
 
     /// Whether somebody called since the last time; looks for mail must come after.
@@ -33,11 +49,8 @@ impl Waker {
         self.shared.notified.load(Ordering::Acquire)
     }
 
-    /// Wakes the engine.
-    pub fn wake(&self) {
-        if !self.shared.notified.swap(true, Ordering::AcqRel) {
-            // Written once the drivers have their event descriptor.
-            let _ = &self.shared.event_fd;
-        }
+    /// What a kernel wait listens to.
+    pub(crate) fn event_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.shared.event_fd.as_ref().map(AsFd::as_fd)
     }
 }

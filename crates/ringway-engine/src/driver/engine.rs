@@ -3,26 +3,34 @@
 use std::io;
 use std::time::Duration;
 
+use super::epoll::EpollDriver;
 use super::simulated::{SimulatedDriver, SimulatedNetwork};
-use super::{EngineConfig, Operations, Sink};
+use super::{EngineConfig, EngineKind, Operations, Sink};
 use crate::mailbox::Waker;
 
 /// An event loop with its own sockets, buffers and timers; belongs to one thread.
+///
+/// An enum and not a type parameter: falling back from io_uring is normal, and costs one branch a turn.
 pub struct Engine {
     driver: Driver,
 }
 
 enum Driver {
+    Epoll(Box<EpollDriver>),
     Simulated(SimulatedDriver),
 }
 
 impl Engine {
-    /// An engine on the real kernel, with the driver that `config` names.
+    /// An engine on the real kernel, with the driver that `config` names. Cost: a few system calls and 256 KiB.
     ///
     /// # Errors
-    /// When the kernel lacks or forbids the driver (ask [`EngineKind::probe`](super::EngineKind::probe) first).
-    pub fn new(_config: &EngineConfig) -> io::Result<Self> {
-        Err(io::ErrorKind::Unsupported.into())
+    /// When the kernel lacks or forbids the driver (ask [`EngineKind::probe`] first), or descriptors ran out.
+    pub fn new(config: &EngineConfig) -> io::Result<Self> {
+        let driver = match config.kind {
+            EngineKind::Epoll => Driver::Epoll(Box::new(EpollDriver::new(config)?)),
+            EngineKind::IoUring => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        Ok(Self { driver })
     }
 
     /// An engine in a simulated network.
@@ -33,6 +41,7 @@ impl Engine {
     /// Wakes this engine from another thread.
     pub fn waker(&self) -> Waker {
         match &self.driver {
+            Driver::Epoll(driver) => driver.waker(),
             Driver::Simulated(driver) => driver.waker(),
         }
     }
@@ -40,6 +49,7 @@ impl Engine {
     /// The operations, for use between turns.
     pub fn operations(&mut self) -> Operations<'_> {
         match &mut self.driver {
+            Driver::Epoll(driver) => driver.operations(),
             Driver::Simulated(driver) => driver.operations(),
         }
     }
@@ -49,8 +59,9 @@ impl Engine {
     ///
     /// # Errors
     /// Only when the kernel interface itself fails; trouble of single connections comes as their events.
-    pub fn turn<S: Sink>(&mut self, sink: &mut S, _wait: Option<Duration>) -> io::Result<()> {
+    pub fn turn<S: Sink>(&mut self, sink: &mut S, wait: Option<Duration>) -> io::Result<()> {
         match &mut self.driver {
+            Driver::Epoll(driver) => driver.turn(sink, wait),
             Driver::Simulated(driver) => driver.turn(sink),
         }
     }

@@ -26,8 +26,11 @@
 //! One contract suite (`tests/contract`) runs against all three drivers.
 
 mod engine;
+mod epoll;
+mod kernel;
 mod operations;
 pub mod simulated;
+mod turn;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -397,6 +400,19 @@ pub enum EngineKind {
     IoUring,
     /// Readiness-based, edge-triggered; works everywhere.
     Epoll,
+}
+
+impl EngineKind {
+    /// Whether this machine allows the driver; if not, why, in words for a log line.
+    ///
+    /// # Errors
+    /// What is missing or forbidden.
+    pub fn probe(self) -> Result<(), String> {
+        match self {
+            Self::Epoll => Ok(()),
+            Self::IoUring => Err("this build has no io_uring driver".to_owned()),
+        }
+    }
 }
 
 /// A datagram within a [`DatagramBatch`].

@@ -1,0 +1,437 @@
+//! The operations of the contract on the shared core, and what they ask of the poller.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::accept::{ListenerRecord, ListenerState};
+use super::{Core, Phase, Poller, flag};
+use crate::driver::{
+    ConnectOptions, DatagramBatch, DriverOperations, ExportedConnection, ExportedHandle, ListenOptions,
+    RelayOptions, RelayProgress, SendError,
+};
+use crate::listener::{Listener, ListenerHandle};
+use crate::udp::DatagramSocket;
+use crate::{
+    ConnectionId, DatagramSocketId, Event, ListenerId, SocketAddress, Time, TimerId, Token, socket, sys,
+};
+
+/// What the poller is asked for and told; the only places where the kinds differ.
+impl Core {
+    /// Has the poller tell when `index` can be read; at once if it may be readable already.
+    pub(crate) fn arm_read(&mut self, index: u32) {
+        if !self.entry(index).has(flag::REGISTERED) {
+            // Registering reports what is readable already.
+            self.register(index, false);
+            if !self.entry(index).has(flag::READABLE) {
+                return;
+            }
+        }
+        if self.entry(index).has(flag::READABLE) {
+            self.push_redo(index);
+        }
+    }
+
+    /// Has the poller tell when `index` can be written to.
+    pub(crate) fn arm_write(&mut self, index: u32) {
+        let entry = self.entry(index);
+        if entry.has(flag::WRITE_ARMED) {
+            return;
+        }
+        self.register(index, true);
+    }
+
+    fn register(&mut self, index: u32, write: bool) {
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let known = entry.has(flag::REGISTERED);
+        let key = entry.id(index).to_bits();
+        let Some(fd) = entry.fd() else { return };
+        let result = match &mut self.poller {
+            Poller::Epoll(epoll) => epoll.watch_socket(fd, key, write, known),
+        };
+        match result {
+            Ok(()) => entry.set(if write { flag::REGISTERED | flag::WRITE_ARMED } else { flag::REGISTERED }),
+            Err(error) => self.registration_failed(index, error),
+        }
+    }
+
+    /// The kernel has no memory to watch one more socket: its connection cannot go on.
+    fn registration_failed(&mut self, index: u32, error: io::Error) {
+        match self.entry(index).phase() {
+            Phase::Relay => {
+                let rare = self.rare_mut(index);
+                rare.error = Some(error);
+                self.break_relay(index);
+            }
+            Phase::Dialling => self.dial_failed(index, error),
+            Phase::Free | Phase::Breaking => {}
+            Phase::Open | Phase::Closing | Phase::Stopping | Phase::Exporting => self.fail(index, error),
+        }
+    }
+
+    /// Stops hearing of a connection that goes on only to be written to.
+    pub(crate) fn quiet(&mut self, index: u32) {
+        self.entry_mut(index).clear(flag::READABLE | flag::RECEIVING | flag::WATCHED);
+    }
+
+    /// The entry is about to end; its descriptor is closed after the batch.
+    pub(crate) fn forget_in_poller(&mut self, index: u32) {
+        match &self.poller {
+            // Closing the descriptor does it.
+            Poller::Epoll(_) => self.entry_mut(index).clear(flag::REGISTERED | flag::WRITE_ARMED),
+        }
+    }
+
+    pub(crate) fn arm_listener(&mut self, index: u32) {
+        let Some(listener) = self.listeners.get(index) else { return };
+        let Poller::Epoll(epoll) = &mut self.poller;
+        // Fails only when the kernel is out of memory: look again later.
+        if epoll.watch_listener(&listener.fd, index, !listener.is_tcp).is_err() {
+            self.rest(index, io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+    }
+
+    pub(crate) fn disarm_listener(&mut self, index: u32) {
+        let Some(listener) = self.listeners.get(index) else { return };
+        let Poller::Epoll(epoll) = &mut self.poller;
+        epoll.forget(&listener.fd);
+    }
+
+    pub(crate) fn dial_failed(&mut self, index: u32, error: io::Error) {
+        let entry = self.entry(index);
+        let (connection, token) = (entry.id(index), entry.token);
+        self.release_and_close(index);
+        self.events.push_back(Event::ConnectFailed { connection, token, error });
+    }
+
+    /// The poller said that a dial has come to its end.
+    pub(crate) fn dial_ended(&mut self, index: u32) {
+        let Some(fd) = self.entry(index).fd() else { return };
+        if let Some(error) = sys::take_error(fd) {
+            return self.dial_failed(index, error);
+        }
+        if !sys::is_connected(fd) {
+            return;
+        }
+        let entry = self.entry_mut(index);
+        entry.set_phase(Phase::Open);
+        let (connection, token) = (entry.id(index), entry.token);
+        self.events.push_back(Event::Connected { connection, token });
+    }
+
+    /// The poller said that a watched connection's other end left.
+    pub(crate) fn watched_left(&mut self, index: u32) {
+        let entry = self.entry_mut(index);
+        entry.clear(flag::WATCHED);
+        let (connection, token) = (entry.id(index), entry.token);
+        let Some(fd) = entry.fd() else { return };
+        let unread = sys::unread_bytes(fd) > 0;
+        // TCP_INFO would tell the state; a peek says the same and more: bytes, an end, or an error.
+        let reset = match sys::receive(fd, &mut [0; 1], libc::MSG_PEEK) {
+            Ok(_) => false,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        };
+        entry.set(flag::READABLE);
+        self.events.push_back(Event::PeerLeft { connection, token, reset, unread });
+    }
+
+    fn export_now(&mut self, index: u32) {
+        if self.corked == self.entry(index).id(index) {
+            self.flush_cork();
+        }
+        let queued = self.take_outbound(index);
+        let received = match self.entry(index).rare().and_then(|place| self.rares.get_mut(place)) {
+            Some(rare) => std::mem::take(&mut rare.received),
+            None => Vec::new(),
+        };
+        let entry = self.entry(index);
+        let (connection, token) = (entry.id(index), entry.token);
+        let (ended, shut) = (entry.has(flag::READ_ENDED), entry.has(flag::SHUT));
+        let registered = entry.has(flag::REGISTERED);
+        let Some(fd) = self.release(index) else { return };
+        if registered {
+            let Poller::Epoll(epoll) = &mut self.poller;
+            epoll.forget(&fd);
+        }
+        let exported =
+            ExportedConnection { handle: ExportedHandle::Descriptor(fd), received, queued, ended, shut };
+        self.events.push_back(Event::Exported { connection, token, exported });
+    }
+}
+
+impl DriverOperations for Core {
+    fn now(&self) -> Time {
+        self.now
+    }
+
+    fn kind_name(&self) -> &'static str {
+        match self.poller {
+            Poller::Epoll(_) => "epoll",
+        }
+    }
+
+    fn set_token(&mut self, connection: ConnectionId, token: Token) {
+        if let Some(index) = self.place(connection) {
+            self.entry_mut(index).token = token;
+        }
+    }
+
+    fn bind(&mut self, address: &SocketAddress, options: &ListenOptions) -> io::Result<Listener> {
+        socket::listen(address, options)
+    }
+
+    fn start_accept(&mut self, listener: Listener, token: Token) -> io::Result<ListenerId> {
+        let ListenerHandle::Descriptor(fd) = listener.handle else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a simulated listener in a real engine"));
+        };
+        let is_tcp = listener.address.inet().is_some();
+        let index =
+            self.listeners.insert(ListenerRecord { fd, token, is_tcp, state: ListenerState::Accepting });
+        self.arm_listener(index);
+        Ok(ListenerId(index))
+    }
+
+    fn pause_accept(&mut self, listener: ListenerId) {
+        self.pause_listener(listener.0);
+    }
+
+    fn resume_accept(&mut self, listener: ListenerId) {
+        self.resume_listener(listener.0);
+    }
+
+    fn stop_accept(&mut self, listener: ListenerId) {
+        self.stop_listener(listener.0);
+    }
+
+    fn connect(&mut self, target: &SocketAddress, options: &ConnectOptions, token: Token) -> ConnectionId {
+        match socket::dial(target, options) {
+            Ok((fd, established)) => {
+                let phase = if established { Phase::Open } else { Phase::Dialling };
+                let index = self.insert(Some(fd), phase, token);
+                let connection = self.entry(index).id(index);
+                if established {
+                    self.events.push_back(Event::Connected { connection, token });
+                } else {
+                    self.arm_write(index);
+                }
+                connection
+            }
+            Err(error) => {
+                let index = self.insert(None, Phase::Dialling, token);
+                let connection = self.entry(index).id(index);
+                self.dial_failed(index, error);
+                connection
+            }
+        }
+    }
+
+    fn watch(&mut self, connection: ConnectionId) {
+        let Some(index) = self.place(connection) else { return };
+        let entry = self.entry_mut(index);
+        if entry.phase() != Phase::Open || entry.has(flag::RECEIVING) {
+            return;
+        }
+        entry.set(flag::WATCHED);
+        if !entry.has(flag::REGISTERED) {
+            self.register(index, false);
+        } else if entry.has(flag::HANGUP | flag::READ_ENDED) {
+            self.push_redo(index);
+        }
+    }
+
+    fn unwatch(&mut self, connection: ConnectionId) {
+        if let Some(index) = self.place(connection) {
+            self.entry_mut(index).clear(flag::WATCHED);
+        }
+    }
+
+    fn start_receive(&mut self, connection: ConnectionId) {
+        let Some(index) = self.place(connection) else { return };
+        let held = self.rare(index).is_some_and(|rare| !rare.received.is_empty());
+        let entry = self.entry_mut(index);
+        if entry.phase() != Phase::Open || entry.has(flag::RECEIVING) {
+            return;
+        }
+        entry.clear(flag::WATCHED);
+        let ended = entry.has(flag::READ_ENDED);
+        entry.set(flag::RECEIVING);
+        if held || ended {
+            self.push_redo(index);
+        }
+        if !ended {
+            self.arm_read(index);
+        }
+    }
+
+    fn pause_receive(&mut self, connection: ConnectionId) {
+        if let Some(index) = self.place(connection) {
+            self.entry_mut(index).clear(flag::RECEIVING);
+        }
+    }
+
+    fn send(&mut self, connection: ConnectionId, bytes: &[u8]) -> Result<usize, SendError> {
+        self.send_bytes(connection, bytes)
+    }
+
+    fn queued_bytes(&self, connection: ConnectionId) -> usize {
+        self.place(connection).map_or(0, |index| self.outbound(index))
+    }
+
+    fn shut(&mut self, connection: ConnectionId) {
+        if self.corked == connection {
+            self.flush_cork();
+        }
+        let Some(index) = self.place(connection) else { return };
+        let entry = self.entry_mut(index);
+        if entry.phase() != Phase::Open || entry.has(flag::SHUT) {
+            return;
+        }
+        entry.set(flag::SHUT);
+        if !entry.has(flag::BLOCKED) {
+            self.finish_shut(index);
+        }
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        if self.corked == connection {
+            self.flush_cork();
+        }
+        let Some(index) = self.place(connection) else { return };
+        match self.entry(index).phase() {
+            Phase::Dialling => self.finish_close(index),
+            Phase::Open if self.entry(index).has(flag::BLOCKED) => {
+                let entry = self.entry_mut(index);
+                entry.set_phase(Phase::Closing);
+                self.quiet(index);
+            }
+            Phase::Open => self.finish_close(index),
+            Phase::Relay | Phase::Breaking | Phase::Stopping => self.cut(index),
+            Phase::Free | Phase::Closing | Phase::Exporting => {}
+        }
+    }
+
+    fn reset(&mut self, connection: ConnectionId) {
+        let Some(index) = self.place(connection) else { return };
+        if matches!(self.entry(index).phase(), Phase::Relay | Phase::Breaking | Phase::Stopping) {
+            return self.cut(index);
+        }
+        if let Some(fd) = self.entry(index).fd() {
+            sys::set_abortive(fd);
+        }
+        self.finish_close(index);
+    }
+
+    fn start_relay(&mut self, a: ConnectionId, b: ConnectionId, options: RelayOptions) {
+        self.flush_cork();
+        let (Some(a), Some(b)) = (self.place(a), self.place(b)) else { return };
+        if a != b && self.entry(a).phase() == Phase::Open && self.entry(b).phase() == Phase::Open {
+            self.begin_relay(a, b, options);
+        }
+    }
+
+    fn relay_progress(&self, connection: ConnectionId) -> RelayProgress {
+        self.place(connection).map(|index| self.progress(index)).unwrap_or_default()
+    }
+
+    fn stop_relay(&mut self, connection: ConnectionId) {
+        if let Some(index) = self.relay_place(connection)
+            && self.is_relaying(index)
+            && !self.entry(index).has(flag::BROKEN)
+            && !self.entry(self.entry(index).peer).has(flag::BROKEN)
+        {
+            self.finish_stop(index);
+        }
+    }
+
+    fn cut_relay(&mut self, connection: ConnectionId) {
+        if let Some(index) = self.place(connection) {
+            self.cut(index);
+        }
+    }
+
+    fn export(&mut self, connection: ConnectionId) {
+        if let Some(index) = self.place(connection)
+            && self.entry(index).phase() == Phase::Open
+        {
+            self.export_now(index);
+        }
+    }
+
+    fn adopt(&mut self, exported: ExportedConnection, token: Token) -> io::Result<ConnectionId> {
+        let ExportedConnection { handle, received, queued, ended, shut } = exported;
+        let ExportedHandle::Descriptor(fd) = handle else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a simulated connection in a real engine",
+            ));
+        };
+        let index = self.insert(Some(fd), Phase::Open, token);
+        let entry = self.entry_mut(index);
+        let connection = entry.id(index);
+        if ended {
+            entry.set(flag::READ_ENDED);
+        }
+        if shut {
+            entry.set(flag::SHUT);
+        }
+        if !received.is_empty() {
+            self.rare_mut(index).received = received;
+        }
+        if !queued.is_empty() {
+            self.queue(index, &queued);
+            self.block(index);
+        } else if shut {
+            self.finish_shut(index);
+        }
+        Ok(connection)
+    }
+
+    fn bind_datagram(
+        &mut self,
+        address: SocketAddr,
+        options: &ListenOptions,
+        token: Token,
+    ) -> io::Result<DatagramSocketId> {
+        let fd = socket::bind_datagram(address, options)?;
+        let address = sys::local_address(std::os::fd::AsFd::as_fd(&fd))?.inet().unwrap_or(address);
+        let index = self.datagram_sockets.insert(DatagramSocket { fd, token, address });
+        let Some(socket) = self.datagram_sockets.get(index) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let Poller::Epoll(epoll) = &mut self.poller;
+        if let Err(error) = epoll.watch_datagrams(&socket.fd, index) {
+            self.datagram_sockets.remove(index);
+            return Err(error);
+        }
+        Ok(DatagramSocketId(index))
+    }
+
+    fn datagram_address(&self, socket: DatagramSocketId) -> Option<SocketAddr> {
+        self.datagram_sockets.get(socket.0).map(|socket| socket.address)
+    }
+
+    fn send_datagrams(&mut self, socket: DatagramSocketId, batch: &DatagramBatch) -> usize {
+        self.datagram_sockets.get(socket.0).map_or(0, |socket| crate::udp::send(&socket.fd, batch))
+    }
+
+    fn close_datagram(&mut self, socket: DatagramSocketId) {
+        if let Some(socket) = self.datagram_sockets.remove(socket.0) {
+            self.closing.push(socket.fd);
+        }
+    }
+
+    fn set_timer(&mut self, at: Time, token: Token) -> TimerId {
+        self.timers.set(at, token)
+    }
+
+    fn cancel_timer(&mut self, timer: TimerId) {
+        self.timers.cancel(timer);
+    }
+
+    fn connection_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.queued_total + self.piped_total
+    }
+}

@@ -1,0 +1,112 @@
+//! Sockets as the engine makes them: listening, dialled, datagram; with their options.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+
+use crate::driver::{ConnectOptions, ListenOptions, SocketOptions};
+use crate::listener::{Listener, ListenerHandle};
+use crate::raw_address::RawAddress;
+use crate::{SocketAddress, sys};
+
+fn domain(address: &SocketAddress) -> i32 {
+    match address {
+        SocketAddress::Inet(SocketAddr::V4(_)) => libc::AF_INET,
+        SocketAddress::Inet(SocketAddr::V6(_)) => libc::AF_INET6,
+        SocketAddress::Unix(_) => libc::AF_UNIX,
+    }
+}
+
+fn set_tcp_options(fd: BorrowedFd<'_>, options: &SocketOptions) -> io::Result<()> {
+    if options.nodelay {
+        sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    }
+    if let Some(keep_alive) = options.keep_alive {
+        let seconds =
+            |duration: std::time::Duration| i32::try_from(duration.as_secs().max(1)).unwrap_or(i32::MAX);
+        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+        sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, seconds(keep_alive.idle).min(32767))?;
+        sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, seconds(keep_alive.interval).min(32767))?;
+        let count = i32::try_from(keep_alive.count.clamp(1, 127)).unwrap_or(127);
+        sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, count)?;
+    }
+    if let Some(timeout) = options.user_timeout {
+        let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, milliseconds)?;
+    }
+    if let Some(congestion) = &options.congestion {
+        sys::set_option_bytes(fd, libc::IPPROTO_TCP, libc::TCP_CONGESTION, congestion.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Binds a listening socket.
+pub(crate) fn listen(address: &SocketAddress, options: &ListenOptions) -> io::Result<Listener> {
+    let fd = sys::socket(domain(address), libc::SOCK_STREAM)?;
+    if let SocketAddress::Inet(addr) = address {
+        sys::set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+        if options.reuse_port {
+            sys::set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+        }
+        set_ip_options(fd.as_fd(), addr.is_ipv6(), options)?;
+        set_tcp_options(fd.as_fd(), &options.socket)?;
+    }
+    sys::bind(fd.as_fd(), &RawAddress::new(address)?)?;
+    if let (Some(path), Some(mode)) = (address.path(), options.unix_mode) {
+        // Before `listen`: nobody can connect to a socket that does not listen yet.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    sys::listen(fd.as_fd(), options.backlog)?;
+    let address = sys::local_address(fd.as_fd())?;
+    Ok(Listener { handle: ListenerHandle::Descriptor(fd), address })
+}
+
+fn set_ip_options(fd: BorrowedFd<'_>, is_ipv6: bool, options: &ListenOptions) -> io::Result<()> {
+    if options.freebind {
+        // The IPv4 option serves IPv6 sockets as well.
+        sys::set_option(fd, libc::IPPROTO_IP, libc::IP_FREEBIND, 1)?;
+    }
+    if is_ipv6 {
+        sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, i32::from(options.v6_only))?;
+    }
+    Ok(())
+}
+
+/// Makes a socket and starts to connect it; `true` if it is established already.
+pub(crate) fn dial(target: &SocketAddress, options: &ConnectOptions) -> io::Result<(OwnedFd, bool)> {
+    let fd = sys::socket(domain(target), libc::SOCK_STREAM)?;
+    if target.inet().is_some() {
+        set_tcp_options(fd.as_fd(), &options.socket)?;
+        if let Some(source) = options.source {
+            bind_source(fd.as_fd(), source)?;
+        }
+    }
+    let established = sys::connect(fd.as_fd(), &RawAddress::new(target)?)?;
+    // On loopback the handshake is over when `connect` returns, although it says "in progress".
+    let established = established || sys::is_connected(fd.as_fd());
+    Ok((fd, established))
+}
+
+fn bind_source(fd: BorrowedFd<'_>, source: IpAddr) -> io::Result<()> {
+    // Chooses the port at connect, so that it must differ only per destination (Linux 4.2).
+    sys::set_option(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+    sys::bind(fd, &RawAddress::inet(SocketAddr::new(source, 0)))
+}
+
+/// Binds a UDP socket.
+pub(crate) fn bind_datagram(address: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
+    let fd = sys::socket(domain(&SocketAddress::Inet(address)), libc::SOCK_DGRAM)?;
+    if options.reuse_port {
+        sys::set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    }
+    set_ip_options(fd.as_fd(), address.is_ipv6(), options)?;
+    // So that each datagram tells which local address it was sent to.
+    if address.is_ipv6() {
+        sys::set_option(fd.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+    } else {
+        sys::set_option(fd.as_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+    }
+    sys::bind(fd.as_fd(), &RawAddress::inet(address))?;
+    Ok(fd)
+}
