@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::Subscriber;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 
 use super::line_queue::{self, LineQueue, LineWriter};
 use crate::metrics::{ProcessCounter, ProcessMetrics};
@@ -42,14 +43,15 @@ pub fn subscriber(
     let text = |line: &Vec<u8>, out: &mut Vec<u8>| out.extend_from_slice(line);
     let dropped = ProcessCounter::ProcessLogDropped;
     let (queue, writer) = line_queue::start("process-log", LINES_MAX, output, text, metrics, dropped)?;
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(filter(level))
-        .with_target(false)
-        .with_ansi(false)
-        .with_writer(LineMaker { queue });
+    // Libraries tell their own story at `debug`; it matters only if something is wrong.
+    let targets = Targets::new()
+        .with_default(filter(level).min(LevelFilter::WARN))
+        .with_target("ringway", filter(level));
+    let layer = tracing_subscriber::fmt::layer().with_target(false).with_writer(LineMaker { queue });
+    let registry = tracing_subscriber::registry().with(targets);
     let subscriber: Box<dyn Subscriber + Send + Sync> = match format {
-        LogFormat::Human => Box::new(builder.finish()),
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
+        LogFormat::Human => Box::new(registry.with(layer.with_ansi(false))),
+        LogFormat::Json => Box::new(registry.with(layer.json().flatten_event(true))),
     };
     Ok((subscriber, ProcessLogWriter { writer }))
 }
@@ -126,6 +128,15 @@ mod tests {
         });
         assert!(!text.contains("quiet"), "{text}");
         assert!(text.contains("loud port=80"), "{text}");
+    }
+
+    #[test]
+    fn libraries_are_quiet_below_warnings() {
+        let text = logged(LogLevel::Trace, LogFormat::Human, || {
+            tracing::info!(target: "hyper::proto", "chatter");
+            tracing::trace!("own");
+        });
+        assert!(text.contains("own") && !text.contains("chatter"), "{text}");
     }
 
     #[test]

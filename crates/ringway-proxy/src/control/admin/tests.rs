@@ -1,0 +1,52 @@
+//! The admin interface over a real socket.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::control::status::{Status, testing};
+
+async fn get(admin: &Admin, target: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let server = tokio::spawn(axum::serve(listener, router(admin.clone())).into_future());
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: ringway\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.expect("it answers");
+    server.abort();
+    response
+}
+
+fn admin() -> Admin {
+    Admin { process: Arc::new(testing::process()), is_draining: Arc::default() }
+}
+
+#[tokio::test]
+async fn health_turns_bad_when_draining_begins() {
+    let admin = admin();
+    assert!(get(&admin, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    admin.is_draining.store(true, Ordering::Relaxed);
+    assert!(get(&admin, "/healthz").await.starts_with("HTTP/1.1 503 "));
+}
+
+#[tokio::test]
+async fn status_is_json_that_the_client_reads() {
+    let response = get(&admin(), "/status").await;
+    let body = response.split("\r\n\r\n").nth(1).expect("a body");
+    let status: Status = serde_json::from_str(body).expect("the same type");
+    assert_eq!(status.apps[0].backends[0].endpoints[0].address, "127.0.0.1:3000");
+}
+
+#[tokio::test]
+async fn metrics_are_in_the_format_of_prometheus() {
+    let response = get(&admin(), "/metrics").await;
+    assert!(response.contains("text/plain; version=0.0.4"), "{response}");
+    assert!(response.contains("\n# TYPE ringway_build_info gauge\n"), "{response}");
+}
+
+#[tokio::test]
+async fn other_paths_are_not_found() {
+    assert!(get(&admin(), "/").await.starts_with("HTTP/1.1 404 "));
+}

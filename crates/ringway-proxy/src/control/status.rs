@@ -1,0 +1,269 @@
+//! What the process does at this moment: the data behind `/status` and the readings of `/metrics`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringway::Clock;
+use serde::{Deserialize, Serialize};
+
+use crate::admission::Admission;
+use crate::endpoint::{AppState, Endpoint};
+use crate::metrics::page::Sample;
+use crate::metrics::{Metrics, Reading};
+
+/// The parts of a running process that can be looked at.
+pub struct Process {
+    /// When it started.
+    pub started: Instant,
+    /// The engine of its workers: `epoll` or `io_uring`.
+    pub engine: &'static str,
+    /// Why it is that one.
+    pub engine_reason: String,
+    /// Worker threads.
+    pub workers: usize,
+    /// The limit on connections.
+    pub admission: Arc<Admission>,
+    /// The apps, in the order of the configuration.
+    pub apps: Vec<Arc<AppState>>,
+    /// All counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The status page. Fields are only ever added.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// Since the start.
+    pub uptime_seconds: f64,
+    /// The engine of the workers.
+    pub engine: String,
+    /// Why it is that one.
+    pub engine_reason: String,
+    /// Worker threads.
+    pub workers: usize,
+    /// Connections of clients that are open.
+    pub connections: u32,
+    /// The most connections of clients at once.
+    pub connection_limit: u32,
+    /// The apps, in the order of the configuration.
+    pub apps: Vec<AppStatus>,
+}
+
+/// An app on the status page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AppStatus {
+    /// Its name.
+    pub name: String,
+    /// Connections of clients that are open.
+    pub connections: u32,
+    /// Its frontends, in the order of the configuration.
+    pub frontends: Vec<FrontendStatus>,
+    /// Its backends, in the order of the configuration.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// A frontend on the status page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FrontendStatus {
+    /// As written in the configuration.
+    pub name: String,
+    /// What it is bound to; `null` while it is not.
+    pub address: Option<String>,
+    /// Workers that listen on it.
+    pub workers: usize,
+    /// Why it could not be bound, while that is being tried again.
+    pub error: Option<String>,
+}
+
+/// A backend on the status page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// As written in the configuration.
+    pub name: String,
+    /// Share relative to the others.
+    pub weight: u16,
+    /// Used only while no other backend is available.
+    pub backup: bool,
+    /// Its addresses; none while its name is not resolved.
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+/// An endpoint on the status page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointStatus {
+    /// Its address.
+    pub address: String,
+    /// `up`, `down` or `ejected`.
+    pub health: String,
+    /// For how long it has been so.
+    pub since_seconds: f64,
+    /// Why it is not up.
+    pub reason: Option<String>,
+    /// Connections open to it, dials included.
+    pub connections: u32,
+    /// Connections opened to it since it became an endpoint.
+    pub connections_total: u64,
+    /// Dials to it that failed.
+    pub connect_failures: u64,
+}
+
+impl Process {
+    /// The status page.
+    pub fn status(&self) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: whole_milliseconds(self.started.elapsed()),
+            engine: self.engine.to_owned(),
+            engine_reason: self.engine_reason.clone(),
+            workers: self.workers,
+            connections: self.admission.open(),
+            connection_limit: self.admission.connections_max(),
+            apps: self.apps.iter().map(|app| app_status(app)).collect(),
+        }
+    }
+
+    /// The readings of the metrics page.
+    pub fn samples(&self) -> Vec<Sample> {
+        let version = env!("CARGO_PKG_VERSION");
+        let mut samples = vec![
+            Sample::new(Reading::BuildInfo, [version], 1u32),
+            Sample::new(Reading::UptimeSeconds, [""; 0], self.started.elapsed().as_secs_f64()),
+            // Threads are few: no precision is lost.
+            Sample::new(Reading::Workers, [self.engine], self.workers as f64),
+            Sample::new(Reading::ConnectionLimit, [""; 0], self.admission.connections_max()),
+        ];
+        for app in &self.apps {
+            samples.push(Sample::new(Reading::Connections, [&**app.name()], app.active().get()));
+            for frontend in app.frontends() {
+                let workers = frontend.listening().workers as f64;
+                let labels = [&**app.name(), &**frontend.name()];
+                samples.push(Sample::new(Reading::FrontendListening, labels, workers));
+            }
+            for endpoint in app.endpoints().endpoints() {
+                let address = endpoint.address().to_string();
+                let labels = [&**app.name(), &**endpoint.name(), &address];
+                let is_up = u32::from(endpoint.is_available());
+                let active = endpoint.active().get();
+                samples.push(Sample::new(Reading::EndpointUp, labels, is_up));
+                samples.push(Sample::new(Reading::EndpointConnections, labels, active));
+                // Exact up to 2^53.
+                let total = endpoint.total() as f64;
+                samples.push(Sample::new(Reading::EndpointConnectionsTotal, labels, total));
+            }
+        }
+        samples
+    }
+}
+
+fn app_status(app: &AppState) -> AppStatus {
+    let set = app.endpoints();
+    let endpoints_of = |index| set.endpoints().iter().filter(move |endpoint| endpoint.backend() == index);
+    AppStatus {
+        name: app.name().to_string(),
+        connections: app.active().get(),
+        frontends: app
+            .frontends()
+            .iter()
+            .map(|frontend| {
+                let listening = frontend.listening();
+                FrontendStatus {
+                    name: frontend.name().to_string(),
+                    address: listening.address.map(|address| address.to_string()),
+                    workers: listening.workers,
+                    error: listening.error,
+                }
+            })
+            .collect(),
+        backends: app
+            .model()
+            .backends
+            .iter()
+            .enumerate()
+            .map(|(index, backend)| BackendStatus {
+                name: backend.name.clone(),
+                weight: backend.weight,
+                backup: backend.backup,
+                endpoints: endpoints_of(index).map(|endpoint| endpoint_status(endpoint)).collect(),
+            })
+            .collect(),
+    }
+}
+
+fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
+    let (health, since, reason) = endpoint.health_report();
+    EndpointStatus {
+        address: endpoint.address().to_string(),
+        health: health.as_str().to_owned(),
+        since_seconds: whole_milliseconds(Clock::process().now().since(since)),
+        reason: reason.map(|reason| reason.as_str().to_owned()),
+        connections: endpoint.active().get(),
+        connections_total: endpoint.total(),
+        connect_failures: endpoint.connect_failures(),
+    }
+}
+
+fn whole_milliseconds(duration: Duration) -> f64 {
+    duration.as_millis() as f64 / 1000.0
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use crate::endpoint::testing::app_of_hosts;
+
+    /// A process with one app, one backend at 127.0.0.1:3000 that is down, and nothing listening.
+    pub(crate) fn process() -> Process {
+        let app = Arc::new(AppState::new(0, &app_of_hosts(&[(1, false), (2, true)])));
+        let address: std::net::SocketAddr = ([127, 0, 0, 1], 3000).into();
+        let set = app.resolve(&[vec![address.into()], vec![]]).expect("an address is new");
+        let refused = crate::endpoint::DialFailure::Refused;
+        set.endpoints()[0].eject(refused, Clock::process().now());
+        set.endpoints()[0].count_connect_failure();
+        let metrics = Arc::new(Metrics::new(vec![Arc::clone(app.name())], 1, &[]));
+        Process {
+            started: Instant::now(),
+            engine: "epoll",
+            engine_reason: "chosen by the test".to_owned(),
+            workers: 2,
+            admission: Arc::new(Admission::new(100)),
+            apps: vec![app],
+            metrics,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_names_every_backend_even_one_without_an_address() {
+        let status = testing::process().status();
+        assert_eq!((status.connections, status.connection_limit, status.workers), (0, 100, 2));
+        let app = &status.apps[0];
+        assert_eq!(app.frontends[0].address, None);
+        let [first, second] = &app.backends[..] else { panic!("two backends") };
+        let endpoint = &first.endpoints[0];
+        assert_eq!((endpoint.health.as_str(), endpoint.reason.as_deref()), ("ejected", Some("refused")));
+        assert_eq!(endpoint.connect_failures, 1);
+        assert!(second.endpoints.is_empty() && second.backup);
+    }
+
+    #[test]
+    fn readings_cover_frontends_and_endpoints() {
+        let process = testing::process();
+        let page = crate::metrics::page::write_page(&process.metrics, &process.samples());
+        for line in [
+            "ringway_workers{engine=\"epoll\"} 2",
+            "ringway_connection_limit 100",
+            "ringway_frontend_listening{app=\"app\",frontend=\"127.0.0.1:0\"} 0",
+            "ringway_endpoint_up{app=\"app\",backend=\"b0:80\",endpoint=\"127.0.0.1:3000\"} 0",
+        ] {
+            assert!(page.lines().any(|found| found == line), "no line {line} in\n{page}");
+        }
+    }
+}
