@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::metrics::CloseLabels;
+
 /// Whose doing the end of a connection was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Initiator {
@@ -17,7 +19,7 @@ pub enum Initiator {
 
 impl Initiator {
     /// The word for the access log and metrics.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Backend => "backend",
@@ -40,7 +42,7 @@ pub enum Phase {
 
 impl Phase {
     /// The word for the access log and metrics.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Accept => "accept",
             Self::Connect => "connect",
@@ -59,6 +61,13 @@ macro_rules! close_reasons {
         impl CloseReason {
             /// All of them, in the order of [`Self::index`].
             pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The words of all of them, in the order of [`Self::index`], as the metrics want them.
+            pub const LABELS: &'static [CloseLabels] = &[$(CloseLabels {
+                initiator: Self::$name.initiator().as_str(),
+                phase: Self::$name.phase().as_str(),
+                reason: Self::$name.cause(),
+            },)*];
 
             /// Whose doing it was.
             pub const fn initiator(self) -> Initiator {
@@ -87,8 +96,6 @@ close_reasons! {
     ShutdownBeforeAdmission: Ringway, Accept, "shutdown";
     /// No backend was available: all are down, ejected, without weight, or without an address.
     NoBackend: Ringway, Accept, "no_backend";
-    /// No backend was left after those that were tried had failed.
-    BackendsExhausted: Ringway, Connect, "no_backend";
     /// The last backend that could be tried refused.
     ConnectRefused: Backend, Connect, "refused";
     /// The last backend that could be tried did not answer in time.

@@ -1,0 +1,473 @@
+//! The states of one proxied TCP (or Unix) connection. Pure: events and `now` in, [`Action`]s out.
+//!
+//! ```text
+//! AwaitingAdmission ─admitted─▶ AwaitingChoice ─chosen─▶ AwaitingConnect ─connected─▶ Relaying ─▶ Ended
+//!                                     ▲                        │                         │ timeout, shutdown
+//!                                     └──── dial failed ───────┘                 AwaitingRelayEnd ─▶ Ended
+//! ```
+//! One timer serves all limits. It is set again only when a limit may pass *sooner* than it fires; where the limit
+//! moved away it fires, finds that nothing is due, and is set anew. So bytes that flow cost no timer work at all.
+
+use std::time::Duration;
+
+use ringway::{RelayProgress, Time};
+
+use super::{CloseReason, Peer};
+use crate::endpoint::DialFailure;
+use crate::model;
+
+/// One proxied connection.
+#[derive(Clone, Debug)]
+pub struct Session {
+    identity: Identity,
+    accepted: Time,
+    /// From the accept to the first dial.
+    queue_micros: u32,
+    /// While dialling: from the accept to the start of this dial. After: from the first dial to the connection.
+    connect_micros: u32,
+    state: State,
+}
+
+/// Which connection it is, for the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The client's address.
+    pub peer: Peer,
+    /// Place of the frontend among all frontends of the process.
+    pub frontend: u16,
+    /// Number among the connections of its worker.
+    pub number: u32,
+}
+
+// The engine keeps 80 bytes for an idle relayed connection, the whole budget is 160, and the shell adds 24 here.
+const _: () = assert!(size_of::<Session>() <= 48);
+
+/// What a session waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    AwaitingAdmission,
+    AwaitingChoice { attempts: u8, last: Option<DialFailure> },
+    AwaitingConnect { attempts: u8, sources_left: u8 },
+    Relaying { half_closed: bool },
+    AwaitingRelayEnd(CloseReason),
+    Ended,
+}
+
+/// What happened to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The limit on connections is reached: it has to wait.
+    MustWait,
+    /// It may go on.
+    Admitted,
+    /// An endpoint was chosen and reserved. `sources`: how many local addresses it can be dialled from.
+    Chosen {
+        /// At least one, the system's choice counted as one.
+        sources: u8,
+    },
+    /// No endpoint is available that was not tried before.
+    NoneAvailable,
+    /// The backend's connection is established.
+    Connected,
+    /// The backend's connection could not be established.
+    DialFailed(DialFailure),
+    /// The client, who is watched until bytes flow, left or finished sending.
+    ClientLeft {
+        /// It reset the connection.
+        reset: bool,
+        /// Bytes of it wait to be read.
+        unread: bool,
+    },
+    /// The client's connection broke, and is gone.
+    ClientFailed,
+    /// The session's timer came due; how far the relay is, if there is one.
+    TimerFired(RelayProgress),
+    /// One side finished sending, and the other was told.
+    HalfClosed,
+    /// The relay is over, and both connections are gone.
+    RelayEnded(RelayOutcome),
+    /// All connections are to be closed now.
+    CloseNow,
+}
+
+/// How a relay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayOutcome {
+    /// Both sides finished, the client first.
+    ClientFinished,
+    /// Both sides finished, the backend first.
+    BackendFinished,
+    /// The client reset it.
+    ClientReset,
+    /// The backend reset it.
+    BackendReset,
+    /// The kernel gave the client up.
+    ClientFailed,
+    /// The kernel gave the backend up.
+    BackendFailed,
+    /// It was cut as told.
+    Cut,
+}
+
+/// What is to be done, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Tell when the client leaves.
+    WatchClient,
+    /// Choose and reserve an endpoint that was not tried; answer with `Chosen` or `NoneAvailable`.
+    Choose,
+    /// Dial the chosen endpoint, from the next local address.
+    Dial,
+    /// Take the failure of the chosen endpoint down.
+    NoteFailure(DialFailure),
+    /// Close the connection that is being dialled.
+    CancelDial,
+    /// Give the reservation of the chosen endpoint back.
+    Release,
+    /// Join client and backend.
+    StartRelay,
+    /// Set the timer, in the place of the one that is set.
+    SetTimer(Time),
+    /// End the relay now; it answers with `RelayEnded`.
+    CutRelay,
+    /// Close the client's connection.
+    CloseClient,
+    /// It is over: cancel the timer, count, write the log line, forget the session.
+    End(CloseReason),
+}
+
+/// How long things may take, and how often they may be tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For one dial.
+    pub connect: Duration,
+    /// Without a byte in either direction.
+    pub idle: Option<Duration>,
+    /// Without a byte after one side finished.
+    pub half_close: Option<Duration>,
+    /// For the whole connection.
+    pub lifetime: Option<Duration>,
+    /// Endpoints that are tried for one connection, at least one.
+    pub connect_attempts: u8,
+}
+
+impl Limits {
+    /// The limits of an app.
+    pub fn of(app: &model::App) -> Self {
+        let model::Timeouts { connect, idle, half_close, lifetime } = app.timeouts;
+        let connect_attempts = u8::try_from(app.connect_attempts).unwrap_or(u8::MAX).max(1);
+        Self { connect, idle, half_close, lifetime, connect_attempts }
+    }
+}
+
+/// Up to [`Actions::MAX`] actions, without allocation.
+#[derive(Clone, Copy)]
+pub struct Actions {
+    list: [Action; Self::MAX],
+    len: u8,
+}
+
+impl Actions {
+    /// The most actions that one event brings about.
+    pub const MAX: usize = 5;
+
+    /// The actions, in order.
+    pub fn as_slice(&self) -> &[Action] {
+        &self.list[..usize::from(self.len)]
+    }
+
+    fn of(actions: &[Action]) -> Self {
+        let mut all = Self { list: [Action::Choose; Self::MAX], len: 0 };
+        all.extend(actions);
+        all
+    }
+
+    fn extend(&mut self, actions: &[Action]) {
+        let start = usize::from(self.len);
+        self.list[start..start + actions.len()].copy_from_slice(actions);
+        self.len += actions.len() as u8;
+    }
+}
+
+impl Session {
+    /// A connection that was accepted just now.
+    pub fn new(identity: Identity, now: Time) -> Self {
+        Self { identity, accepted: now, queue_micros: 0, connect_micros: 0, state: State::AwaitingAdmission }
+    }
+
+    /// Which connection it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// When it was accepted.
+    pub fn accepted(&self) -> Time {
+        self.accepted
+    }
+
+    /// From the accept to the first dial.
+    pub fn queue_duration(&self) -> Duration {
+        Duration::from_micros(self.queue_micros.into())
+    }
+
+    /// From the first dial to the established connection; meaningful once there was one.
+    pub fn connect_duration(&self) -> Duration {
+        Duration::from_micros(self.connect_micros.into())
+    }
+
+    /// Whether it waits to be admitted.
+    pub fn is_waiting(&self) -> bool {
+        self.state == State::AwaitingAdmission
+    }
+
+    /// Takes in what happened and says what is to be done. What can no longer matter is ignored: events that were
+    /// under way when the session moved on.
+    pub fn handle(&mut self, event: Event, limits: &Limits, now: Time) -> Actions {
+        match self.state {
+            State::AwaitingAdmission => self.handle_awaiting_admission(event),
+            State::AwaitingChoice { attempts, last } => {
+                self.handle_awaiting_choice(event, attempts, last, limits, now)
+            }
+            State::AwaitingConnect { attempts, sources_left } => {
+                self.handle_awaiting_connect(event, attempts, sources_left, limits, now)
+            }
+            State::Relaying { half_closed } => self.handle_relaying(event, half_closed, limits, now),
+            State::AwaitingRelayEnd(reason) => match event {
+                Event::RelayEnded(outcome) => self.end_relay(outcome, reason),
+                _ => Actions::of(&[]),
+            },
+            State::Ended => Actions::of(&[]),
+        }
+    }
+
+    fn handle_awaiting_admission(&mut self, event: Event) -> Actions {
+        match event {
+            Event::MustWait => Actions::of(&[Action::WatchClient]),
+            Event::Admitted => {
+                self.state = State::AwaitingChoice { attempts: 0, last: None };
+                Actions::of(&[Action::Choose])
+            }
+            Event::ClientLeft { reset, unread } if reset || !unread => {
+                self.end(&[Action::CloseClient], CloseReason::ClientLeftBeforeAdmission)
+            }
+            Event::ClientFailed => self.end(&[], CloseReason::ClientFailedBeforeAdmission),
+            Event::CloseNow => self.end(&[Action::CloseClient], CloseReason::ShutdownBeforeAdmission),
+            _ => Actions::of(&[]),
+        }
+    }
+
+    fn handle_awaiting_choice(
+        &mut self,
+        event: Event,
+        attempts: u8,
+        last: Option<DialFailure>,
+        limits: &Limits,
+        now: Time,
+    ) -> Actions {
+        match event {
+            Event::Chosen { sources } => {
+                let is_first = attempts == 0;
+                self.connect_micros = micros(now.since(self.accepted));
+                self.state = State::AwaitingConnect {
+                    attempts: attempts.saturating_add(1),
+                    sources_left: sources.saturating_sub(1),
+                };
+                if !is_first {
+                    // The timer of the first dial is still set, and fires before this one is due.
+                    return Actions::of(&[Action::Dial]);
+                }
+                self.queue_micros = self.connect_micros;
+                let (due, _) = self.connect_deadline(limits);
+                Actions::of(&[Action::WatchClient, Action::Dial, Action::SetTimer(due)])
+            }
+            Event::NoneAvailable => {
+                let reason = last.map_or(CloseReason::NoBackend, reason_of_failure);
+                self.end(&[Action::CloseClient], reason)
+            }
+            // The choice is answered before anything else can happen.
+            _ => Actions::of(&[]),
+        }
+    }
+
+    fn handle_awaiting_connect(
+        &mut self,
+        event: Event,
+        attempts: u8,
+        sources_left: u8,
+        limits: &Limits,
+        now: Time,
+    ) -> Actions {
+        match event {
+            Event::Connected => {
+                self.connect_micros = micros(now.since(self.accepted)).saturating_sub(self.queue_micros);
+                self.state = State::Relaying { half_closed: false };
+                let mut actions = Actions::of(&[Action::StartRelay]);
+                // The timer of the dial is set still, no later than the connect timeout from now.
+                if limits.idle.is_some_and(|idle| idle < limits.connect) {
+                    let (due, _) = self.relay_deadline(now, false, limits).expect("the idle timeout is set");
+                    actions.extend(&[Action::SetTimer(due)]);
+                }
+                actions
+            }
+            Event::DialFailed(DialFailure::SourceUnavailable) if sources_left > 0 => {
+                self.state = State::AwaitingConnect { attempts, sources_left: sources_left - 1 };
+                Actions::of(&[Action::Dial])
+            }
+            Event::DialFailed(failure) => self.after_failed_dial(&[], failure, attempts, limits),
+            Event::TimerFired(_) => match self.connect_deadline(limits) {
+                (due, _) if now < due => Actions::of(&[Action::SetTimer(due)]),
+                (_, Some(reason)) => {
+                    self.end(&[Action::CancelDial, Action::Release, Action::CloseClient], reason)
+                }
+                (_, None) => {
+                    let mut actions = self.after_failed_dial(
+                        &[Action::CancelDial],
+                        DialFailure::TimedOut,
+                        attempts,
+                        limits,
+                    );
+                    if actions.as_slice().last() == Some(&Action::Choose) {
+                        // Nothing is set now, and the next dial counts on it.
+                        let due = self.next_dial_deadline(limits, now);
+                        actions.list[usize::from(actions.len) - 1] = Action::SetTimer(due);
+                        actions.extend(&[Action::Choose]);
+                    }
+                    actions
+                }
+            },
+            Event::ClientLeft { reset, unread } if reset || !unread => {
+                let actions = [Action::CancelDial, Action::Release, Action::CloseClient];
+                self.end(&actions, CloseReason::ClientLeftWhileConnecting)
+            }
+            Event::ClientFailed => {
+                self.end(&[Action::CancelDial, Action::Release], CloseReason::ClientFailedWhileConnecting)
+            }
+            Event::CloseNow => {
+                let actions = [Action::CancelDial, Action::Release, Action::CloseClient];
+                self.end(&actions, CloseReason::ShutdownWhileConnecting)
+            }
+            _ => Actions::of(&[]),
+        }
+    }
+
+    /// No byte was sent yet, so another endpoint may be tried.
+    fn after_failed_dial(
+        &mut self,
+        before: &[Action],
+        failure: DialFailure,
+        attempts: u8,
+        limits: &Limits,
+    ) -> Actions {
+        let mut actions = Actions::of(before);
+        actions.extend(&[Action::NoteFailure(failure), Action::Release]);
+        // Where descriptors have run out, another dial fails likewise.
+        if attempts < limits.connect_attempts && failure != DialFailure::Exhausted {
+            self.state = State::AwaitingChoice { attempts, last: Some(failure) };
+            actions.extend(&[Action::Choose]);
+        } else {
+            self.state = State::Ended;
+            actions.extend(&[Action::CloseClient, Action::End(reason_of_failure(failure))]);
+        }
+        actions
+    }
+
+    fn handle_relaying(&mut self, event: Event, half_closed: bool, limits: &Limits, now: Time) -> Actions {
+        match event {
+            Event::HalfClosed if !half_closed => {
+                self.state = State::Relaying { half_closed: true };
+                match self.relay_deadline(now, true, limits) {
+                    Some((due, _)) => Actions::of(&[Action::SetTimer(due)]),
+                    None => Actions::of(&[]),
+                }
+            }
+            // Counted from the last byte. After a half-close the timer was set at that very moment, so that it never
+            // fires before the limit has passed since then, either.
+            Event::TimerFired(progress) => {
+                match self.relay_deadline(progress.last_activity, half_closed, limits) {
+                    None => Actions::of(&[]),
+                    Some((due, _)) if now < due => Actions::of(&[Action::SetTimer(due)]),
+                    Some((_, reason)) => self.cut(reason),
+                }
+            }
+            Event::RelayEnded(outcome) => self.end_relay(outcome, CloseReason::Shutdown),
+            Event::CloseNow => self.cut(CloseReason::Shutdown),
+            _ => Actions::of(&[]),
+        }
+    }
+
+    fn cut(&mut self, reason: CloseReason) -> Actions {
+        self.state = State::AwaitingRelayEnd(reason);
+        Actions::of(&[Action::CutRelay])
+    }
+
+    /// `cut`: why it was cut, if it was. A relay may have ended by itself before the cut came.
+    fn end_relay(&mut self, outcome: RelayOutcome, cut: CloseReason) -> Actions {
+        let reason = match outcome {
+            RelayOutcome::ClientFinished => CloseReason::ClientFinished,
+            RelayOutcome::BackendFinished => CloseReason::BackendFinished,
+            RelayOutcome::ClientReset => CloseReason::ClientReset,
+            RelayOutcome::BackendReset => CloseReason::BackendReset,
+            RelayOutcome::ClientFailed => CloseReason::ClientFailed,
+            RelayOutcome::BackendFailed => CloseReason::BackendFailed,
+            RelayOutcome::Cut => cut,
+        };
+        self.end(&[Action::Release], reason)
+    }
+
+    fn end(&mut self, before: &[Action], reason: CloseReason) -> Actions {
+        self.state = State::Ended;
+        let mut actions = Actions::of(before);
+        actions.extend(&[Action::End(reason)]);
+        actions
+    }
+
+    /// When this dial has taken too long; with the reason if it is then the connection's age that ends it.
+    fn connect_deadline(&self, limits: &Limits) -> (Time, Option<CloseReason>) {
+        let dial = self.accepted + Duration::from_micros(self.connect_micros.into()) + limits.connect;
+        match limits.lifetime.map(|lifetime| self.accepted + lifetime) {
+            Some(lifetime) if lifetime <= dial => (lifetime, Some(CloseReason::LifetimeWhileConnecting)),
+            _ => (dial, None),
+        }
+    }
+
+    /// When a dial that starts now will have taken too long.
+    fn next_dial_deadline(&self, limits: &Limits, now: Time) -> Time {
+        let dial = now + limits.connect;
+        limits.lifetime.map_or(dial, |lifetime| dial.min(self.accepted + lifetime))
+    }
+
+    /// When the first limit of a relay passes, counted from `since` where silence counts; and which it is.
+    fn relay_deadline(&self, since: Time, half_closed: bool, limits: &Limits) -> Option<(Time, CloseReason)> {
+        let silence = |limit: Option<Duration>, reason| limit.map(|limit| (since + limit, reason));
+        [
+            limits.lifetime.map(|lifetime| (self.accepted + lifetime, CloseReason::Lifetime)),
+            silence(limits.half_close.filter(|_| half_closed), CloseReason::HalfClose),
+            silence(limits.idle, CloseReason::Idle),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(due, _)| *due)
+    }
+}
+
+/// Why a connection ends whose last dial failed like this.
+fn reason_of_failure(failure: DialFailure) -> CloseReason {
+    match failure {
+        DialFailure::Refused => CloseReason::ConnectRefused,
+        DialFailure::TimedOut => CloseReason::ConnectTimedOut,
+        DialFailure::Unreachable => CloseReason::ConnectUnreachable,
+        DialFailure::Reset => CloseReason::ConnectReset,
+        DialFailure::NotFound => CloseReason::ConnectNotFound,
+        DialFailure::SourceUnavailable => CloseReason::SourceUnavailable,
+        DialFailure::Exhausted => CloseReason::ConnectExhausted,
+        DialFailure::Other => CloseReason::ConnectFailed,
+    }
+}
+
+/// Whole microseconds; what is longer than 71 minutes counts as that.
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,353 @@
+//! Every pair of state and event, and the limits one by one.
+
+use ringway::SocketAddress;
+
+use super::*;
+use crate::session::PeerTable;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(5),
+    idle: Some(Duration::from_secs(60)),
+    half_close: Some(Duration::from_secs(10)),
+    lifetime: None,
+    connect_attempts: 3,
+};
+
+/// The session was accepted here.
+const START: Time = Time::from_nanos(1_000_000_000);
+
+/// All events of the table happen here.
+const NOW: Time = Time::from_nanos(3_000_000_000);
+
+fn session() -> Session {
+    let peer = PeerTable::default().store(SocketAddress::Unix(None));
+    Session::new(Identity { peer, frontend: 0, number: 1 }, START)
+}
+
+fn in_state(state: State) -> Session {
+    Session { state, ..session() }
+}
+
+fn after(seconds: u64) -> Time {
+    START + Duration::from_secs(seconds)
+}
+
+/// How far a relay is whose last byte moved at `last_activity`.
+fn progress(last_activity: Time) -> RelayProgress {
+    RelayProgress { last_activity, ..RelayProgress::default() }
+}
+
+const GONE: Event = Event::ClientLeft { reset: true, unread: true };
+const FINISHED_EMPTY: Event = Event::ClientLeft { reset: false, unread: false };
+const FINISHED_WITH_BYTES: Event = Event::ClientLeft { reset: false, unread: true };
+
+/// One of each, and both sides of each distinction that a state makes.
+fn all_events() -> Vec<Event> {
+    let outcomes = [
+        RelayOutcome::ClientFinished,
+        RelayOutcome::BackendFinished,
+        RelayOutcome::ClientReset,
+        RelayOutcome::BackendReset,
+        RelayOutcome::ClientFailed,
+        RelayOutcome::BackendFailed,
+        RelayOutcome::Cut,
+    ];
+    let mut events = vec![
+        Event::MustWait,
+        Event::Admitted,
+        Event::Chosen { sources: 2 },
+        Event::NoneAvailable,
+        Event::Connected,
+        Event::DialFailed(DialFailure::Refused),
+        Event::DialFailed(DialFailure::SourceUnavailable),
+        Event::DialFailed(DialFailure::Exhausted),
+        GONE,
+        FINISHED_EMPTY,
+        FINISHED_WITH_BYTES,
+        Event::ClientFailed,
+        Event::TimerFired(progress(NOW)),
+        Event::HalfClosed,
+        Event::CloseNow,
+    ];
+    events.extend(outcomes.map(Event::RelayEnded));
+    events
+}
+
+/// Asserts that exactly the events of `table` do something in `state`, and do that.
+fn assert_table(state: State, table: &[(Event, State, &[Action])]) {
+    for (event, _, _) in table {
+        assert!(all_events().contains(event), "{event:?} is not among all events");
+    }
+    for event in all_events() {
+        let mut session = in_state(state);
+        let actions = session.handle(event, &LIMITS, NOW);
+        let expected = table.iter().find(|(listed, _, _)| *listed == event);
+        let (next, wanted) = expected.map_or((state, &[][..]), |(_, next, wanted)| (*next, *wanted));
+        assert_eq!(actions.as_slice(), wanted, "actions of {event:?} in {state:?}");
+        assert_eq!(session.state, next, "state after {event:?} in {state:?}");
+    }
+}
+
+#[test]
+fn waiting_for_admission_it_goes_on_or_leaves() {
+    use Action::*;
+    let state = State::AwaitingAdmission;
+    let choice = State::AwaitingChoice { attempts: 0, last: None };
+    let left = [CloseClient, End(CloseReason::ClientLeftBeforeAdmission)];
+    assert_table(
+        state,
+        &[
+            (Event::MustWait, state, &[WatchClient]),
+            (Event::Admitted, choice, &[Choose]),
+            (GONE, State::Ended, &left),
+            (FINISHED_EMPTY, State::Ended, &left),
+            (Event::ClientFailed, State::Ended, &[End(CloseReason::ClientFailedBeforeAdmission)]),
+            (Event::CloseNow, State::Ended, &[CloseClient, End(CloseReason::ShutdownBeforeAdmission)]),
+        ],
+    );
+}
+
+#[test]
+fn first_choice_is_dialled_and_the_client_watched() {
+    use Action::*;
+    let dialling = State::AwaitingConnect { attempts: 1, sources_left: 1 };
+    assert_table(
+        State::AwaitingChoice { attempts: 0, last: None },
+        &[
+            (
+                Event::Chosen { sources: 2 },
+                dialling,
+                &[WatchClient, Dial, SetTimer(NOW + Duration::from_secs(5))],
+            ),
+            (Event::NoneAvailable, State::Ended, &[CloseClient, End(CloseReason::NoBackend)]),
+        ],
+    );
+}
+
+#[test]
+fn later_choice_is_dialled_and_none_left_ends_with_the_last_failure() {
+    use Action::*;
+    assert_table(
+        State::AwaitingChoice { attempts: 1, last: Some(DialFailure::Unreachable) },
+        &[
+            (Event::Chosen { sources: 2 }, State::AwaitingConnect { attempts: 2, sources_left: 1 }, &[Dial]),
+            (Event::NoneAvailable, State::Ended, &[CloseClient, End(CloseReason::ConnectUnreachable)]),
+        ],
+    );
+}
+
+#[test]
+fn dial_is_answered_retried_elsewhere_or_cancelled() {
+    use Action::*;
+    let choice = |last| State::AwaitingChoice { attempts: 1, last: Some(last) };
+    let (refused, exhausted) = (DialFailure::Refused, DialFailure::Exhausted);
+    let left = [CancelDial, Release, CloseClient, End(CloseReason::ClientLeftWhileConnecting)];
+    assert_table(
+        State::AwaitingConnect { attempts: 1, sources_left: 1 },
+        &[
+            (Event::Connected, State::Relaying { half_closed: false }, &[StartRelay]),
+            (Event::DialFailed(refused), choice(refused), &[NoteFailure(refused), Release, Choose]),
+            (
+                Event::DialFailed(DialFailure::SourceUnavailable),
+                State::AwaitingConnect { attempts: 1, sources_left: 0 },
+                &[Dial],
+            ),
+            (
+                Event::DialFailed(exhausted),
+                State::Ended,
+                &[NoteFailure(exhausted), Release, CloseClient, End(CloseReason::ConnectExhausted)],
+            ),
+            (GONE, State::Ended, &left),
+            (FINISHED_EMPTY, State::Ended, &left),
+            (
+                Event::ClientFailed,
+                State::Ended,
+                &[CancelDial, Release, End(CloseReason::ClientFailedWhileConnecting)],
+            ),
+            (
+                Event::TimerFired(progress(NOW)),
+                State::AwaitingConnect { attempts: 1, sources_left: 1 },
+                &[SetTimer(after(5))],
+            ),
+            (
+                Event::CloseNow,
+                State::Ended,
+                &[CancelDial, Release, CloseClient, End(CloseReason::ShutdownWhileConnecting)],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn last_dial_that_fails_ends_the_connection_with_its_own_reason() {
+    use Action::*;
+    let ends = |failure, reason| {
+        let mut session = in_state(State::AwaitingConnect { attempts: 3, sources_left: 0 });
+        let actions = session.handle(Event::DialFailed(failure), &LIMITS, NOW);
+        assert_eq!(actions.as_slice(), [NoteFailure(failure), Release, CloseClient, End(reason)]);
+        assert_eq!(session.state, State::Ended);
+    };
+    ends(DialFailure::Refused, CloseReason::ConnectRefused);
+    ends(DialFailure::TimedOut, CloseReason::ConnectTimedOut);
+    ends(DialFailure::Unreachable, CloseReason::ConnectUnreachable);
+    ends(DialFailure::Reset, CloseReason::ConnectReset);
+    ends(DialFailure::NotFound, CloseReason::ConnectNotFound);
+    ends(DialFailure::SourceUnavailable, CloseReason::SourceUnavailable);
+    ends(DialFailure::Exhausted, CloseReason::ConnectExhausted);
+    ends(DialFailure::Other, CloseReason::ConnectFailed);
+}
+
+fn relay_ends(cut: CloseReason) -> Vec<(Event, State, [Action; 2])> {
+    [
+        (RelayOutcome::ClientFinished, CloseReason::ClientFinished),
+        (RelayOutcome::BackendFinished, CloseReason::BackendFinished),
+        (RelayOutcome::ClientReset, CloseReason::ClientReset),
+        (RelayOutcome::BackendReset, CloseReason::BackendReset),
+        (RelayOutcome::ClientFailed, CloseReason::ClientFailed),
+        (RelayOutcome::BackendFailed, CloseReason::BackendFailed),
+        (RelayOutcome::Cut, cut),
+    ]
+    .map(|(outcome, reason)| {
+        (Event::RelayEnded(outcome), State::Ended, [Action::Release, Action::End(reason)])
+    })
+    .to_vec()
+}
+
+#[test]
+fn relaying_it_ends_by_either_side_by_a_limit_or_by_shutdown() {
+    use Action::*;
+    let cut = State::AwaitingRelayEnd(CloseReason::Shutdown);
+    let ends = relay_ends(CloseReason::Shutdown);
+    for half_closed in [false, true] {
+        let state = State::Relaying { half_closed };
+        let limit = if half_closed { 10 } else { 60 };
+        let due = [SetTimer(NOW + limit * SECOND)];
+        let mut table: Vec<(Event, State, &[Action])> =
+            vec![(Event::TimerFired(progress(NOW)), state, &due), (Event::CloseNow, cut, &[CutRelay])];
+        let half_close = [SetTimer(NOW + 10 * SECOND)];
+        if !half_closed {
+            table.push((Event::HalfClosed, State::Relaying { half_closed: true }, &half_close));
+        }
+        table.extend(ends.iter().map(|(event, next, actions)| (*event, *next, &actions[..])));
+        assert_table(state, &table);
+    }
+}
+
+#[test]
+fn cut_relay_keeps_the_reason_of_the_cut_unless_it_ended_by_itself_before() {
+    let ends = relay_ends(CloseReason::Idle);
+    let table: Vec<_> = ends.iter().map(|(event, next, actions)| (*event, *next, &actions[..])).collect();
+    assert_table(State::AwaitingRelayEnd(CloseReason::Idle), &table);
+}
+
+#[test]
+fn ended_session_says_nothing_more() {
+    assert_table(State::Ended, &[]);
+}
+
+#[test]
+fn dial_that_takes_too_long_is_given_up_and_another_endpoint_tried() {
+    use Action::*;
+    let mut session = session();
+    session.handle(Event::Admitted, &LIMITS, START);
+    session.handle(Event::Chosen { sources: 1 }, &LIMITS, START);
+    let late = after(5);
+    let failure = DialFailure::TimedOut;
+    let actions = session.handle(Event::TimerFired(progress(START)), &LIMITS, late);
+    assert_eq!(actions.as_slice(), [CancelDial, NoteFailure(failure), Release, SetTimer(after(10)), Choose]);
+    session.handle(Event::Chosen { sources: 1 }, &LIMITS, late);
+    let limits = Limits { connect_attempts: 2, ..LIMITS };
+    let actions = session.handle(Event::TimerFired(progress(START)), &limits, after(10));
+    assert_eq!(
+        actions.as_slice(),
+        [CancelDial, NoteFailure(failure), Release, CloseClient, End(CloseReason::ConnectTimedOut)]
+    );
+}
+
+#[test]
+fn each_dial_has_its_own_time_limit_though_the_timer_of_the_first_fires() {
+    let mut session = session();
+    session.handle(Event::Admitted, &LIMITS, START);
+    session.handle(Event::Chosen { sources: 1 }, &LIMITS, START);
+    session.handle(Event::DialFailed(DialFailure::Refused), &LIMITS, after(4));
+    session.handle(Event::Chosen { sources: 1 }, &LIMITS, after(4));
+    let actions = session.handle(Event::TimerFired(progress(START)), &LIMITS, after(5));
+    assert_eq!(actions.as_slice(), [Action::SetTimer(after(9))]);
+}
+
+#[test]
+fn durations_run_from_accept_to_first_dial_and_from_there_to_the_connection() {
+    let mut session = session();
+    session.handle(Event::Admitted, &LIMITS, after(2));
+    session.handle(Event::Chosen { sources: 1 }, &LIMITS, after(2));
+    session.handle(Event::DialFailed(DialFailure::Refused), &LIMITS, after(3));
+    session.handle(Event::Chosen { sources: 1 }, &LIMITS, after(3));
+    session.handle(Event::Connected, &LIMITS, after(4));
+    assert_eq!((session.queue_duration(), session.connect_duration()), (2 * SECOND, 2 * SECOND));
+}
+
+#[test]
+fn silence_is_counted_from_the_last_byte() {
+    let relaying = || in_state(State::Relaying { half_closed: false });
+    let fires = |session: &mut Session, last: Time, now: Time| {
+        session.handle(Event::TimerFired(progress(last)), &LIMITS, now).as_slice().to_vec()
+    };
+    assert_eq!(fires(&mut relaying(), after(30), after(60)), [Action::SetTimer(after(90))]);
+    let mut session = relaying();
+    assert_eq!(fires(&mut session, after(30), after(90)), [Action::CutRelay]);
+    assert_eq!(session.state, State::AwaitingRelayEnd(CloseReason::Idle));
+}
+
+#[test]
+fn half_closed_relay_has_the_shorter_limit_from_the_half_close_on() {
+    let mut session = in_state(State::Relaying { half_closed: false });
+    let actions = session.handle(Event::HalfClosed, &LIMITS, after(50));
+    assert_eq!(actions.as_slice(), [Action::SetTimer(after(60))]);
+    // The last byte moved long before the half-close: the timer counts from the half-close all the same.
+    let actions = session.handle(Event::TimerFired(progress(START)), &LIMITS, after(60));
+    assert_eq!(actions.as_slice(), [Action::CutRelay]);
+    assert_eq!(session.state, State::AwaitingRelayEnd(CloseReason::HalfClose));
+}
+
+#[test]
+fn lifetime_ends_a_connection_however_busy_it_is() {
+    let limits = Limits { lifetime: Some(20 * SECOND), ..LIMITS };
+    let mut session = in_state(State::Relaying { half_closed: false });
+    let actions = session.handle(Event::TimerFired(progress(after(5))), &limits, after(5));
+    assert_eq!(actions.as_slice(), [Action::SetTimer(after(20))]);
+    session.handle(Event::TimerFired(progress(after(20))), &limits, after(20));
+    assert_eq!(session.state, State::AwaitingRelayEnd(CloseReason::Lifetime));
+}
+
+#[test]
+fn lifetime_shorter_than_the_dial_ends_it_while_connecting() {
+    use Action::*;
+    let limits = Limits { lifetime: Some(2 * SECOND), ..LIMITS };
+    let mut session = session();
+    session.handle(Event::Admitted, &limits, START);
+    let actions = session.handle(Event::Chosen { sources: 1 }, &limits, START);
+    assert_eq!(actions.as_slice().last(), Some(&SetTimer(after(2))));
+    let actions = session.handle(Event::TimerFired(progress(START)), &limits, after(2));
+    assert_eq!(
+        actions.as_slice(),
+        [CancelDial, Release, CloseClient, End(CloseReason::LifetimeWhileConnecting)]
+    );
+}
+
+#[test]
+fn idle_limit_shorter_than_the_dials_sets_the_timer_sooner() {
+    let limits = Limits { idle: Some(SECOND), ..LIMITS };
+    let mut session = in_state(State::AwaitingConnect { attempts: 1, sources_left: 0 });
+    let actions = session.handle(Event::Connected, &limits, after(1));
+    assert_eq!(actions.as_slice(), [Action::StartRelay, Action::SetTimer(after(2))]);
+}
+
+#[test]
+fn without_limits_a_relay_has_no_timer() {
+    let limits = Limits { idle: None, half_close: None, ..LIMITS };
+    let mut session = in_state(State::Relaying { half_closed: false });
+    assert!(session.handle(Event::TimerFired(progress(START)), &limits, after(5)).as_slice().is_empty());
+    assert!(session.handle(Event::HalfClosed, &limits, after(6)).as_slice().is_empty());
+}
