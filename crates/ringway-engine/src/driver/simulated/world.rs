@@ -280,6 +280,8 @@ impl World {
 
     fn is_held(&self, event: &NetworkEvent) -> bool {
         let to = match event {
+            // The dialler's own kernel gives up; nothing travels.
+            NetworkEvent::Dialled { error: Some(libc::ETIMEDOUT), .. } => return false,
             NetworkEvent::Dialled { to, .. }
             | NetworkEvent::Data { to, .. }
             | NetworkEvent::Fin { to, .. }

@@ -1,0 +1,190 @@
+//! Listening sockets: accepting, pausing, running out, and stopping without cutting anybody off.
+
+use ringway_engine::driver::simulated::SimulatedFaults;
+use ringway_engine::{ListenOptions, SocketAddress, Token};
+
+use crate::contract;
+use crate::log::Seen;
+use crate::rig::{Kind, Rig, loopback};
+
+contract!(
+    accepted_connection_bears_the_listeners_token_and_the_peers_address,
+    listeners_at_one_address_share_its_connections,
+    an_address_without_reuse_port_can_be_had_once,
+    paused_listener_leaves_connections_in_the_queue,
+    stopped_listener_hands_out_what_waits_and_closes,
+    stopped_listener_steers_new_connections_to_the_others,
+    closed_listener_refuses,
+    unix_listener_serves_and_can_be_cloned,
+    accept_pauses_when_descriptors_run_out_and_resumes,
+);
+
+fn is_accepted(seen: &Seen) -> bool {
+    matches!(seen, Seen::Accepted { .. })
+}
+
+fn is_listener_closed(seen: &Seen) -> bool {
+    matches!(seen, Seen::ListenerClosed { .. })
+}
+
+fn accepted_connection_bears_the_listeners_token_and_the_peers_address(rig: &mut Rig) {
+    let (server, client) = (rig.node(), rig.node());
+    let (listener, address) = rig.listen(server, Token(5));
+    assert_ne!(address.inet().expect("an inet address").port(), 0);
+    let dialled = rig.dial(client, &address, Token(6));
+    rig.wait_connected(client, dialled);
+    rig.until("a connection", |rig| rig.log(server).has(is_accepted));
+    let Some(Seen::Accepted { listener: by, token, connection, peer }) =
+        rig.log(server).seen.iter().find(|seen| is_accepted(seen)).cloned()
+    else {
+        unreachable!()
+    };
+    assert_eq!((by, token), (listener, Token(5)));
+    assert!(peer.inet().expect("an inet peer").ip().is_loopback());
+    assert_eq!(rig.ops(server).connection_count(), 1);
+    rig.ops(server).set_token(connection, Token(77));
+    rig.ops(server).close(connection);
+    rig.wait_dead(server, connection);
+    assert!(rig.log(server).has(|seen| *seen == Seen::Closed { connection, token: Token(77) }));
+    assert_eq!(rig.ops(server).connection_count(), 0);
+}
+
+fn listeners_at_one_address_share_its_connections(rig: &mut Rig) {
+    let (one, two, client) = (rig.node(), rig.node(), rig.node());
+    let (_, address) = rig.listen(one, Token(1));
+    let mut ops = rig.ops(two);
+    let other = ops.bind(&address, &ListenOptions::default()).expect("the same address");
+    assert_eq!(*other.address(), address);
+    ops.start_accept(other, Token(2)).expect("to accept");
+    for index in 0..64 {
+        rig.dial(client, &address, Token(index));
+    }
+    rig.until("64 connections", |rig| rig.log(one).accepted().len() + rig.log(two).accepted().len() == 64);
+    assert!(!rig.log(one).accepted().is_empty() && !rig.log(two).accepted().is_empty());
+}
+
+fn an_address_without_reuse_port_can_be_had_once(rig: &mut Rig) {
+    let node = rig.node();
+    let options = ListenOptions { reuse_port: false, ..ListenOptions::default() };
+    let one = rig.ops(node).bind(&loopback(0), &options).expect("a port");
+    let address = one.address().clone();
+    let error = rig.ops(node).bind(&address, &options).expect_err("it is taken");
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    drop(one);
+    rig.ops(node).bind(&address, &options).expect("it is free again");
+}
+
+fn paused_listener_leaves_connections_in_the_queue(rig: &mut Rig) {
+    let (server, client) = (rig.node(), rig.node());
+    let (listener, address) = rig.listen(server, Token(1));
+    rig.turn();
+    rig.ops(server).pause_accept(listener);
+    let dialled = rig.dial(client, &address, Token(2));
+    rig.wait_connected(client, dialled);
+    rig.settle();
+    assert!(!rig.log(server).has(is_accepted));
+    rig.ops(server).resume_accept(listener);
+    rig.until("the connection", |rig| rig.log(server).has(is_accepted));
+}
+
+fn stopped_listener_hands_out_what_waits_and_closes(rig: &mut Rig) {
+    let (server, client) = (rig.node(), rig.node());
+    let listener = rig.ops(server).bind(&loopback(0), &ListenOptions::default()).expect("a port");
+    let address = listener.address().clone();
+    let dialled: Vec<_> = (0..20).map(|index| rig.dial(client, &address, Token(index))).collect();
+    for connection in &dialled {
+        rig.wait_connected(client, *connection);
+        rig.ops(client).send(*connection, b"hello").expect("to send");
+    }
+    let listener = rig.ops(server).start_accept(listener, Token(1)).expect("to accept");
+    rig.ops(server).stop_accept(listener);
+    rig.until("the listener to close", |rig| rig.log(server).has(is_listener_closed));
+    assert_eq!(rig.log(server).accepted().len(), 20);
+    assert!(is_listener_closed(rig.log(server).seen.last().expect("events")), "the last thing it says");
+    for connection in rig.log(server).accepted() {
+        rig.ops(server).start_receive(connection);
+        rig.wait_bytes(server, connection, 5);
+    }
+    for connection in dialled {
+        assert!(!rig.log(client).is_dead(connection));
+    }
+}
+
+fn stopped_listener_steers_new_connections_to_the_others(rig: &mut Rig) {
+    let (one, two, client) = (rig.node(), rig.node(), rig.node());
+    let (stopped, address) = rig.listen(one, Token(1));
+    let other = rig.ops(two).bind(&address, &ListenOptions::default()).expect("the same address");
+    rig.ops(two).start_accept(other, Token(2)).expect("to accept");
+    let mut dialled: Vec<_> = (0..32).map(|index| rig.dial(client, &address, Token(index))).collect();
+    rig.turn();
+    rig.ops(one).stop_accept(stopped);
+    dialled.extend((0..32).map(|index| rig.dial(client, &address, Token(index))));
+    rig.until("the listener to close", |rig| rig.log(one).has(is_listener_closed));
+    rig.until("64 connections", |rig| rig.log(one).accepted().len() + rig.log(two).accepted().len() == 64);
+    for connection in dialled {
+        rig.wait_connected(client, connection);
+    }
+    rig.settle();
+    assert_eq!(
+        rig.log(client).count(|seen| matches!(seen, Seen::Failed { .. } | Seen::ConnectFailed { .. })),
+        0
+    );
+}
+
+fn closed_listener_refuses(rig: &mut Rig) {
+    let (server, client) = (rig.node(), rig.node());
+    let (listener, address) = rig.listen(server, Token(1));
+    rig.ops(server).stop_accept(listener);
+    rig.until("the listener to close", |rig| rig.log(server).has(is_listener_closed));
+    let dialled = rig.dial(client, &address, Token(9));
+    rig.wait_dead(client, dialled);
+    let refused = Some(libc::ECONNREFUSED);
+    let failed = Seen::ConnectFailed { connection: dialled, token: Token(9), error: refused };
+    assert!(rig.log(client).has(|seen| *seen == failed));
+}
+
+fn unix_listener_serves_and_can_be_cloned(rig: &mut Rig) {
+    let (one, two, client) = (rig.node(), rig.node(), rig.node());
+    let directory = std::env::temp_dir().join(format!(
+        "ringway-contract-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    ));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let address = SocketAddress::unix(directory.join(format!("{}.sock", rig.random.next_u64())));
+    let listener = rig.ops(one).bind(&address, &ListenOptions::default()).expect("a path");
+    let clone = listener.try_clone().expect("a clone");
+    let listener = rig.ops(one).start_accept(listener, Token(1)).expect("to accept");
+    rig.ops(two).start_accept(clone, Token(2)).expect("to accept");
+    let dialled = rig.dial(client, &address, Token(3));
+    rig.wait_connected(client, dialled);
+    rig.until("a connection", |rig| rig.log(one).has(is_accepted) || rig.log(two).has(is_accepted));
+    rig.ops(one).stop_accept(listener);
+    rig.until("one listener to close", |rig| rig.log(one).has(is_listener_closed));
+    let dialled = rig.dial(client, &address, Token(3));
+    rig.wait_connected(client, dialled);
+    rig.until("the other to serve", |rig| rig.log(one).accepted().len() + rig.log(two).accepted().len() == 2);
+    std::fs::remove_dir_all(&directory).expect("to tidy up");
+}
+
+fn accept_pauses_when_descriptors_run_out_and_resumes(rig: &mut Rig) {
+    // On a kernel the limit holds for the whole process, so a process of its own tests it there.
+    let Kind::Simulated(network) = rig.kind.clone() else { return };
+    let (server, client) = (rig.node(), rig.node());
+    let (listener, address) = rig.listen(server, Token(1));
+    let calm = network.faults();
+    network.set_faults(SimulatedFaults { accept_exhausted: 1.0, ..calm.clone() });
+    let dialled = rig.dial(client, &address, Token(2));
+    rig.wait_connected(client, dialled);
+    rig.until("a pause", |rig| {
+        rig.log(server).has(|seen| matches!(seen, Seen::AcceptPaused { listener: l, .. } if *l == listener))
+    });
+    for _ in 0..20 {
+        rig.settle();
+    }
+    assert_eq!(rig.log(server).count(|seen| matches!(seen, Seen::AcceptPaused { .. })), 1, "said once");
+    assert!(!rig.log(server).has(is_accepted));
+    network.set_faults(calm);
+    rig.until("the connection", |rig| rig.log(server).has(is_accepted));
+    assert_eq!(rig.log(server).count(|seen| matches!(seen, Seen::AcceptResumed { .. })), 1);
+}

@@ -1,0 +1,202 @@
+//! Export and adopt: connections move between engines with every byte, and every end, that they own.
+
+use ringway_engine::{ConnectionId, ExportedConnection, RelayCause, RelayOptions, Token};
+
+use crate::contract;
+use crate::log::Seen;
+use crate::rig::{Joined, Node, Rig, assert_same};
+
+contract!(
+    exported_connection_goes_on_in_another_engine,
+    queued_and_received_bytes_travel_along,
+    ends_travel_along,
+    dropped_export_closes_the_connection,
+    broken_connection_fails_instead_of_leaving,
+    relays_move_between_engines_at_random_moments,
+);
+
+#[track_caller]
+fn export(rig: &mut Rig, node: Node, connection: ConnectionId) -> ExportedConnection {
+    rig.ops(node).export(connection);
+    rig.until("Exported", |rig| rig.log(node).is_dead(connection));
+    let exported = |seen: &Seen| matches!(seen, Seen::Exported { connection: c, .. } if *c == connection);
+    assert!(rig.log(node).has(exported));
+    rig.log_mut(node).exports.pop().expect("what was exported")
+}
+
+/// An engine to move to: of the other kind if `other`, and if there is one.
+fn second(rig: &mut Rig, other: bool) -> Node {
+    let node = if other { rig.other_node() } else { None };
+    node.unwrap_or_else(|| rig.node())
+}
+
+fn exported_connection_goes_on_in_another_engine(rig: &mut Rig) {
+    for other in [false, true] {
+        let (from, peer) = (rig.node(), rig.node());
+        let to = second(rig, other);
+        let (a, b) = rig.pair(from, peer);
+        rig.ops(from).start_receive(a);
+        rig.ops(peer).start_receive(b);
+        rig.ops(peer).send(b, b"before").expect("to send");
+        rig.wait_bytes(from, a, 6);
+        let exported = export(rig, from, a);
+        assert_eq!(rig.ops(from).connection_count(), 0);
+        let adopted = rig.ops(to).adopt(exported, Token(50)).expect("to adopt");
+        rig.ops(peer).send(b, b"after").expect("to send");
+        rig.settle();
+        assert!(rig.log(to).bytes(adopted).is_empty(), "nothing is read until told");
+        rig.ops(to).start_receive(adopted);
+        rig.wait_bytes(to, adopted, 5);
+        rig.ops(to).send(adopted, b"answer").expect("to send");
+        rig.wait_bytes(peer, b, 6);
+        rig.ops(to).close(adopted);
+        rig.wait_dead(to, adopted);
+        assert!(rig.log(to).has(|seen| *seen == Seen::Closed { connection: adopted, token: Token(50) }));
+        rig.until("the end", |rig| rig.log(peer).ended(b));
+    }
+}
+
+fn queued_and_received_bytes_travel_along(rig: &mut Rig) {
+    for other in [false, true] {
+        let (from, peer) = (rig.node(), rig.node());
+        let to = second(rig, other);
+        let (a, b) = rig.pair(from, peer);
+        let (there, back) = (rig.bulk(), rig.bulk());
+        rig.ops(from).send(a, &there).expect("to send");
+        rig.ops(peer).send(b, &back).expect("to send");
+        rig.ops(from).start_receive(a);
+        rig.wait_bytes(from, a, 1000);
+        let exported = export(rig, from, a);
+        let before = rig.log(from).bytes(a).to_vec();
+        assert!(!exported.queued.is_empty() && !exported.shut);
+        assert_eq!(rig.ops(from).pending_bytes(), 0);
+        let adopted = rig.ops(to).adopt(exported, Token(50)).expect("to adopt");
+        rig.ops(to).shut(adopted);
+        rig.ops(to).start_receive(adopted);
+        rig.ops(peer).start_receive(b);
+        rig.ops(peer).shut(b);
+        rig.until("both ends", |rig| rig.log(peer).ended(b) && rig.log(to).ended(adopted));
+        assert_same(rig.log(peer).bytes(b), &there);
+        assert_same(&[&before, rig.log(to).bytes(adopted)].concat(), &back);
+    }
+}
+
+fn ends_travel_along(rig: &mut Rig) {
+    let (from, peer, to) = (rig.node(), rig.node(), rig.node());
+    let (a, b) = rig.pair(from, peer);
+    let payload = rig.bulk();
+    rig.ops(from).send(a, &payload).expect("to send");
+    rig.ops(from).shut(a);
+    rig.ops(peer).shut(b);
+    rig.ops(from).start_receive(a);
+    rig.until("the end", |rig| rig.log(from).ended(a));
+    let exported = export(rig, from, a);
+    assert!(exported.shut && exported.ended && !exported.queued.is_empty());
+    let adopted = rig.ops(to).adopt(exported, Token(50)).expect("to adopt");
+    assert!(rig.ops(to).send(adopted, b"x").is_err(), "it was shut");
+    rig.ops(peer).start_receive(b);
+    rig.until("the other end", |rig| rig.log(peer).ended(b));
+    assert_same(rig.log(peer).bytes(b), &payload);
+}
+
+fn dropped_export_closes_the_connection(rig: &mut Rig) {
+    let (from, peer) = (rig.node(), rig.node());
+    let (a, b) = rig.pair(from, peer);
+    rig.ops(peer).start_receive(b);
+    drop(export(rig, from, a));
+    rig.until("the end", |rig| rig.log(peer).ended(b));
+}
+
+fn broken_connection_fails_instead_of_leaving(rig: &mut Rig) {
+    let (from, peer) = (rig.node(), rig.node());
+    let (a, b) = rig.pair(from, peer);
+    rig.ops(peer).reset(b);
+    rig.wait_dead(peer, b);
+    rig.ops(from).start_receive(a);
+    rig.wait_dead(from, a);
+    rig.ops(from).export(a);
+    rig.settle();
+    assert!(rig.log(from).exports.is_empty());
+}
+
+/// Stops the relay, moves both connections to `to`, and starts it again there.
+fn move_relay(rig: &mut Rig, joined: Joined, to: Node) -> Joined {
+    rig.ops(joined.proxy).stop_relay(joined.a);
+    rig.until("the stop", |rig| {
+        !rig.log(joined.proxy).relay_stops.is_empty() || !rig.log(joined.proxy).relay_ends.is_empty()
+    });
+    let Some(stop) = rig.log_mut(joined.proxy).relay_stops.pop() else { return joined };
+    let exported = [export(rig, joined.proxy, joined.a), export(rig, joined.proxy, joined.b)];
+    let [a, b] = exported.map(|exported| rig.ops(to).adopt(exported, Token(60)).expect("to adopt"));
+    let mut bytes = stop.bytes;
+    for (direction, target) in [b, a].into_iter().enumerate() {
+        let pending = &stop.pending[direction];
+        if !pending.is_empty() {
+            rig.ops(to).send(target, pending).expect("to send");
+            bytes[direction] += pending.len() as u64;
+        }
+    }
+    rig.ops(to).start_relay(a, b, RelayOptions { bytes, ..RelayOptions::default() });
+    Joined { proxy: to, a, b, ..joined }
+}
+
+fn relays_move_between_engines_at_random_moments(rig: &mut Rig) {
+    let rounds = if rig.is_simulated() { 1 } else { 8 };
+    for _ in 0..rounds {
+        let mut joined = rig.joined(RelayOptions::default());
+        let nodes = [joined.proxy, second(rig, false), second(rig, true)];
+        let len = rig.random.between(0, if rig.is_simulated() { 600_000 } else { 16 << 20 }) as usize;
+        let payloads = [rig.payload(len), rig.payload(len / 3)];
+        let mut sent = [0, 0];
+        let mut moves = 0;
+        while sent != payloads.each_ref().map(Vec::len) || moves < 6 {
+            let direction = rig.random.index(2);
+            let from = joined.from(direction);
+            let rest = &payloads[direction][sent[direction]..];
+            let most = (payloads[direction].len() as u64 / 4).max(1);
+            let chunk = &rest[..rest.len().min(rig.random.between(1, most) as usize)];
+            if !chunk.is_empty() {
+                rig.ops(joined.ends).send(from, chunk).expect("to send");
+                sent[direction] += chunk.len();
+                if sent[direction] == payloads[direction].len() {
+                    rig.ops(joined.ends).shut(from);
+                }
+            }
+            match rig.random.index(3) {
+                0 => rig.ops(joined.ends).pause_receive(joined.to(direction)),
+                1 => rig.ops(joined.ends).start_receive(joined.to(direction)),
+                _ => {}
+            }
+            for _ in 0..rig.random.below(8) {
+                rig.turn();
+            }
+            if moves < 6 && rig.random.chance(0.5) && rig.log(joined.proxy).relay_ends.is_empty() {
+                let to = nodes[rig.random.index(nodes.len())];
+                joined = move_relay(rig, joined, to);
+                moves += 1;
+            } else {
+                moves += usize::from(sent == payloads.each_ref().map(Vec::len));
+            }
+        }
+        for direction in 0..2 {
+            let (from, to) = (joined.from(direction), joined.to(direction));
+            if payloads[direction].is_empty() {
+                rig.ops(joined.ends).shut(from);
+            }
+            rig.ops(joined.ends).start_receive(to);
+        }
+        rig.until("the relay's end", |rig| !rig.log(joined.proxy).relay_ends.is_empty());
+        for direction in 0..2 {
+            let to = joined.to(direction);
+            rig.until("the end of a direction", |rig| rig.log(joined.ends).ended(to));
+            assert_same(rig.log(joined.ends).bytes(to), &payloads[direction]);
+        }
+        let end = rig.log_mut(joined.proxy).relay_ends.pop().expect("an end");
+        assert!(matches!(end.cause, RelayCause::Finished), "{:?}", end.cause);
+        assert_eq!(end.bytes, payloads.each_ref().map(|payload| payload.len() as u64));
+        for node in nodes {
+            assert_eq!(rig.ops(node).connection_count(), 0);
+            assert_eq!(rig.ops(node).pending_bytes(), 0);
+        }
+    }
+}
