@@ -1,0 +1,38 @@
+//! End-to-end tests: the real program between real clients and servers, on the loopback interface.
+//!
+//! What depends on the engine runs on both; where the kernel or its policy has no io_uring, that half is skipped
+//! and says so. `RINGWAY_BIN` names another binary than the one that was just built.
+#![forbid(unsafe_code)]
+
+/// Makes of each function of an engine two tests, one an engine.
+macro_rules! on_both_engines {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            use crate::support::Engine;
+
+            #[test]
+            fn on_epoll() {
+                super::$name(Engine::Epoll);
+            }
+
+            #[test]
+            fn on_io_uring() {
+                if let Some(reason) = crate::support::why_no_io_uring() {
+                    testkit::skip!("{reason}");
+                }
+                super::$name(Engine::IoUring);
+            }
+        }
+    )+};
+}
+
+mod backends;
+mod command_line;
+mod ending;
+mod engines;
+mod frontends;
+mod memory;
+mod observation;
+mod programs;
+mod relay;
+mod support;
