@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod balance;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod demo;

@@ -1,1 +1,8 @@
-fn main() {}
+//! The program `ringway`; all of it is in the library.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ringway_proxy::cli::main(std::env::args_os())
+}

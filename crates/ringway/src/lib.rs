@@ -11,6 +11,7 @@ mod worker;
 pub use close_reason::{CloseReason, Initiator};
 pub use handler::EventHandler;
 pub use ringway_engine::driver::simulated;
+pub use ringway_engine::sys::raise_descriptor_limit;
 pub use ringway_engine::{
     Clock, ConnectOptions, ConnectionId, Datagram, DatagramBatch, DatagramSocketId, Engine, EngineConfig,
     EngineKind, ExportedConnection, KeepAlive, ListenOptions, Listener, ListenerId, Operations, RelayCause,

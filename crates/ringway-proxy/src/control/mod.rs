@@ -2,8 +2,19 @@
 
 pub mod access_log;
 pub mod admin;
+mod boot;
 pub mod discovery;
+mod engine_choice;
+pub mod exit;
+mod fleet;
+mod lifecycle;
+mod limits;
 mod line_queue;
+mod panic;
 pub mod process_log;
+mod signals;
 pub mod status;
+mod threads;
 mod timestamp;
+
+pub use boot::{Origin, run};

@@ -37,11 +37,9 @@ impl Demo {
     ///
     /// # Errors
     /// When an engine cannot be made, or no port or thread is left.
-    pub fn start(names: &[&str], engine: &EngineConfig) -> io::Result<Self> {
-        let backends: Arc<[Backend]> = names
-            .iter()
-            .map(|name| Backend { name: (*name).to_owned(), connections: AtomicU64::new(0) })
-            .collect();
+    pub fn start(names: &[String], engine: &EngineConfig) -> io::Result<Self> {
+        let backends: Arc<[Backend]> =
+            names.iter().map(|name| Backend { name: name.clone(), connections: AtomicU64::new(0) }).collect();
         let mut demo = Self {
             addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into(); names.len()],
             workers: Vec::new(),

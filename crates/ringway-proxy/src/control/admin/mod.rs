@@ -16,7 +16,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use ringway::SocketAddress;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::oneshot;
 
 use super::status::Process;
 use crate::metrics::page;
@@ -34,36 +35,54 @@ pub struct Admin {
     pub is_draining: Arc<AtomicBool>,
 }
 
-/// Serves until it is dropped. Logs where it listens; a busy address is tried again.
-pub async fn serve(admin: Admin, listen: SocketAddress) {
+/// Serves until it is dropped, and logs where it listens. A busy address is tried again. `tried` hears of the end of
+/// the first attempt to bind, good or bad.
+pub async fn serve(admin: Admin, listen: SocketAddress, tried: oneshot::Sender<()>) {
+    let mut tried = Some(tried);
     let mut wait = RETRY_MIN;
+    let router = router(admin);
     loop {
-        match serve_once(admin.clone(), &listen).await {
-            Ok(()) => return,
-            Err(error) => {
-                tracing::warn!(address = %listen, %error, "admin interface cannot listen; trying again")
-            }
+        let bound = Bound::new(&listen).await;
+        if let Some(tried) = tried.take() {
+            // Whoever started this may have stopped waiting.
+            let _ = tried.send(());
+        }
+        let served = match bound {
+            Ok(Bound::Tcp(listener)) => axum::serve(listener, router.clone()).await,
+            Ok(Bound::Unix(listener, _removed_at_the_end)) => axum::serve(listener, router.clone()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = served {
+            tracing::warn!(address = %listen, %error, "admin interface cannot listen; trying again");
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_MAX);
     }
 }
 
-async fn serve_once(admin: Admin, listen: &SocketAddress) -> io::Result<()> {
-    let router = router(admin);
-    match listen {
-        SocketAddress::Inet(address) => {
-            let listener = TcpListener::bind(address).await?;
-            tracing::info!(address = %listener.local_addr()?, "admin interface listens");
-            axum::serve(listener, router).await
-        }
-        SocketAddress::Unix(Some(path)) => {
-            let (listener, _removed_at_the_end) = unix_socket::bind(path)?;
-            tracing::info!(address = %listen, "admin interface listens");
-            axum::serve(listener, router).await
-        }
-        // The configuration has no such address.
-        SocketAddress::Unix(None) => Err(io::ErrorKind::InvalidInput.into()),
+/// Where the interface listens.
+enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixListener, unix_socket::SocketFile),
+}
+
+impl Bound {
+    async fn new(listen: &SocketAddress) -> io::Result<Self> {
+        let (bound, address) = match listen {
+            SocketAddress::Inet(address) => {
+                let listener = TcpListener::bind(address).await?;
+                let address = listener.local_addr()?.into();
+                (Self::Tcp(listener), address)
+            }
+            SocketAddress::Unix(Some(path)) => {
+                let (listener, file) = unix_socket::bind(path)?;
+                (Self::Unix(listener, file), listen.clone())
+            }
+            // The configuration has no such address.
+            SocketAddress::Unix(None) => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        tracing::info!(%address, "admin interface listens");
+        Ok(bound)
     }
 }
 

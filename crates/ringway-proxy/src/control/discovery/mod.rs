@@ -8,6 +8,7 @@
 mod system;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ringway::SocketAddress;
+use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 
 use crate::endpoint::{AppState, EndpointSet};
@@ -78,6 +80,7 @@ pub trait Resolver: Send + Sync + 'static {
 }
 
 /// Keeps the endpoints of all apps current until it is dropped. `publish` gets each new set, with the place of its app.
+/// `asked` is dropped once every name has been asked for.
 ///
 /// Does nothing, and ends at once, if no backend is named by host.
 pub async fn run<R: Resolver>(
@@ -85,6 +88,7 @@ pub async fn run<R: Resolver>(
     apps: Vec<Arc<AppState>>,
     metrics: Arc<ProcessMetrics>,
     publish: impl Fn(usize, Arc<EndpointSet>) + Send + Sync + 'static,
+    asked: Sender<Infallible>,
 ) {
     let mut tasks = JoinSet::new();
     let names = names_of(&apps);
@@ -92,9 +96,10 @@ pub async fn run<R: Resolver>(
         Arc::new(Discovery { resolver, apps, metrics, known: Mutex::default(), publish: Box::new(publish) });
     for name in names {
         for family in Family::ALL {
-            tasks.spawn(Arc::clone(&discovery).follow(name.clone(), family));
+            tasks.spawn(Arc::clone(&discovery).follow(name.clone(), family, asked.clone()));
         }
     }
+    drop(asked);
     while tasks.join_next().await.is_some() {}
 }
 
@@ -163,13 +168,15 @@ impl Known {
 
 impl<R: Resolver> Discovery<R> {
     /// Looks up one family of one name, for ever.
-    async fn follow(self: Arc<Self>, name: String, family: Family) {
+    async fn follow(self: Arc<Self>, name: String, family: Family, asked: Sender<Infallible>) {
         let mut back_off = BACK_OFF_MIN;
+        let mut asked = Some(asked);
         loop {
             let result = self.resolver.lookup(&name, family).await;
             let trouble = match result {
                 Ok(answer) => match self.take_in(&name, family, answer.addresses) {
                     Change::New | Change::Same => {
+                        asked.take();
                         self.metrics.add(ProcessCounter::LookupsAnswered, 1);
                         back_off = BACK_OFF_MIN;
                         tokio::time::sleep(answer.ttl.clamp(TTL_MIN, TTL_MAX)).await;
@@ -179,6 +186,7 @@ impl<R: Resolver> Discovery<R> {
                 },
                 Err(error) => error.to_string(),
             };
+            asked.take();
             self.metrics.add(ProcessCounter::LookupsFailed, 1);
             self.report_trouble(&name, family, &trouble);
             tokio::time::sleep(back_off).await;

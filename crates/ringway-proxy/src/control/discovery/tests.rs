@@ -40,6 +40,7 @@ struct Running {
     app: Arc<AppState>,
     metrics: Arc<ProcessMetrics>,
     sets: UnboundedReceiver<Arc<EndpointSet>>,
+    all_asked: tokio::sync::mpsc::Receiver<std::convert::Infallible>,
     started: Instant,
 }
 
@@ -49,11 +50,12 @@ fn start(v4: Vec<Result<Answer, LookupError>>, v6: Vec<Result<Answer, LookupErro
     let app = Arc::new(AppState::new(0, &app_of_hosts(&[(1, false)])));
     let (sender, sets) = unbounded_channel();
     let metrics: Arc<ProcessMetrics> = Arc::default();
+    let (asked, all_asked) = tokio::sync::mpsc::channel(1);
     let publish = move |_, set| {
         let _ = sender.send(set);
     };
-    tokio::spawn(run(Arc::clone(&script), vec![Arc::clone(&app)], Arc::clone(&metrics), publish));
-    Running { script, app, metrics, sets, started: Instant::now() }
+    tokio::spawn(run(Arc::clone(&script), vec![Arc::clone(&app)], Arc::clone(&metrics), publish, asked));
+    Running { script, app, metrics, sets, all_asked, started: Instant::now() }
 }
 
 impl Running {
@@ -158,4 +160,11 @@ async fn a_rotated_answer_changes_nothing() {
     pass(20).await;
     assert_eq!(running.asked(Family::V4), [0, 5]);
     assert!(running.sets.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_start_learns_when_every_name_was_asked_for_once() {
+    let mut running = start(vec![], vec![answer(&[], 300)]);
+    assert!(running.all_asked.recv().await.is_none());
+    assert_eq!(running.started.elapsed(), Duration::ZERO);
 }

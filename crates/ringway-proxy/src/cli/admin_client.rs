@@ -1,0 +1,116 @@
+//! Asks a running ringway's admin interface.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use ringway::SocketAddress;
+use ringway_proto::http1::{BodyLength, ResponseParser, write_request_head};
+
+/// For each step: connecting, sending, each read.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// A status page of tens of thousands of endpoints is smaller.
+const RESPONSE_BYTES_MAX: usize = 64 << 20;
+
+/// Why there is no page.
+#[derive(Debug)]
+pub(super) enum AskError {
+    /// Nobody answers there.
+    Unreachable(io::Error),
+    /// Somebody else answers there, or something went wrong on its side.
+    Answer(String),
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(error) => write!(f, "no ringway answers: {error}"),
+            Self::Answer(problem) => write!(f, "that is no answer of ringway: {problem}"),
+        }
+    }
+}
+
+/// The body of the page at `target`.
+pub(super) fn get(admin: &SocketAddress, target: &str) -> Result<Vec<u8>, AskError> {
+    let response = match admin {
+        SocketAddress::Inet(address) => TcpStream::connect_timeout(address, TIMEOUT).and_then(|stream| {
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.set_write_timeout(Some(TIMEOUT))?;
+            exchange(stream, target)
+        }),
+        SocketAddress::Unix(path) => {
+            let path = path.as_deref().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput));
+            path.and_then(UnixStream::connect).and_then(|stream| {
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                exchange(stream, target)
+            })
+        }
+    };
+    body_of(response.map_err(AskError::Unreachable)?)
+}
+
+/// Sends the request and reads until the other side closes.
+fn exchange(mut stream: impl Read + Write, target: &str) -> io::Result<Vec<u8>> {
+    let mut request = Vec::new();
+    let headers = [("Host", "ringway"), ("Connection", "close"), ("Accept", "application/json")];
+    write_request_head(&mut request, "GET", target, &headers);
+    stream.write_all(&request)?;
+    let mut response = Vec::new();
+    stream.take(RESPONSE_BYTES_MAX as u64).read_to_end(&mut response)?;
+    Ok(response)
+}
+
+fn body_of(mut response: Vec<u8>) -> Result<Vec<u8>, AskError> {
+    let answer = |problem: &str| AskError::Answer(problem.to_owned());
+    let mut parser = ResponseParser::default();
+    let parsed = parser.parse(&response).map_err(|error| answer(&error.to_string()))?;
+    let Some((head, length)) = parsed else { return Err(answer("it ends in its head")) };
+    if head.status != 200 {
+        return Err(AskError::Answer(format!("status {}", head.status)));
+    }
+    let body_length = head.body_length().map_err(|error| answer(&error.to_string()))?;
+    let mut body = response.split_off(length);
+    match body_length {
+        BodyLength::Bytes(expected) => {
+            let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+            if body.len() < expected {
+                return Err(answer("it ends in its body"));
+            }
+            body.truncate(expected);
+            Ok(body)
+        }
+        BodyLength::UntilClose => Ok(body),
+        BodyLength::Chunked => Err(answer("it comes in chunks")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(response: &str) -> Result<Vec<u8>, String> {
+        body_of(response.as_bytes().to_vec()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_body_is_as_long_as_its_head_says() {
+        assert_eq!(body("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi there"), Ok(b"hi".to_vec()));
+        assert_eq!(body("HTTP/1.1 200 OK\r\n\r\nhi there"), Ok(b"hi there".to_vec()));
+    }
+
+    #[test]
+    fn an_answer_that_is_not_whole_or_not_good_is_no_page() {
+        for response in [
+            "",
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi",
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            "SSH-2.0-OpenSSH_9.2\r\n",
+        ] {
+            assert!(body(response).is_err(), "{response}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What can be written on the command line, and the spellings of the seed proxy.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ringway::SocketAddress;
+
+use crate::config;
+use crate::model::{EngineChoice, LogLevel};
+
+/// A TCP load balancer.
+#[derive(Debug, Parser)]
+#[command(name = "ringway", version, about, max_term_width = 100)]
+#[command(after_help = "Without a command, `run` is meant.\n\n\
+    Exit codes: 0 done, all connections finished; 1 failure; 2 wrong usage or configuration;\n\
+    3 connections were cut; 70 a bug of Ringway ended it.")]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Runs the load balancer until SIGTERM or SIGINT
+    Run(RunArguments),
+    /// Checks a configuration and prints every fault
+    Check(CheckArguments),
+    /// Prints what a running ringway does
+    Status(StatusArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    /// Configuration, TOML or JSON [default: ringway.toml, else config.json, else an embedded demo]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// trace, debug, info, warn, error, off, or 0 (debug) to 7 (off)
+    #[arg(long, value_name = "LEVEL", value_parser = log_level)]
+    pub(super) log_level: Option<LogLevel>,
+    /// Number of worker threads [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) workers: Option<u16>,
+    /// What the workers run on
+    #[arg(long, value_enum)]
+    pub(super) engine: Option<Engine>,
+    /// Refused: taken so that the refusal can say why.
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, hide = true)]
+    pub(super) pprof: Option<Option<String>>,
+}
+
+/// `--engine`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(super) enum Engine {
+    /// What is best for a relay by the project's benchmark
+    Auto,
+    /// io_uring, or epoll where the system forbids it
+    IoUring,
+    /// epoll
+    Epoll,
+}
+
+impl From<Engine> for EngineChoice {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Auto => Self::Auto,
+            Engine::IoUring => Self::IoUring,
+            Engine::Epoll => Self::Epoll,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArguments {
+    /// Configuration, TOML or JSON [default: ringway.toml, else config.json]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArguments {
+    /// Configuration that names the admin interface [default: ringway.toml, else config.json, else the demo's]
+    #[arg(long, value_name = "FILE", conflicts_with = "admin")]
+    pub(super) config: Option<PathBuf>,
+    /// The admin interface: 127.0.0.1:9900 or unix:/path
+    #[arg(long, value_name = "ADDRESS", value_parser = admin_address)]
+    pub(super) admin: Option<SocketAddress>,
+    /// Prints the status page as it is
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn log_level(text: &str) -> Result<LogLevel, String> {
+    config::log_level(text)
+        .ok_or_else(|| "expected trace, debug, info, warn, error, off, or 0 to 7".to_owned())
+}
+
+fn admin_address(text: &str) -> Result<SocketAddress, String> {
+    if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+        return Ok(SocketAddress::unix(path));
+    }
+    text.parse()
+        .map(SocketAddress::Inet)
+        .map_err(|_| "expected an address as 127.0.0.1:9900 or unix:/path".to_owned())
+}
+
+/// Brings the arguments into the form that the parser knows: the seed proxy's spellings get their second dash
+/// (`-config FILE`, `-config=FILE`), and `run` is put in where no command is named.
+pub(super) fn translate(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    if arguments.is_empty() {
+        arguments.push("ringway".into());
+    }
+    for argument in arguments.iter_mut().skip(1).take_while(|argument| *argument != "--") {
+        if let Some(translated) = argument.to_str().and_then(translate_one) {
+            *argument = translated.into();
+        }
+    }
+    let first = arguments.get(1).and_then(|argument| argument.to_str());
+    let is_for_all = |option| ["-h", "--help", "-V", "--version"].contains(&option);
+    if first.is_none_or(|first| first.starts_with('-') && !is_for_all(first))
+        && arguments.get(1).is_none_or(|argument| argument.to_str().is_some())
+    {
+        arguments.insert(1, "run".into());
+    }
+    arguments
+}
+
+fn translate_one(argument: &str) -> Option<String> {
+    let name = argument.split('=').next()?;
+    let rest = &argument[name.len()..];
+    match name {
+        "-config" => Some(format!("--config{rest}")),
+        "-loglevel" | "--loglevel" => Some(format!("--log-level{rest}")),
+        "-pprof" => Some(format!("--pprof{rest}")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, clap::Error> {
+        let arguments = std::iter::once("ringway").chain(line.split_whitespace()).map(OsString::from);
+        Arguments::try_parse_from(translate(arguments)).map(|arguments| arguments.command)
+    }
+
+    fn run(line: &str) -> RunArguments {
+        match parsed(line) {
+            Ok(Command::Run(run)) => run,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_meant_where_no_command_is_named() {
+        assert!(run("").config.is_none());
+        assert_eq!(run("--workers 3").workers, Some(3));
+        assert_eq!(run("run --workers 3").workers, Some(3));
+        assert!(matches!(parsed("check"), Ok(Command::Check(_))));
+        let help = parsed("--help").expect_err("help is shown");
+        assert_eq!(help.kind(), clap::error::ErrorKind::DisplayHelp);
+    }
+
+    #[test]
+    fn the_seed_proxys_spellings_are_taken() {
+        for line in
+            ["-config a.json -loglevel 3", "-loglevel=3 -config=a.json", "run -config a.json -loglevel 3"]
+        {
+            let run = run(line);
+            assert_eq!(run.config, Some(PathBuf::from("a.json")), "{line}");
+            assert_eq!(run.log_level, config::log_level("3"), "{line}");
+        }
+        assert!(run("-pprof").pprof.is_some());
+        assert_eq!(run("-pprof=:6060").pprof, Some(Some(":6060".to_owned())));
+        match parsed("check -config a.json") {
+            Ok(Command::Check(check)) => assert_eq!(check.config, Some(PathBuf::from("a.json"))),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn levels_engines_and_addresses_are_checked() {
+        assert_eq!(run("--log-level warn").log_level, Some(LogLevel::Warn));
+        assert_eq!(run("--engine io_uring").engine, Some(Engine::IoUring));
+        for line in ["--log-level loud", "--engine kqueue", "--workers 0", "status --admin here", "nonsense"]
+        {
+            let error = parsed(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+        match parsed("status --admin unix:/run/admin.sock --json") {
+            Ok(Command::Status(status)) => {
+                assert_eq!(status.admin, Some(SocketAddress::unix("/run/admin.sock")))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

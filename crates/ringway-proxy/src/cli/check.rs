@@ -1,0 +1,47 @@
+//! `ringway check`: every fault of a configuration at once.
+
+use std::path::{Path, PathBuf};
+
+use super::arguments::CheckArguments;
+use super::{complain, print};
+use crate::config::{self, render_faults};
+use crate::control::exit::Exit;
+use crate::model::Config;
+
+/// Prints the faults, or that there are none.
+pub(super) fn main(arguments: &CheckArguments) -> Exit {
+    let Some(path) = arguments.config.clone().or_else(|| config::find(Path::new("."))) else {
+        complain(
+            "ringway check: there is neither ringway.toml nor config.json here; name a file with --config",
+        );
+        return Exit::Misused;
+    };
+    match summary(&path) {
+        Ok(text) => {
+            print(&text);
+            Exit::Finished
+        }
+        Err(faults) => {
+            complain(&faults);
+            Exit::Misused
+        }
+    }
+}
+
+fn summary(path: &PathBuf) -> Result<String, String> {
+    let loaded = config::load(path).map_err(|errors| render_faults(&errors))?;
+    let Config { apps, .. } = &loaded.config;
+    let frontends = apps.iter().map(|app| app.frontends.len()).sum();
+    let backends = apps.iter().map(|app| app.backends.len()).sum();
+    Ok(format!(
+        "{}: configuration is valid: {}, {}, {}\n",
+        path.display(),
+        count(apps.len(), "app"),
+        count(frontends, "frontend"),
+        count(backends, "backend")
+    ))
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,46 @@
+//! The command line: `run`, `check`, `status`.
+
+mod admin_client;
+mod arguments;
+mod check;
+mod run;
+mod status;
+mod table;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::control::exit::Exit;
+use arguments::{Arguments, Command};
+
+/// Does what the arguments say. The first is the program's name.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments::translate(arguments)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to standard output, faults to standard error; neither may be there any more.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Misused.into() } else { Exit::Finished.into() };
+        }
+    };
+    let exit = match arguments.command {
+        Command::Run(run) => run::main(run),
+        Command::Check(check) => check::main(&check),
+        Command::Status(status) => status::main(&status),
+    };
+    exit.into()
+}
+
+/// Prints a result. A reader that left early (`ringway status | head -1`) is no fault.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Says why there is no result.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", text.trim_end());
+}

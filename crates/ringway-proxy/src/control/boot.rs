@@ -1,0 +1,244 @@
+//! From a checked configuration to a serving process, and to its end.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use ringway::{EngineConfig, EngineKind, SocketAddress};
+use tokio::sync::mpsc::{UnboundedSender, channel, unbounded_channel};
+use tokio::time::timeout;
+
+use super::access_log::AccessLog;
+use super::admin::{self, Admin};
+use super::discovery::{self, SystemResolver};
+use super::exit::Exit;
+use super::fleet::{Crew, Parts};
+use super::lifecycle::{self, Event};
+use super::status::Process;
+use super::{engine_choice, limits, panic, process_log, signals};
+use crate::admission::Admission;
+use crate::demo::Demo;
+use crate::endpoint::AppState;
+use crate::metrics::{CloseLabels, Metrics};
+use crate::model::{Config, Target};
+use crate::session::CloseReason;
+
+/// How long the logs may take to be written out at the end.
+const LOG_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the first look-ups of names may hold up the start: a client that comes at once should find a backend.
+const FIRST_LOOKUPS: Duration = Duration::from_secs(1);
+
+/// Where the configuration is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This file.
+    File(PathBuf),
+    /// The demo inside the program.
+    Demo,
+}
+
+/// Runs the load balancer until a signal, or a failure, ends it. Call it once in a process, from its main thread: it
+/// installs handlers for signals and panics, and takes standard output and standard error for its logs.
+pub fn run(config: Config, origin: &Origin) -> Exit {
+    panic::end_process_on_panic();
+    let workers = config.server.workers.unwrap_or_else(processors);
+    let names = config.apps.iter().map(|app| Arc::from(app.name.as_str())).collect();
+    // One block more for the prober.
+    let metrics = Arc::new(Metrics::new(names, workers + 1, &CLOSE_LABELS));
+    match logged(config, origin, workers, &metrics) {
+        Ok(exit) => exit,
+        Err(error) => {
+            // Before there is a log.
+            eprintln!("ringway: cannot start: {error}");
+            Exit::Failed
+        }
+    }
+}
+
+/// Labels of each close reason, in the order of its index.
+static CLOSE_LABELS: LazyLock<Vec<CloseLabels>> = LazyLock::new(|| {
+    let labels = |reason: &CloseReason| CloseLabels {
+        initiator: reason.initiator().as_str(),
+        phase: reason.phase().as_str(),
+        reason: reason.cause(),
+    };
+    CloseReason::ALL.iter().map(labels).collect()
+});
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Runs with both logs, and writes them out at the end.
+fn logged(config: Config, origin: &Origin, workers: usize, metrics: &Arc<Metrics>) -> io::Result<Exit> {
+    let server = &config.server;
+    // Files and not the handles of the standard library: those have locks that a blocked writer would hold.
+    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let (subscriber, process_log) =
+        process_log::subscriber(stderr, server.log_level, server.log_format, metrics.process())?;
+    tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)?;
+    let (access_log, access_log_writer) = if server.access_log {
+        let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let (log, writer) = AccessLog::start(stdout, server.log_format, metrics.process())?;
+        (log, Some(writer))
+    } else {
+        (AccessLog::off(), None)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let exit = runtime.block_on(serve(config, origin, workers, Arc::clone(metrics), access_log));
+    let exit = exit.unwrap_or_else(|error| {
+        tracing::error!(%error, "cannot serve");
+        Exit::Failed
+    });
+    if let Some(writer) = access_log_writer {
+        writer.finish(LOG_PATIENCE);
+    }
+    process_log.finish(LOG_PATIENCE);
+    Ok(exit)
+}
+
+async fn serve(
+    mut config: Config,
+    origin: &Origin,
+    workers: usize,
+    metrics: Arc<Metrics>,
+    access_log: AccessLog,
+) -> io::Result<Exit> {
+    let started = Instant::now();
+    let (events, mut receiver) = unbounded_channel();
+    // First of all: a signal during the start must not kill the process half-way.
+    signals::forward(events.clone())?;
+    match origin {
+        Origin::File(path) => {
+            tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), "starting");
+        }
+        Origin::Demo => {
+            let version = env!("CARGO_PKG_VERSION");
+            tracing::info!(version, "starting the embedded demo: no ringway.toml or config.json is here");
+        }
+    }
+    let limits = limits::derive(&config, workers, ringway::raise_descriptor_limit()?.1)?;
+    if config.server.max_connections.is_some_and(|wanted| wanted > limits.connections as usize) {
+        tracing::warn!(
+            limit = limits.connections,
+            "server.max_connections does not fit the descriptor limit"
+        );
+    }
+    let chosen = engine_choice::choose(config.server.engine, EngineKind::probe);
+    let engine_name = engine_choice::name(chosen.kind);
+    if chosen.is_fallback {
+        tracing::warn!(engine = engine_name, reason = chosen.reason, workers, "engine chosen");
+    } else {
+        tracing::info!(engine = engine_name, reason = chosen.reason, workers, "engine chosen");
+    }
+    tracing::info!(connections = limits.connections, descriptors = limits.descriptors, "connection limit");
+    let engine = EngineConfig {
+        kind: chosen.kind,
+        spin: config.server.spin,
+        bulk_low_water: config.server.bulk_low_water,
+        pipes_max: limits.pipes,
+        ..EngineConfig::default()
+    };
+    let demo = if config.demo { Some(start_demo(&mut config)?) } else { None };
+    let apps: Vec<Arc<AppState>> =
+        config.apps.iter().enumerate().map(|(index, app)| Arc::new(AppState::new(index, app))).collect();
+    look_up_names(&apps, &metrics, &events).await;
+    let admission = Arc::new(Admission::new(limits.connections));
+    let process = Arc::new(Process {
+        started,
+        engine: engine_name,
+        engine_reason: chosen.reason,
+        workers,
+        admission: Arc::clone(&admission),
+        apps: apps.clone(),
+        metrics: Arc::clone(&metrics),
+    });
+    let is_draining = Arc::new(AtomicBool::new(false));
+    if let Some(admin) = &config.admin {
+        let pages = Admin { process, is_draining: Arc::clone(&is_draining) };
+        start_admin(pages, admin.listen.clone()).await;
+    }
+    let parts = Parts { server: config.server.clone(), apps: apps.clone(), admission, metrics, access_log };
+    let crew = Crew::start(parts, workers, &engine, &events)?;
+    tokio::spawn(say_ready(apps, workers, config.demo));
+    let on_drain = || is_draining.store(true, Ordering::Relaxed);
+    let exit = lifecycle::run(&crew, &mut receiver, config.server.drain_timeout, on_drain).await;
+    if let Some(demo) = demo {
+        demo.stop()?;
+    }
+    Ok(exit)
+}
+
+/// Starts the demo's backends and puts their addresses in the place of their names.
+fn start_demo(config: &mut Config) -> io::Result<Demo> {
+    let backends = || config.apps.iter().flat_map(|app| &app.backends);
+    let names: Vec<String> =
+        backends().map(|backend| backend.name.split(':').next().unwrap_or_default().to_owned()).collect();
+    let demo = Demo::start(&names, &EngineConfig::default())?;
+    let backends = config.apps.iter_mut().flat_map(|app| &mut app.backends);
+    for ((backend, name), address) in backends.zip(names).zip(demo.addresses()) {
+        backend.name = name;
+        backend.target = Target::Address(address.clone());
+    }
+    Ok(demo)
+}
+
+/// Keeps names resolved from now on; returns when each was asked for once, or soon in any case.
+async fn look_up_names(apps: &[Arc<AppState>], metrics: &Metrics, events: &UnboundedSender<Event>) {
+    let events = events.clone();
+    let publish = move |app, set| {
+        // Nobody reads any more when the process ends.
+        let _ = events.send(Event::Endpoints { app, set });
+    };
+    let (asked, mut all_asked) = channel(1);
+    let resolver = Arc::new(SystemResolver::default());
+    tokio::spawn(discovery::run(resolver, apps.to_vec(), metrics.process(), publish, asked));
+    // Closed, without a message, once the last first look-up is done.
+    if timeout(FIRST_LOOKUPS, all_asked.recv()).await.is_err() {
+        tracing::info!("names are still being looked up; starting without them");
+    }
+}
+
+/// Serves the admin pages from now on; returns when the first attempt to listen was made.
+async fn start_admin(pages: Admin, listen: SocketAddress) {
+    let (tried, first) = tokio::sync::oneshot::channel();
+    tokio::spawn(admin::serve(pages, listen, tried));
+    // An error means that the attempt is over as well.
+    let _ = first.await;
+}
+
+/// Waits until every worker has tried to listen on every frontend, and says what listens where.
+async fn say_ready(apps: Vec<Arc<AppState>>, workers: usize, is_demo: bool) {
+    let mut poll = tokio::time::interval(Duration::from_millis(5));
+    let settled = |app: &Arc<AppState>| {
+        let states = app.frontends().iter().map(|frontend| frontend.listening());
+        states.into_iter().all(|listening| listening.workers == workers || listening.error.is_some())
+    };
+    while !apps.iter().all(settled) {
+        poll.tick().await;
+    }
+    let mut waiting = 0;
+    for (app, frontend) in
+        apps.iter().flat_map(|app| app.frontends().iter().map(move |frontend| (app, frontend)))
+    {
+        let listening = frontend.listening();
+        match (&listening.address, &listening.error) {
+            (Some(address), None) => {
+                tracing::info!(app = %app.name(), %address, "listening");
+            }
+            (_, error) => {
+                waiting += 1;
+                let error = error.as_deref().unwrap_or("unknown");
+                tracing::warn!(app = %app.name(), frontend = %frontend.name(), error, "not listening yet");
+            }
+        }
+    }
+    tracing::info!(apps = apps.len(), frontends_waiting = waiting, "ready");
+    if is_demo && let Some(address) = apps.iter().find_map(|app| app.frontends()[0].listening().address) {
+        tracing::info!("try it: curl http://{address}/");
+    }
+}

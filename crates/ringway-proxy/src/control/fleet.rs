@@ -1,0 +1,173 @@
+//! The threads that carry connections: the workers, and the prober beside them.
+
+use std::io;
+use std::sync::Arc;
+
+use ringway::{EngineConfig, Mailer};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::access_log::AccessLog;
+use super::lifecycle::{Event, Fleet};
+use super::threads;
+use crate::admission::Admission;
+use crate::endpoint::{AppState, EndpointSet};
+use crate::metrics::Metrics;
+use crate::model::Server;
+use crate::session::CloseReason;
+use crate::worker::WorkerMail;
+
+/// What the threads share.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) server: Server,
+    pub(super) apps: Vec<Arc<AppState>>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) access_log: AccessLog,
+}
+
+/// The running threads.
+pub(super) struct Crew {
+    workers: Vec<Mailer<WorkerMail>>,
+    admission: Arc<Admission>,
+    metrics: Arc<Metrics>,
+}
+
+impl Crew {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// When there are no more threads, or an engine cannot be made.
+    pub(super) fn start(
+        parts: Parts,
+        workers: usize,
+        engine: &EngineConfig,
+        events: &UnboundedSender<Event>,
+    ) -> io::Result<Self> {
+        let mut mailers = Vec::with_capacity(workers);
+        for index in 0..workers {
+            let thread = format!("worker-{index}");
+            let on_end = report_end(thread.clone(), events);
+            let parts = parts.clone();
+            mailers.push(threads::spawn(
+                &thread,
+                engine,
+                move || temporary::Handler { parts, pairs: Default::default(), finished: false },
+                on_end,
+            )?);
+        }
+        let Parts { admission, metrics, .. } = parts;
+        Ok(Self { workers: mailers, admission, metrics })
+    }
+
+    fn tell_workers(&self, mail: &WorkerMail) {
+        for worker in &self.workers {
+            worker.send(mail.clone());
+        }
+    }
+}
+
+fn report_end(
+    thread: String,
+    events: &UnboundedSender<Event>,
+) -> impl FnOnce(io::Result<()>) + Send + 'static {
+    let events = events.clone();
+    move |result| {
+        // Nobody reads any more when the process ends.
+        let _ = events.send(Event::Ended { thread, result });
+    }
+}
+
+impl Fleet for Crew {
+    fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    fn publish(&self, app: usize, set: &Arc<EndpointSet>) {
+        self.tell_workers(&WorkerMail::Endpoints { app, set: Arc::clone(set) });
+    }
+
+    fn drain(&self) {
+        self.tell_workers(&WorkerMail::Drain);
+    }
+
+    fn close_now(&self) {
+        self.tell_workers(&WorkerMail::CloseNow);
+    }
+
+    fn open(&self) -> u64 {
+        u64::from(self.admission.open())
+    }
+
+    fn ended(&self) -> (u64, u64) {
+        let apps = 0..self.metrics.apps().len();
+        let (mut ended, mut cut) = (0, 0);
+        for app in apps {
+            for reason in CloseReason::ALL {
+                let count = self.metrics.closed_total(app, reason.index());
+                ended += count;
+                if reason.cause() == "shutdown" {
+                    cut += count;
+                }
+            }
+        }
+        (ended, cut)
+    }
+}
+
+mod temporary {
+    use super::*;
+    use ringway::*;
+    use std::collections::HashMap;
+    pub(super) struct Handler {
+        pub(super) parts: Parts,
+        pub(super) pairs: HashMap<ConnectionId, ConnectionId>,
+        pub(super) finished: bool,
+    }
+    impl EventHandler for Handler {
+        type Mail = WorkerMail;
+        fn on_start(&mut self, ops: &mut Operations<'_>) {
+            for app in &self.parts.apps {
+                for f in app.frontends() {
+                    let l = f.listen(|a| ops.bind(a, &ListenOptions::default())).unwrap();
+                    f.started();
+                    ops.start_accept(l, Token(app.index() as u32)).unwrap();
+                }
+            }
+        }
+        fn on_accept(
+            &mut self,
+            ops: &mut Operations<'_>,
+            _l: ListenerId,
+            token: Token,
+            connection: ConnectionId,
+            _p: SocketAddress,
+        ) {
+            let set = self.parts.apps[token.0 as usize].endpoints();
+            match set.endpoints().first() {
+                Some(e) => {
+                    let b = ops.connect(e.address(), &ConnectOptions::default(), token);
+                    self.pairs.insert(b, connection);
+                    assert!(self.parts.admission.try_admit());
+                }
+                None => ops.reset(connection),
+            }
+        }
+        fn on_connect(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, _t: Token) {
+            let a = self.pairs.remove(&connection).unwrap();
+            ops.start_relay(a, connection, RelayOptions::default());
+        }
+        fn on_relay_ended(&mut self, _o: &mut Operations<'_>, _e: RelayEnd) {
+            self.parts.admission.release();
+        }
+        fn on_read(&mut self, _o: &mut Operations<'_>, _c: ConnectionId, _t: Token, _b: &mut [u8]) {}
+        fn on_mail(&mut self, _o: &mut Operations<'_>, mail: WorkerMail) {
+            if !matches!(mail, WorkerMail::Endpoints { .. }) {
+                self.finished = true;
+            }
+        }
+        fn is_finished(&self) -> bool {
+            self.finished
+        }
+    }
+}

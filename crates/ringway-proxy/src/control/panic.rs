@@ -1,0 +1,54 @@
+//! A panic in any thread ends the process: it is never half a proxy.
+
+use std::io::Write;
+use std::panic::PanicHookInfo;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use super::exit::Exit;
+
+/// How long the last words may take: standard error may be a pipe that nobody reads.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// From now on a panic prints a message and ends the process with [`Exit::Panicked`].
+pub(super) fn end_process_on_panic() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = message(thread::current().name(), info);
+        let (done, wait) = mpsc::channel();
+        // Written by another thread, so that a blocked standard error cannot keep this process half alive.
+        let spawned = thread::Builder::new().spawn(move || {
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            let _ = done.send(());
+        });
+        if spawned.is_ok() {
+            let _ = wait.recv_timeout(LAST_WORDS);
+        }
+        std::process::exit(i32::from(Exit::Panicked.code()));
+    }));
+}
+
+fn message(thread: Option<&str>, info: &PanicHookInfo<'_>) -> String {
+    let payload = info.payload();
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    format!(
+        "ringway: thread \"{}\" panicked at {place}: {text}\n\
+         ringway: this is a bug; the process ends so that it is never half a proxy\n{}",
+        thread.unwrap_or("unnamed"),
+        backtrace()
+    )
+}
+
+/// The backtrace, if the environment asks for one (`RUST_BACKTRACE`).
+fn backtrace() -> String {
+    let backtrace = std::backtrace::Backtrace::capture();
+    match backtrace.status() {
+        std::backtrace::BacktraceStatus::Captured => format!("{backtrace}\n"),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,35 @@
+//! Threads that turn a worker of the framework.
+
+use std::io;
+use std::sync::mpsc;
+use std::thread;
+
+use ringway::{Engine, EngineConfig, EventHandler, Mailer, Worker};
+
+/// Starts a thread called `name` with an engine of its own and the handler that `make` gives. Returns a way to send it
+/// mail once the engine is there. `on_end` is called on that thread when its worker has come to its end.
+///
+/// # Errors
+/// When the system makes no more threads, or no engine.
+pub(super) fn spawn<H: EventHandler + 'static>(
+    name: &str,
+    engine: &EngineConfig,
+    make: impl FnOnce() -> H + Send + 'static,
+    on_end: impl FnOnce(io::Result<()>) + Send + 'static,
+) -> io::Result<Mailer<H::Mail>> {
+    let engine = engine.clone();
+    let (started, start) = mpsc::sync_channel(1);
+    // The engine is made on its thread: its memory is then near the processor, and a ring may be bound to it.
+    thread::Builder::new().name(name.to_owned()).spawn(move || match Engine::new(&engine) {
+        Ok(engine) => {
+            let worker = Worker::new(engine, make());
+            // The receiver waits for just this.
+            let _ = started.send(Ok(worker.mailer()));
+            on_end(worker.run().map(drop));
+        }
+        Err(error) => {
+            let _ = started.send(Err(error));
+        }
+    })?;
+    start.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended before it began")))
+}
