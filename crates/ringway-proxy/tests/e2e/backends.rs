@@ -156,16 +156,22 @@ fn a_client_that_leaves_while_its_backend_is_dialled_cancels_the_dial(engine: En
     let frontend = free_address();
     let more = format!("[app.timeouts]\nconnect = \"1h\"\n{NO_CHECKS}");
     let ringway = start(engine, &app(frontend, &[hole.address()], &more));
-    let stream = client::connect(frontend).expect("the frontend listens");
-    let client = stream.local_addr().expect("it is connected");
-    eventually("the backend is dialled", PATIENCE, || {
-        (ringway.metric("ringway_connect_attempts_total", "") == 1.0).then_some(())
-    });
+    let leave: [fn(TcpStream); 2] = [drop, client::reset];
 
-    client::reset(stream);
+    for (round, leave) in leave.into_iter().enumerate() {
+        let stream = client::connect(frontend).expect("the frontend listens");
+        let client = stream.local_addr().expect("it is connected");
+        eventually("the backend is dialled", PATIENCE, || {
+            (ringway.metric("ringway_connect_attempts_total", "") as usize == round + 1).then_some(())
+        });
+        leave(stream);
 
-    let line = access_line(&ringway, client);
-    assert_eq!(field(&line, "in"), "connect", "{line}");
+        let line = access_line(&ringway, client);
+        assert_eq!(
+            (field(&line, "by"), field(&line, "in"), field(&line, "why")),
+            ("client", "connect", "left")
+        );
+    }
     wait_connections(&ringway, 0);
     assert_eq!(ringway.metric("ringway_endpoint_connections", "") as usize, 0);
 }
