@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod tidy;
 
 /// Development tasks of the Ringway workspace.
@@ -20,10 +21,13 @@ struct Arguments {
 enum Task {
     /// Check the rules that the compiler cannot: import edges, headers, file lengths, links.
     Tidy,
+    /// Measure Ringway against its peers on this machine.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().task {
         Task::Tidy => tidy::run(),
+        Task::Bench(arguments) => bench::run(&arguments),
     }
 }

