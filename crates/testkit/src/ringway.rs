@@ -150,7 +150,7 @@ impl RingwayBuilder {
     /// When it does not get there; its output is in the message.
     pub fn start(self) -> Ringway {
         let ringway = self.launch();
-        ringway.process.wait_for_line("`ready`", PATIENCE, |line| line.contains("ready"));
+        ringway.process.wait_for_line("`ready`", PATIENCE, is_ready_line);
         ringway
     }
 
@@ -187,4 +187,9 @@ impl RingwayBuilder {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
+}
+
+/// The line of the process log, in either format, that follows the first attempt to listen everywhere.
+fn is_ready_line(line: &str) -> bool {
+    line.contains(" ready ") || line.contains("\"ready\"")
 }

@@ -15,6 +15,9 @@ on_both_engines!(
     a_second_signal_ends_it_now,
 );
 
+/// The documented exit code of a process that had to cut connections.
+const CUT: i32 = 3;
+
 fn echoes(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.write_all(b"hello")?;
     stream.read_exact(&mut [0; 5])
@@ -55,6 +58,9 @@ fn open_connections_may_finish_and_then_the_process_ends(engine: Engine) {
     drop(stream);
 
     assert_eq!(ringway.wait(PATIENCE).code(), Some(0));
+    let last =
+        ringway.process().lines().into_iter().rfind(|line| !line.contains(" why=")).unwrap_or_default();
+    assert!(last.contains("ended: all connections finished"), "{last}");
 }
 
 fn what_stays_past_the_drain_timeout_is_cut(engine: Engine) {
@@ -93,5 +99,5 @@ fn a_second_signal_ends_it_now(engine: Engine) {
     assert!(!ringway.process().has_ended());
     ringway.terminate();
 
-    assert!(!ringway.wait(PATIENCE).success(), "the exit code tells of the cut");
+    assert_eq!(ringway.wait(PATIENCE).code(), Some(CUT));
 }
