@@ -11,5 +11,6 @@ pub mod endpoint;
 pub mod health;
 pub mod metrics;
 pub mod model;
+pub mod routing;
 pub mod session;
 pub mod worker;

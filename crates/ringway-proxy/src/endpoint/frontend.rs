@@ -1,9 +1,11 @@
 //! What a frontend does at this moment, shared by the workers that listen on it.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ringway::{Listener, SocketAddress};
 
+use super::SocketFile;
 use crate::model;
 
 /// A listening address of an app, as all threads see it.
@@ -32,6 +34,8 @@ struct Shared {
     error: Option<String>,
     /// A Unix socket is bound once and each worker accepts from its own handle.
     unix: Option<Listener>,
+    /// The file of the Unix socket that was bound.
+    file: Option<SocketFile>,
 }
 
 impl FrontendState {
@@ -56,21 +60,27 @@ impl FrontendState {
     }
 
     /// Makes this worker's listening socket by `bind`, under the lock that lets the first worker choose a port for
-    /// all. A Unix socket is bound once, and later calls get another handle to it.
+    /// all. A Unix socket is bound once, and later calls get another handle to it. `stale`: a socket file that
+    /// nobody serves; it is removed first, unless another worker has bound the path meanwhile.
     ///
     /// # Errors
     /// What `bind` says, or EMFILE for a second handle.
     pub(crate) fn listen(
         &self,
-        bind: impl FnOnce(&SocketAddress) -> std::io::Result<Listener>,
-    ) -> std::io::Result<Listener> {
+        stale: Option<&SocketFile>,
+        bind: impl FnOnce(&SocketAddress) -> io::Result<Listener>,
+    ) -> io::Result<Listener> {
         let mut shared = self.lock();
         if let Some(listener) = &shared.unix {
             return listener.try_clone();
         }
+        if let Some(stale) = stale {
+            stale.remove();
+        }
         let listener = bind(shared.address.as_ref().unwrap_or(&self.model.address))?;
         if let SocketAddress::Unix(_) = self.model.address {
             shared.unix = Some(listener.try_clone()?);
+            shared.file = listener.address().path().and_then(SocketFile::at);
         }
         shared.address = Some(listener.address().clone());
         Ok(listener)
@@ -84,7 +94,7 @@ impl FrontendState {
     }
 
     /// A worker could not bind. Says whether this is news.
-    pub(crate) fn failed(&self, error: &std::io::Error) -> bool {
+    pub(crate) fn failed(&self, error: &io::Error) -> bool {
         let mut shared = self.lock();
         shared.error.replace(error.to_string()).is_none()
     }
@@ -95,9 +105,14 @@ impl FrontendState {
         shared.workers = shared.workers.saturating_sub(1);
     }
 
-    /// The process stops accepting on it: hands out no further handle.
+    /// The process stops accepting on it: no further handle is given out, and the file of its Unix socket goes, so
+    /// that nobody comes any more. What waits in the queue is not touched by that.
     pub(crate) fn retire(&self) {
-        self.lock().unix = None;
+        let mut shared = self.lock();
+        shared.unix = None;
+        if let Some(file) = shared.file.take() {
+            file.remove();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {

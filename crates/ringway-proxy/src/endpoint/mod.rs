@@ -5,8 +5,10 @@
 
 mod app;
 mod count;
+mod dial;
 mod frontend;
 mod set;
+mod socket_file;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -23,8 +25,10 @@ use ringway::{SocketAddress, Time};
 
 pub use app::AppState;
 pub use count::ExactCount;
+pub(crate) use dial::{Sources, socket_options};
 pub use frontend::{FrontendState, Listening};
 pub use set::EndpointSet;
+pub(crate) use socket_file::SocketFile;
 
 /// Names an endpoint within the process; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -143,6 +143,11 @@ close_reasons! {
 }
 
 impl CloseReason {
+    /// Whether the connection was cut because the process ended.
+    pub const fn is_shutdown(self) -> bool {
+        matches!(self, Self::ShutdownBeforeAdmission | Self::ShutdownWhileConnecting | Self::Shutdown)
+    }
+
     /// Its place in [`Self::ALL`], for arrays of counters.
     pub const fn index(self) -> usize {
         self as usize

@@ -17,7 +17,7 @@ pub struct Slab<T> {
 }
 
 #[derive(Debug)]
-pub(super) enum Slot<T> {
+enum Slot<T> {
     Occupied(T),
     /// The next free one.
     Free(u32),
@@ -30,6 +30,9 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// Bytes that a record takes.
+    pub const SLOT_SIZE: usize = size_of::<Slot<T>>();
+
     /// An empty table, without memory.
     pub fn new() -> Self {
         Self { chunks: Vec::new(), first_free: END, len: 0 }

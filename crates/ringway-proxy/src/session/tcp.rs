@@ -78,8 +78,16 @@ pub enum Event {
         /// Bytes of it wait to be read.
         unread: bool,
     },
-    /// The client's connection broke, and is gone.
-    ClientFailed,
+    /// The client's connection broke before it could be relayed, and is gone.
+    ClientLost {
+        /// By a reset; else the kernel gave it up.
+        reset: bool,
+    },
+    /// The backend's connection broke after it was established and before it could be relayed, and is gone.
+    BackendLost {
+        /// By a reset; else the kernel gave it up.
+        reset: bool,
+    },
     /// The session's timer came due; how far the relay is, if there is one.
     TimerFired(RelayProgress),
     /// One side finished sending, and the other was told.
@@ -120,8 +128,8 @@ pub enum Action {
     Dial,
     /// Take the failure of the chosen endpoint down.
     NoteFailure(DialFailure),
-    /// Close the connection that is being dialled.
-    CancelDial,
+    /// Close the backend's connection; if it is being dialled still, that cancels the dial.
+    CloseBackend,
     /// Give the reservation of the chosen endpoint back.
     Release,
     /// Join client and backend.
@@ -234,6 +242,8 @@ impl Session {
             State::Relaying { half_closed } => self.handle_relaying(event, half_closed, limits, now),
             State::AwaitingRelayEnd(reason) => match event {
                 Event::RelayEnded(outcome) => self.end_relay(outcome, reason),
+                Event::ClientLost { .. } => self.end(&[Action::CloseBackend, Action::Release], reason),
+                Event::BackendLost { .. } => self.end(&[Action::Release, Action::CloseClient], reason),
                 _ => Actions::of(&[]),
             },
             State::Ended => Actions::of(&[]),
@@ -250,7 +260,8 @@ impl Session {
             Event::ClientLeft { reset, unread } if reset || !unread => {
                 self.end(&[Action::CloseClient], CloseReason::ClientLeftBeforeAdmission)
             }
-            Event::ClientFailed => self.end(&[], CloseReason::ClientFailedBeforeAdmission),
+            Event::ClientLost { reset: true } => self.end(&[], CloseReason::ClientLeftBeforeAdmission),
+            Event::ClientLost { reset: false } => self.end(&[], CloseReason::ClientFailedBeforeAdmission),
             Event::CloseNow => self.end(&[Action::CloseClient], CloseReason::ShutdownBeforeAdmission),
             _ => Actions::of(&[]),
         }
@@ -314,14 +325,15 @@ impl Session {
                 Actions::of(&[Action::Dial])
             }
             Event::DialFailed(failure) => self.after_failed_dial(&[], failure, attempts, limits),
+            Event::BackendLost { .. } => self.after_failed_dial(&[], DialFailure::Reset, attempts, limits),
             Event::TimerFired(_) => match self.connect_deadline(limits) {
                 (due, _) if now < due => Actions::of(&[Action::SetTimer(due)]),
                 (_, Some(reason)) => {
-                    self.end(&[Action::CancelDial, Action::Release, Action::CloseClient], reason)
+                    self.end(&[Action::CloseBackend, Action::Release, Action::CloseClient], reason)
                 }
                 (_, None) => {
                     let mut actions = self.after_failed_dial(
-                        &[Action::CancelDial],
+                        &[Action::CloseBackend],
                         DialFailure::TimedOut,
                         attempts,
                         limits,
@@ -336,14 +348,18 @@ impl Session {
                 }
             },
             Event::ClientLeft { reset, unread } if reset || !unread => {
-                let actions = [Action::CancelDial, Action::Release, Action::CloseClient];
+                let actions = [Action::CloseBackend, Action::Release, Action::CloseClient];
                 self.end(&actions, CloseReason::ClientLeftWhileConnecting)
             }
-            Event::ClientFailed => {
-                self.end(&[Action::CancelDial, Action::Release], CloseReason::ClientFailedWhileConnecting)
+            Event::ClientLost { reset } => {
+                let reason = match reset {
+                    true => CloseReason::ClientLeftWhileConnecting,
+                    false => CloseReason::ClientFailedWhileConnecting,
+                };
+                self.end(&[Action::CloseBackend, Action::Release], reason)
             }
             Event::CloseNow => {
-                let actions = [Action::CancelDial, Action::Release, Action::CloseClient];
+                let actions = [Action::CloseBackend, Action::Release, Action::CloseClient];
                 self.end(&actions, CloseReason::ShutdownWhileConnecting)
             }
             _ => Actions::of(&[]),
@@ -390,6 +406,15 @@ impl Session {
                 }
             }
             Event::RelayEnded(outcome) => self.end_relay(outcome, CloseReason::Shutdown),
+            // One connection broke just before the relay began, which is why there is none.
+            Event::ClientLost { reset } => {
+                let reason = if reset { CloseReason::ClientReset } else { CloseReason::ClientFailed };
+                self.end(&[Action::CloseBackend, Action::Release], reason)
+            }
+            Event::BackendLost { reset } => {
+                let reason = if reset { CloseReason::BackendReset } else { CloseReason::BackendFailed };
+                self.end(&[Action::Release, Action::CloseClient], reason)
+            }
             Event::CloseNow => self.cut(CloseReason::Shutdown),
             _ => Actions::of(&[]),
         }

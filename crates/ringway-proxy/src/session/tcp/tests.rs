@@ -43,6 +43,9 @@ const GONE: Event = Event::ClientLeft { reset: true, unread: true };
 const FINISHED_EMPTY: Event = Event::ClientLeft { reset: false, unread: false };
 const FINISHED_WITH_BYTES: Event = Event::ClientLeft { reset: false, unread: true };
 
+const LOST: Event = Event::ClientLost { reset: false };
+const LOST_BY_RESET: Event = Event::ClientLost { reset: true };
+
 /// One of each, and both sides of each distinction that a state makes.
 fn all_events() -> Vec<Event> {
     let outcomes = [
@@ -66,7 +69,10 @@ fn all_events() -> Vec<Event> {
         GONE,
         FINISHED_EMPTY,
         FINISHED_WITH_BYTES,
-        Event::ClientFailed,
+        Event::ClientLost { reset: true },
+        Event::ClientLost { reset: false },
+        Event::BackendLost { reset: true },
+        Event::BackendLost { reset: false },
         Event::TimerFired(progress(NOW)),
         Event::HalfClosed,
         Event::CloseNow,
@@ -103,7 +109,8 @@ fn waiting_for_admission_it_goes_on_or_leaves() {
             (Event::Admitted, choice, &[Choose]),
             (GONE, State::Ended, &left),
             (FINISHED_EMPTY, State::Ended, &left),
-            (Event::ClientFailed, State::Ended, &[End(CloseReason::ClientFailedBeforeAdmission)]),
+            (LOST_BY_RESET, State::Ended, &[End(CloseReason::ClientLeftBeforeAdmission)]),
+            (LOST, State::Ended, &[End(CloseReason::ClientFailedBeforeAdmission)]),
             (Event::CloseNow, State::Ended, &[CloseClient, End(CloseReason::ShutdownBeforeAdmission)]),
         ],
     );
@@ -143,7 +150,7 @@ fn dial_is_answered_retried_elsewhere_or_cancelled() {
     use Action::*;
     let choice = |last| State::AwaitingChoice { attempts: 1, last: Some(last) };
     let (refused, exhausted) = (DialFailure::Refused, DialFailure::Exhausted);
-    let left = [CancelDial, Release, CloseClient, End(CloseReason::ClientLeftWhileConnecting)];
+    let left = [CloseBackend, Release, CloseClient, End(CloseReason::ClientLeftWhileConnecting)];
     assert_table(
         State::AwaitingConnect { attempts: 1, sources_left: 1 },
         &[
@@ -159,13 +166,24 @@ fn dial_is_answered_retried_elsewhere_or_cancelled() {
                 State::Ended,
                 &[NoteFailure(exhausted), Release, CloseClient, End(CloseReason::ConnectExhausted)],
             ),
+            (
+                Event::BackendLost { reset: true },
+                choice(DialFailure::Reset),
+                &[NoteFailure(DialFailure::Reset), Release, Choose],
+            ),
+            (
+                Event::BackendLost { reset: false },
+                choice(DialFailure::Reset),
+                &[NoteFailure(DialFailure::Reset), Release, Choose],
+            ),
             (GONE, State::Ended, &left),
             (FINISHED_EMPTY, State::Ended, &left),
             (
-                Event::ClientFailed,
+                LOST_BY_RESET,
                 State::Ended,
-                &[CancelDial, Release, End(CloseReason::ClientFailedWhileConnecting)],
+                &[CloseBackend, Release, End(CloseReason::ClientLeftWhileConnecting)],
             ),
+            (LOST, State::Ended, &[CloseBackend, Release, End(CloseReason::ClientFailedWhileConnecting)]),
             (
                 Event::TimerFired(progress(NOW)),
                 State::AwaitingConnect { attempts: 1, sources_left: 1 },
@@ -174,7 +192,7 @@ fn dial_is_answered_retried_elsewhere_or_cancelled() {
             (
                 Event::CloseNow,
                 State::Ended,
-                &[CancelDial, Release, CloseClient, End(CloseReason::ShutdownWhileConnecting)],
+                &[CloseBackend, Release, CloseClient, End(CloseReason::ShutdownWhileConnecting)],
             ),
         ],
     );
@@ -199,8 +217,10 @@ fn last_dial_that_fails_ends_the_connection_with_its_own_reason() {
     ends(DialFailure::Other, CloseReason::ConnectFailed);
 }
 
-fn relay_ends(cut: CloseReason) -> Vec<(Event, State, [Action; 2])> {
-    [
+/// How a relay may end; `cut`: why it was or would be cut. `lost`: why it ends if a connection broke before.
+fn relay_ends(cut: CloseReason, lost: [CloseReason; 4]) -> Vec<(Event, State, Vec<Action>)> {
+    use Action::*;
+    let mut ends: Vec<_> = [
         (RelayOutcome::ClientFinished, CloseReason::ClientFinished),
         (RelayOutcome::BackendFinished, CloseReason::BackendFinished),
         (RelayOutcome::ClientReset, CloseReason::ClientReset),
@@ -209,17 +229,28 @@ fn relay_ends(cut: CloseReason) -> Vec<(Event, State, [Action; 2])> {
         (RelayOutcome::BackendFailed, CloseReason::BackendFailed),
         (RelayOutcome::Cut, cut),
     ]
-    .map(|(outcome, reason)| {
-        (Event::RelayEnded(outcome), State::Ended, [Action::Release, Action::End(reason)])
-    })
-    .to_vec()
+    .map(|(outcome, reason)| (Event::RelayEnded(outcome), State::Ended, vec![Release, End(reason)]))
+    .to_vec();
+    for (reset, reason) in [true, false].into_iter().zip(&lost) {
+        ends.push((Event::ClientLost { reset }, State::Ended, vec![CloseBackend, Release, End(*reason)]));
+    }
+    for (reset, reason) in [true, false].into_iter().zip(&lost[2..]) {
+        ends.push((Event::BackendLost { reset }, State::Ended, vec![Release, CloseClient, End(*reason)]));
+    }
+    ends
 }
 
 #[test]
 fn relaying_it_ends_by_either_side_by_a_limit_or_by_shutdown() {
     use Action::*;
     let cut = State::AwaitingRelayEnd(CloseReason::Shutdown);
-    let ends = relay_ends(CloseReason::Shutdown);
+    let lost = [
+        CloseReason::ClientReset,
+        CloseReason::ClientFailed,
+        CloseReason::BackendReset,
+        CloseReason::BackendFailed,
+    ];
+    let ends = relay_ends(CloseReason::Shutdown, lost);
     for half_closed in [false, true] {
         let state = State::Relaying { half_closed };
         let limit = if half_closed { 10 } else { 60 };
@@ -237,7 +268,7 @@ fn relaying_it_ends_by_either_side_by_a_limit_or_by_shutdown() {
 
 #[test]
 fn cut_relay_keeps_the_reason_of_the_cut_unless_it_ended_by_itself_before() {
-    let ends = relay_ends(CloseReason::Idle);
+    let ends = relay_ends(CloseReason::Idle, [CloseReason::Idle; 4]);
     let table: Vec<_> = ends.iter().map(|(event, next, actions)| (*event, *next, &actions[..])).collect();
     assert_table(State::AwaitingRelayEnd(CloseReason::Idle), &table);
 }
@@ -256,13 +287,16 @@ fn dial_that_takes_too_long_is_given_up_and_another_endpoint_tried() {
     let late = after(5);
     let failure = DialFailure::TimedOut;
     let actions = session.handle(Event::TimerFired(progress(START)), &LIMITS, late);
-    assert_eq!(actions.as_slice(), [CancelDial, NoteFailure(failure), Release, SetTimer(after(10)), Choose]);
+    assert_eq!(
+        actions.as_slice(),
+        [CloseBackend, NoteFailure(failure), Release, SetTimer(after(10)), Choose]
+    );
     session.handle(Event::Chosen { sources: 1 }, &LIMITS, late);
     let limits = Limits { connect_attempts: 2, ..LIMITS };
     let actions = session.handle(Event::TimerFired(progress(START)), &limits, after(10));
     assert_eq!(
         actions.as_slice(),
-        [CancelDial, NoteFailure(failure), Release, CloseClient, End(CloseReason::ConnectTimedOut)]
+        [CloseBackend, NoteFailure(failure), Release, CloseClient, End(CloseReason::ConnectTimedOut)]
     );
 }
 
@@ -332,7 +366,7 @@ fn lifetime_shorter_than_the_dial_ends_it_while_connecting() {
     let actions = session.handle(Event::TimerFired(progress(START)), &limits, after(2));
     assert_eq!(
         actions.as_slice(),
-        [CancelDial, Release, CloseClient, End(CloseReason::LifetimeWhileConnecting)]
+        [CloseBackend, Release, CloseClient, End(CloseReason::LifetimeWhileConnecting)]
     );
 }
 

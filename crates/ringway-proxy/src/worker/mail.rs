@@ -1,4 +1,4 @@
-//! The shell around the sessions of one worker: engine events in, decisions out.
+//! What the control plane tells a worker.
 
 use std::sync::Arc;
 
@@ -16,6 +16,6 @@ pub enum WorkerMail {
     },
     /// Stop accepting, once what waits in the queues is accepted; let connections finish.
     Drain,
-    /// Close all connections now.
+    /// Stop accepting and close all connections now.
     CloseNow,
 }

@@ -1,0 +1,68 @@
+//! What a worker keeps for each app: how to choose, how to dial, how long things may take.
+
+use std::sync::Arc;
+
+use ringway::{ConnectOptions, SocketOptions};
+
+use super::endpoint_table::EndpointTable;
+use crate::balance::Balancer;
+use crate::endpoint::{AppState, Endpoint, EndpointId, EndpointSet, Sources, socket_options};
+use crate::session::tcp::Limits;
+
+/// An app in one worker.
+#[derive(Debug)]
+pub(super) struct WorkerApp {
+    pub(super) state: Arc<AppState>,
+    pub(super) limits: Limits,
+    balancer: Balancer,
+    /// Places in the worker's table, in the order of the balancer's set.
+    places: Vec<u32>,
+    sources: Sources,
+    /// For each dial; only the source address changes.
+    options: ConnectOptions,
+}
+
+impl WorkerApp {
+    pub(super) fn new(state: Arc<AppState>, congestion: Option<String>, table: &mut EndpointTable) -> Self {
+        let model = state.model();
+        let set = state.endpoints();
+        Self {
+            limits: Limits::of(model),
+            places: table.adopt(&set, &[]),
+            balancer: Balancer::new(model.balance, set),
+            sources: Sources::new(&model.source),
+            options: ConnectOptions { source: None, socket: socket_options(model, congestion) },
+            state,
+        }
+    }
+
+    /// Options of the sockets on both sides.
+    pub(super) fn socket_options(&self) -> &SocketOptions {
+        &self.options.socket
+    }
+
+    /// Takes in a new set of endpoints.
+    pub(super) fn adopt(&mut self, set: Arc<EndpointSet>, table: &mut EndpointTable) {
+        if Arc::ptr_eq(&set, self.balancer.set()) {
+            return;
+        }
+        self.places = table.adopt(&set, &self.places);
+        self.balancer = Balancer::new(self.state.model().balance, set);
+    }
+
+    /// Chooses an endpoint that is not in `tried`, reserves it, and gives its place in the worker's table.
+    pub(super) fn choose(&self, tried: &[EndpointId]) -> Option<u32> {
+        self.balancer.choose(tried).map(|index| self.places[index])
+    }
+
+    /// From how many local addresses `endpoint` can be dialled, the system's choice counted as one.
+    pub(super) fn source_count(&self, endpoint: &Endpoint) -> u8 {
+        u8::try_from(self.sources.count(endpoint.address())).unwrap_or(u8::MAX)
+    }
+
+    /// How to dial `endpoint` this time.
+    pub(super) fn connect_options(&mut self, endpoint: &Endpoint) -> &ConnectOptions {
+        self.options.source = self.sources.next(endpoint);
+        &self.options
+    }
+}

@@ -1,0 +1,363 @@
+//! The sessions of one worker, and the doing of what they decide.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway::{ConnectionId, Operations, RelayOptions, Side, SocketAddress, TimerId};
+
+use super::app::WorkerApp;
+use super::endpoint_table::{EndpointTable, NO_ENDPOINT};
+use super::token::Owner;
+use super::{Recorder, WorkerSetup, WorkerSummary};
+use crate::admission::Admission;
+use crate::control::access_log::AccessRecord;
+use crate::endpoint::{DialFailure, EndpointId, EndpointSet};
+use crate::health::passive;
+use crate::metrics::{AppCounter, WorkerMetrics};
+use crate::routing::Routes;
+use crate::session::tcp::{Action, Event, Identity, RelayOutcome, Session};
+use crate::session::{CloseReason, PeerTable, Phase, Slab};
+
+/// How often a worker looks whether another one has made room below the limit.
+const LIMIT_PAUSE: Duration = Duration::from_millis(10);
+
+/// All connections of clients of one worker, with their backends.
+pub(super) struct Connections {
+    worker: u32,
+    workers: u32,
+    apps: Vec<WorkerApp>,
+    routes: Routes,
+    entries: Slab<Entry>,
+    peers: PeerTable,
+    endpoints: EndpointTable,
+    /// Endpoints that failed, of the sessions for which another one is being dialled.
+    tried: HashMap<u32, Vec<EndpointId>>,
+    /// Place and number of sessions in the order in which they began to wait. Some may be gone.
+    waiting: VecDeque<(u32, u32)>,
+    limit_timer: TimerId,
+    admission: Arc<Admission>,
+    metrics: Arc<WorkerMetrics>,
+    recorder: Box<dyn Recorder>,
+    next_number: u32,
+    summary: WorkerSummary,
+}
+
+/// A session and what it owns in the engine.
+#[derive(Debug)]
+struct Entry {
+    session: Session,
+    client: ConnectionId,
+    backend: ConnectionId,
+    timer: TimerId,
+    /// Place of the endpoint that was chosen last; held until another is chosen or the session ends.
+    endpoint: u32,
+}
+
+// With the engine's two entries and a timer, 80 bytes together, this is what an idle relayed connection costs.
+const _: () = assert!(Slab::<Entry>::SLOT_SIZE <= 72);
+
+impl Connections {
+    pub(super) fn new(setup: WorkerSetup) -> Self {
+        let mut endpoints = EndpointTable::default();
+        let app = |app: &Arc<_>| WorkerApp::new(Arc::clone(app), setup.congestion.clone(), &mut endpoints);
+        Self {
+            worker: setup.worker,
+            workers: setup.workers.max(1),
+            apps: setup.apps.iter().map(app).collect(),
+            routes: Routes::new(setup.apps),
+            entries: Slab::new(),
+            peers: PeerTable::default(),
+            endpoints,
+            tried: HashMap::new(),
+            waiting: VecDeque::new(),
+            limit_timer: TimerId::NONE,
+            admission: setup.admission,
+            metrics: setup.metrics,
+            recorder: setup.recorder,
+            next_number: 0,
+            summary: WorkerSummary::default(),
+        }
+    }
+
+    pub(super) fn app(&self, app: usize) -> &WorkerApp {
+        &self.apps[app]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn summary(&self) -> WorkerSummary {
+        self.summary
+    }
+
+    /// New endpoints for an app.
+    pub(super) fn adopt(&mut self, app: usize, set: Arc<EndpointSet>) {
+        if let Some(app) = self.apps.get_mut(app) {
+            app.adopt(set, &mut self.endpoints);
+        }
+    }
+
+    /// Takes a client in, and serves it if the limit allows. Gives its place, where it may be gone already.
+    pub(super) fn accept(
+        &mut self,
+        ops: &mut Operations<'_>,
+        frontend: u16,
+        app: usize,
+        client: ConnectionId,
+        peer: SocketAddress,
+    ) -> u32 {
+        self.metrics.add(AppCounter::ConnectionsAccepted, app, 1);
+        self.apps[app].state.active().acquire();
+        let number = self.next_number;
+        self.next_number = number.wrapping_add(1);
+        let identity = Identity { peer: self.peers.store(peer), frontend, number };
+        let place = self.entries.insert(Entry {
+            session: Session::new(identity, ops.now()),
+            client,
+            backend: ConnectionId::NONE,
+            timer: TimerId::NONE,
+            endpoint: NO_ENDPOINT,
+        });
+        ops.set_token(client, Owner::Session(place).token());
+        // Nobody overtakes those that wait.
+        if self.waiting.is_empty() && self.admission.try_admit() {
+            self.handle(ops, place, Event::Admitted);
+        } else {
+            self.waiting.push_back((place, number));
+            self.handle(ops, place, Event::MustWait);
+        }
+        place
+    }
+
+    /// Serves those that wait, as far as the limit allows.
+    pub(super) fn admit_waiting(&mut self, ops: &mut Operations<'_>) {
+        while let Some((place, number)) = self.waiting.front().copied() {
+            let waits =
+                |entry: &Entry| entry.session.is_waiting() && entry.session.identity().number == number;
+            let is_there = self.entries.get(place).is_some_and(waits);
+            if is_there && !self.admission.try_admit() {
+                return;
+            }
+            self.waiting.pop_front();
+            if is_there {
+                self.handle(ops, place, Event::Admitted);
+            }
+        }
+    }
+
+    /// Whether the next client would have to wait.
+    pub(super) fn is_full(&self) -> bool {
+        !self.waiting.is_empty() || self.admission.is_full()
+    }
+
+    /// Looks again soon: another worker's connection may end.
+    pub(super) fn watch_limit(&mut self, ops: &mut Operations<'_>) {
+        if self.limit_timer.is_none() {
+            self.limit_timer = ops.set_timer(ops.now() + LIMIT_PAUSE, Owner::Admission.token());
+        }
+    }
+
+    pub(super) fn handle_limit_timer(&mut self, timer: TimerId) {
+        if self.limit_timer == timer {
+            self.limit_timer = TimerId::NONE;
+        }
+    }
+
+    /// Which side of the session at `place` a connection is: A the client, B the backend.
+    pub(super) fn side(&self, place: u32, connection: ConnectionId) -> Option<Side> {
+        let entry = self.entries.get(place)?;
+        if entry.client == connection {
+            Some(Side::A)
+        } else if entry.backend == connection {
+            Some(Side::B)
+        } else {
+            None
+        }
+    }
+
+    /// The timer of a session fired.
+    pub(super) fn handle_timer(&mut self, ops: &mut Operations<'_>, place: u32, timer: TimerId) {
+        let Some(entry) = self.entries.get_mut(place).filter(|entry| entry.timer == timer) else { return };
+        entry.timer = TimerId::NONE;
+        let progress = ops.relay_progress(entry.client);
+        self.handle(ops, place, Event::TimerFired(progress));
+    }
+
+    /// The relay of a session ended.
+    pub(super) fn handle_end(
+        &mut self,
+        ops: &mut Operations<'_>,
+        place: u32,
+        outcome: RelayOutcome,
+        bytes: [u64; 2],
+    ) {
+        self.drive(ops, place, Event::RelayEnded(outcome), bytes);
+    }
+
+    /// Closes everything.
+    pub(super) fn close_all(&mut self, ops: &mut Operations<'_>) {
+        for place in 0..self.entries.places() {
+            self.handle(ops, place, Event::CloseNow);
+        }
+    }
+
+    /// Tells the session at `place` what happened, and does what it answers.
+    pub(super) fn handle(&mut self, ops: &mut Operations<'_>, place: u32, event: Event) {
+        self.drive(ops, place, event, [0, 0]);
+    }
+
+    /// A choice is answered at once: by another event, as long as endpoints and attempts last.
+    fn drive(&mut self, ops: &mut Operations<'_>, place: u32, event: Event, bytes: [u64; 2]) {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let Some(entry) = self.entries.get_mut(place) else { return };
+            let app = self.routes.app_of(entry.session.identity().frontend);
+            let was_admitted = !entry.session.is_waiting();
+            let actions = entry.session.handle(event, &self.apps[app].limits, ops.now());
+            for action in actions.as_slice() {
+                match *action {
+                    Action::Choose => next = Some(self.choose(place, app)),
+                    Action::End(reason) => self.end(ops, place, app, reason, was_admitted, bytes),
+                    action => self.perform(ops, place, app, action),
+                }
+            }
+        }
+    }
+
+    fn choose(&mut self, place: u32, app: usize) -> Event {
+        let tried = self.tried.get(&place).map_or(&[][..], Vec::as_slice);
+        let (Some(chosen), Some(entry)) = (self.apps[app].choose(tried), self.entries.get_mut(place)) else {
+            return Event::NoneAvailable;
+        };
+        self.endpoints.hold(chosen);
+        self.endpoints.let_go(std::mem::replace(&mut entry.endpoint, chosen));
+        let endpoint = self.endpoints.get(chosen).expect("it is held");
+        Event::Chosen { sources: self.apps[app].source_count(endpoint) }
+    }
+
+    fn perform(&mut self, ops: &mut Operations<'_>, place: u32, app: usize, action: Action) {
+        let Some(entry) = self.entries.get_mut(place) else { return };
+        let endpoint = self.endpoints.get(entry.endpoint);
+        match action {
+            Action::WatchClient => ops.watch(entry.client),
+            Action::Dial => {
+                let endpoint = endpoint.expect("what is dialled was chosen, and is held");
+                self.metrics.add(AppCounter::ConnectAttempts, app, 1);
+                if self.tried.contains_key(&place) {
+                    self.metrics.add(AppCounter::ConnectRetries, app, 1);
+                }
+                let options = self.apps[app].connect_options(endpoint);
+                entry.backend = ops.connect(endpoint.address(), options, Owner::Session(place).token());
+            }
+            Action::NoteFailure(failure) => self.note_failure(ops, place, app, failure),
+            Action::CloseBackend => ops.close(std::mem::replace(&mut entry.backend, ConnectionId::NONE)),
+            Action::Release => endpoint.expect("what is released was chosen, and is held").active().release(),
+            Action::StartRelay => {
+                endpoint.expect("what is connected was chosen, and is held").count_connected();
+                ops.start_relay(entry.client, entry.backend, RelayOptions::default());
+                self.tried.remove(&place);
+            }
+            Action::SetTimer(due) => {
+                if !entry.timer.is_none() {
+                    ops.cancel_timer(entry.timer);
+                }
+                entry.timer = ops.set_timer(due, Owner::Session(place).token());
+            }
+            Action::CutRelay => ops.cut_relay(entry.client),
+            Action::CloseClient => ops.close(entry.client),
+            Action::Choose | Action::End(_) => unreachable!("done by the caller"),
+        }
+    }
+
+    fn note_failure(&mut self, ops: &Operations<'_>, place: u32, app: usize, failure: DialFailure) {
+        let Some(entry) = self.entries.get_mut(place) else { return };
+        let endpoint = self.endpoints.get(entry.endpoint).expect("what was dialled was chosen, and is held");
+        entry.backend = ConnectionId::NONE;
+        self.metrics.add(AppCounter::ConnectFailures, app, 1);
+        endpoint.count_connect_failure();
+        self.tried.entry(place).or_default().push(endpoint.id());
+        let state = &self.apps[app].state;
+        let (backend, address, reason) = (endpoint.name(), endpoint.address(), failure.as_str());
+        tracing::debug!(app = %state.name(), %backend, %address, reason, "dial failed");
+        if passive::note_dial_failure(endpoint, state.model().health.check, failure, ops.now()) {
+            self.metrics.add(AppCounter::BackendEjections, app, 1);
+            tracing::warn!(
+                app = %state.name(), %backend, %address, reason, "backend left out until its next good check"
+            );
+        }
+    }
+
+    fn end(
+        &mut self,
+        ops: &mut Operations<'_>,
+        place: u32,
+        app: usize,
+        reason: CloseReason,
+        was_admitted: bool,
+        bytes: [u64; 2],
+    ) {
+        let Some(entry) = self.entries.remove(place) else { return };
+        self.tried.remove(&place);
+        if !entry.timer.is_none() {
+            ops.cancel_timer(entry.timer);
+        }
+        if was_admitted {
+            self.admission.release();
+        }
+        self.apps[app].state.active().release();
+        self.summary.ended += 1;
+        self.summary.cut += u64::from(reason.is_shutdown());
+        self.metrics.add_closed(app, reason.index());
+        for (counter, bytes) in
+            [AppCounter::BytesFromClients, AppCounter::BytesFromBackends].iter().zip(bytes)
+        {
+            if bytes > 0 {
+                self.metrics.add(*counter, app, bytes);
+            }
+        }
+        // Taken even if nobody wants to know: some addresses have a place in the table.
+        let client = self.peers.take(entry.session.identity().peer);
+        if self.recorder.is_on() {
+            let record = self.record(ops, &entry, app, client, reason, bytes);
+            self.recorder.record(record);
+        }
+        self.endpoints.let_go(entry.endpoint);
+    }
+
+    fn record(
+        &self,
+        ops: &Operations<'_>,
+        entry: &Entry,
+        app: usize,
+        client: SocketAddress,
+        reason: CloseReason,
+        bytes: [u64; 2],
+    ) -> AccessRecord {
+        let (session, identity) = (&entry.session, entry.session.identity());
+        let endpoint = self.endpoints.get(entry.endpoint);
+        AccessRecord {
+            ended: ops.now(),
+            // Numbers of different workers never meet.
+            connection: u64::from(identity.number) * u64::from(self.workers) + u64::from(self.worker),
+            worker: self.worker,
+            app: Arc::clone(self.apps[app].state.name()),
+            frontend: Arc::clone(self.routes.frontend(identity.frontend).name()),
+            client,
+            backend: endpoint.map(|endpoint| Arc::clone(endpoint.name())),
+            endpoint: endpoint.map(|endpoint| endpoint.address().clone()),
+            bytes,
+            queue: session.queue_duration(),
+            connect: (reason.phase() == Phase::Relay).then(|| session.connect_duration()),
+            total: ops.now().since(session.accepted()),
+            initiator: reason.initiator().as_str(),
+            phase: reason.phase().as_str(),
+            reason: reason.cause(),
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The shell around the sessions of one worker: engine events in, decisions out.
+//!
+//! [`ProxyHandler`] belongs to one worker thread. It listens at every frontend with sockets of its own, keeps a
+//! [`Session`](crate::session::tcp::Session) for each connection of a client, tells it what happened and does what it
+//! answers. It reads no clock and keeps nothing outside itself, so that the simulator can turn it.
+
+mod app;
+mod connections;
+mod endpoint_table;
+mod listening;
+mod mail;
+mod recorder;
+mod token;
+
+use std::io;
+use std::sync::Arc;
+
+use ringway::{
+    CloseReason, ConnectionId, EventHandler, ListenerId, Operations, RelayCause, RelayEnd, Side,
+    SocketAddress, TimerId, Token,
+};
+
+pub use mail::WorkerMail;
+pub use recorder::Recorder;
+
+use crate::admission::Admission;
+use crate::endpoint::{AppState, DialFailure};
+use crate::metrics::WorkerMetrics;
+use crate::routing::Routes;
+use crate::session::tcp::{Event, RelayOutcome};
+use connections::Connections;
+use listening::Frontends;
+use token::Owner;
+
+/// What a worker is made of.
+pub struct WorkerSetup {
+    /// Its number, from 0.
+    pub worker: u32,
+    /// How many workers the process has.
+    pub workers: u32,
+    /// All apps, by their places.
+    pub apps: Vec<Arc<AppState>>,
+    /// The limit on connections.
+    pub admission: Arc<Admission>,
+    /// Its counters.
+    pub metrics: Arc<WorkerMetrics>,
+    /// Where ended connections are told of.
+    pub recorder: Box<dyn Recorder>,
+    /// TCP_CONGESTION of all its sockets.
+    pub congestion: Option<String>,
+}
+
+/// Serves all frontends of a process on one worker.
+pub struct ProxyHandler {
+    apps: Vec<Arc<AppState>>,
+    frontends: Frontends,
+    connections: Connections,
+    stage: Stage,
+}
+
+/// How far the worker's life is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// Nothing new is accepted but what waited.
+    Draining,
+    /// Everything is closed.
+    Closing,
+}
+
+/// What a worker did, for the last line of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerSummary {
+    /// Connections of clients that ended.
+    pub ended: u64,
+    /// Of these, how many were cut because the process ended.
+    pub cut: u64,
+}
+
+impl ProxyHandler {
+    /// A handler that begins to listen when its worker starts to turn.
+    ///
+    /// # Panics
+    /// If there are more than 65,536 frontends.
+    pub fn new(setup: WorkerSetup) -> Self {
+        let routes = Routes::new(setup.apps.clone());
+        let apps = setup.apps.clone();
+        let metrics = Arc::clone(&setup.metrics);
+        let connections = Connections::new(setup);
+        let frontends = Frontends::new(routes, metrics, |app| connections.app(app).socket_options().clone());
+        Self { apps, frontends, connections, stage: Stage::Serving }
+    }
+
+    /// What it did so far.
+    pub fn summary(&self) -> WorkerSummary {
+        self.connections.summary()
+    }
+
+    /// Connections of clients that it holds, those included that wait for admission.
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Looks after the limit: those that wait are served if there is room; accepting rests or goes on.
+    fn settle(&mut self, ops: &mut Operations<'_>) {
+        self.connections.admit_waiting(ops);
+        if self.connections.is_full() {
+            self.frontends.pause(ops);
+            self.connections.watch_limit(ops);
+        } else {
+            self.frontends.resume(ops);
+        }
+    }
+
+    fn drain(&mut self, ops: &mut Operations<'_>) {
+        if self.stage == Stage::Serving {
+            self.stage = Stage::Draining;
+            self.frontends.stop(ops);
+        }
+    }
+}
+
+impl EventHandler for ProxyHandler {
+    type Mail = WorkerMail;
+
+    fn on_start(&mut self, ops: &mut Operations<'_>) {
+        // Names may have been resolved since this handler was made, before anybody could send it mail.
+        for (index, app) in self.apps.iter().enumerate() {
+            self.connections.adopt(index, app.endpoints());
+        }
+        self.frontends.start(ops);
+    }
+
+    fn on_accept(
+        &mut self,
+        ops: &mut Operations<'_>,
+        _listener: ListenerId,
+        token: Token,
+        connection: ConnectionId,
+        peer: SocketAddress,
+    ) {
+        let Owner::Frontend(frontend) = Owner::of(token) else {
+            return ops.close(connection);
+        };
+        let frontend = frontend as u16;
+        let place = self.connections.accept(ops, frontend, self.frontends.app_of(frontend), connection, peer);
+        if self.stage == Stage::Closing {
+            self.connections.handle(ops, place, Event::CloseNow);
+        }
+        self.settle(ops);
+    }
+
+    fn on_connect(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {
+        match Owner::of(token) {
+            Owner::SocketFile(frontend) => self.frontends.handle_answer(ops, frontend, connection),
+            Owner::Session(place) if self.connections.side(place, connection) == Some(Side::B) => {
+                self.connections.handle(ops, place, Event::Connected);
+            }
+            Owner::Session(_) | Owner::Frontend(_) | Owner::Admission => {}
+        }
+    }
+
+    fn on_connect_failed(
+        &mut self,
+        ops: &mut Operations<'_>,
+        connection: ConnectionId,
+        token: Token,
+        error: io::Error,
+    ) {
+        match Owner::of(token) {
+            Owner::SocketFile(frontend) => {
+                self.frontends.handle_no_answer(ops, frontend, connection, &error);
+            }
+            Owner::Session(place) if self.connections.side(place, connection) == Some(Side::B) => {
+                let failure = DialFailure::from_error(&error);
+                self.connections.handle(ops, place, Event::DialFailed(failure));
+                self.settle(ops);
+            }
+            Owner::Session(_) | Owner::Frontend(_) | Owner::Admission => {}
+        }
+    }
+
+    fn on_read(&mut self, _: &mut Operations<'_>, _: ConnectionId, _: Token, _: &mut [u8]) {
+        // Nothing is received here: bytes go from socket to socket inside the engine.
+    }
+
+    fn on_end(&mut self, _: &mut Operations<'_>, _: ConnectionId, _: Token) {}
+
+    fn on_peer_left(
+        &mut self,
+        ops: &mut Operations<'_>,
+        connection: ConnectionId,
+        token: Token,
+        reset: bool,
+        unread: bool,
+    ) {
+        if let Owner::Session(place) = Owner::of(token)
+            && self.connections.side(place, connection) == Some(Side::A)
+        {
+            self.connections.handle(ops, place, Event::ClientLeft { reset, unread });
+            self.settle(ops);
+        }
+    }
+
+    fn on_close(
+        &mut self,
+        ops: &mut Operations<'_>,
+        connection: ConnectionId,
+        token: Token,
+        reason: CloseReason,
+    ) {
+        // Connections that this worker closed are no longer known to their session.
+        let Owner::Session(place) = Owner::of(token) else { return };
+        let reset = matches!(reason, CloseReason::Reset);
+        let event = match self.connections.side(place, connection) {
+            Some(Side::A) => Event::ClientLost { reset },
+            Some(Side::B) => Event::BackendLost { reset },
+            None => return,
+        };
+        self.connections.handle(ops, place, event);
+        self.settle(ops);
+    }
+
+    fn on_relay_half_closed(&mut self, ops: &mut Operations<'_>, from: ConnectionId, token: Token) {
+        if let Owner::Session(place) = Owner::of(token)
+            && self.connections.side(place, from).is_some()
+        {
+            self.connections.handle(ops, place, Event::HalfClosed);
+        }
+    }
+
+    fn on_relay_ended(&mut self, ops: &mut Operations<'_>, end: RelayEnd) {
+        if let Owner::Session(place) = Owner::of(end.token)
+            && self.connections.side(place, end.a) == Some(Side::A)
+        {
+            let outcome = outcome_of(&end);
+            self.connections.handle_end(ops, place, outcome, end.bytes);
+            self.settle(ops);
+        }
+    }
+
+    fn on_timer(&mut self, ops: &mut Operations<'_>, timer: TimerId, token: Token) {
+        match Owner::of(token) {
+            Owner::Session(place) => self.connections.handle_timer(ops, place, timer),
+            Owner::Frontend(frontend) => self.frontends.handle_timer(ops, frontend, timer),
+            Owner::Admission => self.connections.handle_limit_timer(timer),
+            Owner::SocketFile(_) => {}
+        }
+        self.settle(ops);
+    }
+
+    fn on_mail(&mut self, ops: &mut Operations<'_>, mail: WorkerMail) {
+        match mail {
+            WorkerMail::Endpoints { app, set } => self.connections.adopt(app, set),
+            WorkerMail::Drain => self.drain(ops),
+            WorkerMail::CloseNow => {
+                self.drain(ops);
+                self.stage = Stage::Closing;
+                self.connections.close_all(ops);
+            }
+        }
+        self.settle(ops);
+    }
+
+    fn on_accept_paused(&mut self, _: &mut Operations<'_>, _: ListenerId, token: Token, error: io::Error) {
+        if let Owner::Frontend(frontend) = Owner::of(token) {
+            self.frontends.handle_paused_by_engine(frontend, &error);
+        }
+    }
+
+    fn on_listener_closed(&mut self, _: &mut Operations<'_>, _: ListenerId, token: Token) {
+        if let Owner::Frontend(frontend) = Owner::of(token) {
+            self.frontends.handle_closed(frontend);
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.stage != Stage::Serving && self.frontends.are_closed() && self.connections.is_empty()
+    }
+}
+
+/// Client is A, backend is B.
+fn outcome_of(end: &RelayEnd) -> RelayOutcome {
+    match (&end.cause, end.side) {
+        (RelayCause::Finished, Side::A) => RelayOutcome::ClientFinished,
+        (RelayCause::Finished, Side::B) => RelayOutcome::BackendFinished,
+        (RelayCause::Reset, Side::A) => RelayOutcome::ClientReset,
+        (RelayCause::Reset, Side::B) => RelayOutcome::BackendReset,
+        (RelayCause::Failed(_), Side::A) => RelayOutcome::ClientFailed,
+        (RelayCause::Failed(_), Side::B) => RelayOutcome::BackendFailed,
+        (RelayCause::Cut, _) => RelayOutcome::Cut,
+    }
+}
