@@ -14,7 +14,7 @@ use crate::endpoint::{AppState, EndpointSet};
 use crate::metrics::Metrics;
 use crate::model::Server;
 use crate::session::CloseReason;
-use crate::worker::WorkerMail;
+use crate::worker::{ProxyHandler, WorkerMail, WorkerSetup};
 
 /// What the threads share.
 #[derive(Clone)]
@@ -48,13 +48,16 @@ impl Crew {
         for index in 0..workers {
             let thread = format!("worker-{index}");
             let on_end = report_end(thread.clone(), events);
-            let parts = parts.clone();
-            mailers.push(threads::spawn(
-                &thread,
-                engine,
-                move || temporary::Handler { parts, pairs: Default::default(), finished: false },
-                on_end,
-            )?);
+            let setup = WorkerSetup {
+                worker: index as u32,
+                workers: workers as u32,
+                apps: parts.apps.clone(),
+                admission: Arc::clone(&parts.admission),
+                metrics: parts.metrics.worker(index),
+                recorder: Box::new(parts.access_log.clone()),
+                congestion: parts.server.congestion.clone(),
+            };
+            mailers.push(threads::spawn(&thread, engine, move || ProxyHandler::new(setup), on_end)?);
         }
         let Parts { admission, metrics, .. } = parts;
         Ok(Self { workers: mailers, admission, metrics })
@@ -112,62 +115,5 @@ impl Fleet for Crew {
             }
         }
         (ended, cut)
-    }
-}
-
-mod temporary {
-    use super::*;
-    use ringway::*;
-    use std::collections::HashMap;
-    pub(super) struct Handler {
-        pub(super) parts: Parts,
-        pub(super) pairs: HashMap<ConnectionId, ConnectionId>,
-        pub(super) finished: bool,
-    }
-    impl EventHandler for Handler {
-        type Mail = WorkerMail;
-        fn on_start(&mut self, ops: &mut Operations<'_>) {
-            for app in &self.parts.apps {
-                for f in app.frontends() {
-                    let l = f.listen(|a| ops.bind(a, &ListenOptions::default())).unwrap();
-                    f.started();
-                    ops.start_accept(l, Token(app.index() as u32)).unwrap();
-                }
-            }
-        }
-        fn on_accept(
-            &mut self,
-            ops: &mut Operations<'_>,
-            _l: ListenerId,
-            token: Token,
-            connection: ConnectionId,
-            _p: SocketAddress,
-        ) {
-            let set = self.parts.apps[token.0 as usize].endpoints();
-            match set.endpoints().first() {
-                Some(e) => {
-                    let b = ops.connect(e.address(), &ConnectOptions::default(), token);
-                    self.pairs.insert(b, connection);
-                    assert!(self.parts.admission.try_admit());
-                }
-                None => ops.reset(connection),
-            }
-        }
-        fn on_connect(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, _t: Token) {
-            let a = self.pairs.remove(&connection).unwrap();
-            ops.start_relay(a, connection, RelayOptions::default());
-        }
-        fn on_relay_ended(&mut self, _o: &mut Operations<'_>, _e: RelayEnd) {
-            self.parts.admission.release();
-        }
-        fn on_read(&mut self, _o: &mut Operations<'_>, _c: ConnectionId, _t: Token, _b: &mut [u8]) {}
-        fn on_mail(&mut self, _o: &mut Operations<'_>, mail: WorkerMail) {
-            if !matches!(mail, WorkerMail::Endpoints { .. }) {
-                self.finished = true;
-            }
-        }
-        fn is_finished(&self) -> bool {
-            self.finished
-        }
     }
 }
