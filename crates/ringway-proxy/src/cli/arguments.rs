@@ -12,6 +12,7 @@ use crate::model::{EngineChoice, LogLevel};
 /// A TCP load balancer.
 #[derive(Debug, Parser)]
 #[command(name = "ringway", version, about, max_term_width = 100)]
+#[command(override_usage = "ringway [run] [OPTIONS]\n       ringway <COMMAND>")]
 #[command(after_help = "Without a command, `run` is meant.\n\n\
     Exit codes: 0 done, all connections finished; 1 failure; 2 wrong usage or configuration;\n\
     3 connections were cut; 70 a bug of Ringway ended it.")]

@@ -3,6 +3,7 @@
 mod admin_client;
 mod arguments;
 mod check;
+pub mod reference;
 mod run;
 mod status;
 mod table;

@@ -147,7 +147,7 @@ fn write_human(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
 fn write_json(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
     #[derive(Serialize)]
     struct Line<'a> {
-        time: String,
+        timestamp: String,
         app: &'a str,
         frontend: &'a str,
         client: String,
@@ -165,7 +165,7 @@ fn write_json(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
         worker: u32,
     }
     let line = Line {
-        time: time.to_string(),
+        timestamp: time.to_string(),
         app: &record.app,
         frontend: &record.frontend,
         client: record.client.to_string(),
@@ -305,7 +305,7 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).expect("text");
         let line: serde_json::Value = serde_json::from_str(&text).expect("an object");
-        let time = line["time"].as_str().expect("a time").to_owned();
+        let time = line["timestamp"].as_str().expect("a time").to_owned();
         assert!(time >= before, "{time} is before {before}");
         assert!(time <= Timestamp(SystemTime::now()).to_string());
     }

@@ -18,6 +18,22 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// All of them, by their numbers.
+    pub const ALL: &[Self] = &[Self::Finished, Self::Failed, Self::Misused, Self::Cut, Self::Panicked];
+
+    /// One sentence for the reference page.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Finished => "Done. After `run`: every connection finished by itself.",
+            Self::Failed => "Something failed at run time; the last lines of the log tell what.",
+            Self::Misused => "The arguments or the configuration are wrong; nothing was started.",
+            Self::Cut => "`run` ended as told, but connections had to be cut.",
+            Self::Panicked => {
+                "A bug: a thread panicked, and the process ended rather than go on as half a proxy."
+            }
+        }
+    }
+
     /// The number.
     pub const fn code(self) -> u8 {
         match self {

@@ -52,3 +52,37 @@ fn backtrace() -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const CHILD: &str = "RINGWAY_TEST_PANICS";
+
+    /// Run in a process of its own by the test below; by itself it does nothing.
+    #[test]
+    fn child_that_panics_in_a_thread() {
+        if std::env::var_os(CHILD).is_none() {
+            return;
+        }
+        end_process_on_panic();
+        let thread = thread::Builder::new().name("worker-7".to_owned()).spawn(|| panic!("out of luck"));
+        let _ = thread.expect("a thread starts").join();
+        // Half a proxy would go on here.
+        std::process::exit(0);
+    }
+
+    #[test]
+    fn a_panic_in_any_thread_ends_the_process_with_its_own_code_and_says_where() {
+        let output = Command::new(std::env::current_exe().expect("a path"))
+            .args(["--exact", "control::panic::tests::child_that_panics_in_a_thread", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .expect("it runs");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(70), "{text}");
+        assert!(text.contains("thread \"worker-7\" panicked at ") && text.contains("out of luck"), "{text}");
+    }
+}

@@ -211,3 +211,55 @@ impl EventHandler for DemoHandler {
         self.stopped
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn start() -> Demo {
+        Demo::start(&["one".to_owned(), "two".to_owned()], &EngineConfig::default()).expect("it starts")
+    }
+
+    fn connect(demo: &Demo, backend: usize) -> TcpStream {
+        let stream = TcpStream::connect(demo.addresses()[backend].inet().expect("TCP")).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a live socket");
+        stream
+    }
+
+    #[test]
+    fn each_backend_answers_with_its_own_name_and_counts_its_connections() {
+        let demo = start();
+        for (backend, wanted) in
+            [(0, "one: connection 1, "), (1, "two: connection 1, "), (1, "two: connection 2, ")]
+        {
+            let mut stream = connect(&demo, backend);
+            stream.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("it reads");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("it answers and closes");
+            assert!(answer.contains(wanted), "{answer}");
+        }
+        demo.stop().expect("its engines work");
+    }
+
+    #[test]
+    fn a_client_that_sends_far_more_than_it_reads_gets_every_byte_back() {
+        let demo = start();
+        let mut stream = connect(&demo, 0);
+        let bytes: Vec<u8> = (0..8u32 << 20).map(|index| (index % 251) as u8).collect();
+        let mut sender = stream.try_clone().expect("a descriptor");
+        let to_send = bytes.clone();
+        let sending = std::thread::spawn(move || {
+            sender.write_all(&to_send).expect("it reads on");
+            sender.shutdown(std::net::Shutdown::Write).expect("a live socket");
+        });
+        let mut echoed = Vec::new();
+        stream.read_to_end(&mut echoed).expect("it answers and closes");
+        sending.join().expect("all was sent");
+        assert!(echoed == bytes, "{} of {} bytes came back", echoed.len(), bytes.len());
+        demo.stop().expect("its engines work");
+    }
+}

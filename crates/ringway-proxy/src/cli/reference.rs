@@ -1,0 +1,98 @@
+//! The reference page of the command line, `docs/reference/cli.md`, written from the definition of the arguments.
+
+use std::fmt::Write;
+
+use clap::CommandFactory;
+
+use super::arguments::Arguments;
+use crate::control::exit::Exit;
+
+const HEAD: &str = "\
+# The command line
+
+Written from the program's own definitions; after a change of them,
+`RINGWAY_UPDATE_DOCS=1 cargo test -p ringway-proxy command_line_page_is_current` writes this page anew.
+
+";
+
+const FOOT: &str = "\
+## Signals
+
+| signal | effect |
+|---|---|
+| SIGTERM, SIGINT | Stop accepting: what waits in the queues is served, and open connections may finish until `server.drain_timeout` is over; what is left then is cut. |
+| the second of these | Cut all connections and end now. |
+
+`/healthz` of the admin interface answers 503 from the first of them on. The last line of the log tells how many
+connections finished and how many were cut.
+
+## Logs
+
+The process log goes to standard error, the access log to standard output; `server.log_format` is the form of both.
+Neither ever holds up a connection: a reader that is too slow costs lines, which are counted in
+`ringway_log_lines_dropped_total`.
+
+A line of the access log tells about one connection that ended, refused ones too:
+
+| human | JSON | meaning |
+|---|---|---|
+| (first word) | `timestamp` | when it ended, UTC |
+| `app` | `app` | the app |
+| `frontend` | `frontend` | the frontend, as written in the configuration |
+| `client` | `client` | the client's address |
+| `backend` | `backend` | the backend, as written in the configuration; none if none was chosen |
+| `endpoint` | `endpoint` | the backend's address |
+| `sent` | `bytes_sent` | bytes handed on from the client to the backend |
+| `received` | `bytes_received` | bytes handed on from the backend to the client |
+| `queue` | `queue_ms` | from the accept to the first dial |
+| `connect` | `connect_ms` | from the first dial to the connection with the backend |
+| `total` | `total_ms` | from the accept to the end |
+| `by` | `initiator` | who ended it: `client`, `backend`, `ringway`, `system` |
+| `in` | `phase` | how far it had come: `accept`, `connect`, `relay` |
+| `why` | `reason` | why it ended, in one word |
+| `connection` | `connection` | its number among those of its worker |
+| `worker` | `worker` | the worker that served it |
+
+## The seed proxy's spellings
+
+`-config FILE` and `-loglevel N`, also with `=`, are taken for `--config` and `--log-level`. `-pprof` is refused: it
+is not supported yet.
+";
+
+/// The page as Markdown.
+pub fn write_reference() -> String {
+    let mut page = HEAD.to_owned();
+    let mut command = Arguments::command().term_width(100);
+    command.build();
+    // Writing to a string cannot fail.
+    let _ = write!(page, "```text\n{}\n```\n\n", command.render_long_help().to_string().trim_end());
+    for subcommand in command.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+        let name = subcommand.get_name().to_owned();
+        let help = subcommand.render_long_help().to_string();
+        let _ = write!(page, "## `ringway {name}`\n\n```text\n{}\n```\n\n", help.trim_end());
+    }
+    page.push_str("## Exit codes\n\n| code | meaning |\n|---|---|\n");
+    for exit in Exit::ALL {
+        let _ = writeln!(page, "| {} | {} |", exit.code(), exit.meaning());
+    }
+    page.push('\n');
+    page.push_str(FOOT);
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/cli.md");
+
+    #[test]
+    fn command_line_page_is_current() {
+        let wanted = write_reference();
+        if std::env::var_os("RINGWAY_UPDATE_DOCS").is_some() {
+            std::fs::write(PATH, &wanted).expect("the page can be written");
+        }
+        let found = std::fs::read_to_string(PATH).expect("the page exists");
+        assert!(found == wanted, "docs/reference/cli.md is stale: run this test with RINGWAY_UPDATE_DOCS=1");
+    }
+}
