@@ -186,8 +186,10 @@ impl Variant {
         // Two descriptors a connection, two a pipe, and some for itself; past the limit it does not start.
         let pipes = if is_tuned { 256 } else { 0 };
         let connections = setup.descriptors.saturating_sub(2 * pipes + 200) / 2;
+        // On its own `splice-auto` never decides to splice in 2.6; the other two leave it no choice.
+        let splicing = "  option splice-auto\n  option splice-request\n  option splice-response\n";
         let (tuning, option) = if is_tuned {
-            (format!("  tune.pipesize 1048576\n  maxpipes {pipes}\n"), "  option splice-auto\n")
+            (format!("  tune.pipesize 1048576\n  maxpipes {pipes}\n"), splicing)
         } else {
             (String::new(), "")
         };
