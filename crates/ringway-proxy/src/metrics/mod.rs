@@ -79,13 +79,6 @@ impl Metrics {
         self.sum(|worker| &worker.own.counters[counter as usize])
     }
 
-    /// Connections of an app that are open: accepted and not yet closed.
-    pub fn open_connections(&self, app: usize) -> u64 {
-        // Closed before accepted: a connection that ends between the two reads is then never counted below zero.
-        let closed: u64 = (0..self.close_labels.len()).map(|reason| self.closed_total(app, reason)).sum();
-        self.app_total(AppCounter::ConnectionsAccepted, app).saturating_sub(closed)
-    }
-
     fn sum(&self, of: impl Fn(&WorkerMetrics) -> &AtomicU64) -> u64 {
         self.workers.iter().map(|worker| of(worker).load(Ordering::Relaxed)).sum()
     }
@@ -188,12 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn open_connections_are_those_accepted_and_not_closed() {
-        let metrics = Metrics::new(vec!["a".into()], 2, LABELS);
-        metrics.worker(0).add(AppCounter::ConnectionsAccepted, 0, 3);
-        metrics.worker(0).add_closed(0, 1);
-        metrics.worker(1).add_closed(0, 0);
-        assert_eq!(metrics.open_connections(0), 1);
+    fn endings_are_counted_by_app_and_reason() {
+        let metrics = Metrics::new(vec!["a".into(), "b".into()], 2, LABELS);
+        metrics.worker(0).add_closed(1, 1);
+        metrics.worker(1).add_closed(1, 1);
+        assert_eq!(
+            (metrics.closed_total(1, 1), metrics.closed_total(1, 0), metrics.closed_total(0, 1)),
+            (2, 0, 0)
+        );
     }
 
     #[test]

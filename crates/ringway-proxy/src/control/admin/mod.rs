@@ -3,6 +3,7 @@
 //! Whoever may open a loopback connection, or the socket of mode 0600, may read everything here; nothing can be
 //! changed. An address that is busy is tried again until it is free: it never keeps the proxy from serving.
 
+mod bounded;
 mod unix_socket;
 
 use std::io;
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 
 use super::status::Process;
 use crate::metrics::page;
+use bounded::Bounded;
 
 /// Between attempts to bind a busy address, at first; doubles up to ten seconds.
 const RETRY_MIN: Duration = Duration::from_millis(250);
@@ -48,8 +50,10 @@ pub async fn serve(admin: Admin, listen: SocketAddress, tried: oneshot::Sender<(
             let _ = tried.send(());
         }
         let served = match bound {
-            Ok(Bound::Tcp(listener)) => axum::serve(listener, router.clone()).await,
-            Ok(Bound::Unix(listener, _removed_at_the_end)) => axum::serve(listener, router.clone()).await,
+            Ok(Bound::Tcp(listener)) => axum::serve(Bounded::new(listener), router.clone()).await,
+            Ok(Bound::Unix(listener, _removed_at_the_end)) => {
+                axum::serve(Bounded::new(listener), router.clone()).await
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = served {
