@@ -10,6 +10,8 @@ const RESERVE_BASE: u64 = 64;
 const RESERVE_WORKER: u64 = 8;
 /// Pipes for splicing that a worker gets at most; more of full size an ordinary user is not granted.
 const PIPES_MAX: u64 = 64;
+/// Checks of backends that are under way at once, at most.
+const CHECKS_MAX: u64 = 256;
 
 /// The shares of the descriptor limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +35,9 @@ pub(super) fn derive(config: &Config, workers: usize, descriptors: u64) -> io::R
     let backends = count(|app| app.backends.len());
     // At most an eighth of all descriptors, two a pipe.
     let pipes = (descriptors / 16 / workers).clamp(1, PIPES_MAX);
-    // A backend may have several addresses, each with a probe under way.
-    let reserve = RESERVE_BASE + workers * (RESERVE_WORKER + frontends + 2 * pipes) + 2 * backends;
+    // A backend may have several addresses, each with a check under way.
+    let checks = (2 * backends).min(CHECKS_MAX);
+    let reserve = RESERVE_BASE + workers * (RESERVE_WORKER + frontends + 2 * pipes) + checks;
     // A client's connection and the one dialled for it; the demo's backends hold a third in the same process.
     let each = if config.demo { 3 } else { 2 };
     let fitting = descriptors.saturating_sub(reserve) / each;

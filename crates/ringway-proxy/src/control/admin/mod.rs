@@ -42,9 +42,11 @@ pub struct Admin {
 pub async fn serve(admin: Admin, listen: SocketAddress, tried: oneshot::Sender<()>) {
     let mut tried = Some(tried);
     let mut wait = RETRY_MIN;
+    let mut in_trouble = false;
     let router = router(admin);
     loop {
         let bound = Bound::new(&listen).await;
+        in_trouble &= bound.is_err();
         if let Some(tried) = tried.take() {
             // Whoever started this may have stopped waiting.
             let _ = tried.send(());
@@ -56,8 +58,10 @@ pub async fn serve(admin: Admin, listen: SocketAddress, tried: oneshot::Sender<(
             }
             Err(error) => Err(error),
         };
-        if let Err(error) = served {
-            tracing::warn!(address = %listen, %error, "admin interface cannot listen; trying again");
+        if let Err(error) = served
+            && !std::mem::replace(&mut in_trouble, true)
+        {
+            tracing::warn!(address = %listen, %error, "admin interface cannot listen; trying until it can");
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_MAX);

@@ -50,3 +50,21 @@ async fn metrics_are_in_the_format_of_prometheus() {
 async fn other_paths_are_not_found() {
     assert!(get(&admin(), "/").await.starts_with("HTTP/1.1 404 "));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_address_is_tried_until_it_is_free() {
+    let busy = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = busy.local_addr().expect("an address");
+    let (tried, first) = oneshot::channel();
+    let server = tokio::spawn(serve(admin(), address.into(), tried));
+    first.await.expect("an attempt is made");
+    drop(busy);
+    // Paused time passes only while everybody waits, so each turn is another attempt.
+    let connected = async {
+        while TcpStream::connect(address).await.is_err() {
+            tokio::time::sleep(RETRY_MIN).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), connected).await.expect("it listens in the end");
+    server.abort();
+}

@@ -1,0 +1,64 @@
+//! What the program answers when it does not start to serve: exit codes and what they come with.
+#![forbid(unsafe_code)]
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+fn ringway(arguments: &[&str]) -> Output {
+    // A directory without a configuration.
+    let directory = std::env::temp_dir().join(format!("ringway-cli-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let output = Command::new(env!("CARGO_BIN_EXE_ringway")).args(arguments).current_dir(directory).output();
+    output.expect("it runs")
+}
+
+fn complaint(arguments: &[&str], code: i32) -> String {
+    let output = ringway(arguments);
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+    assert!(output.stdout.is_empty(), "{arguments:?}");
+    text
+}
+
+#[test]
+fn wrong_usage_ends_with_code_2_and_a_reason() {
+    for (arguments, part) in [
+        (&["--log-level", "loud"][..], "0 to 7"),
+        (&["run", "--workers", "0"], "--workers"),
+        (&["run", "--engine", "kqueue"], "io_uring"),
+        (&["launch"], "launch"),
+        (&["run", "--config", "nowhere.toml"], "nowhere.toml"),
+        (&["check"], "neither ringway.toml nor config.json"),
+        (&["status", "--admin", "somewhere"], "127.0.0.1:9900"),
+    ] {
+        let text = complaint(arguments, 2);
+        assert!(text.contains(part), "no {part} in: {text}");
+    }
+}
+
+#[test]
+fn profiling_is_refused_as_not_supported_yet() {
+    for spelling in ["-pprof", "--pprof", "-pprof=:6060"] {
+        assert!(complaint(&[spelling], 2).contains("not supported yet"), "{spelling}");
+    }
+}
+
+#[test]
+fn status_of_a_process_that_is_not_there_ends_with_code_1() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    drop(listener);
+    let text = complaint(&["status", "--admin", &address], 1);
+    assert!(text.contains("no ringway answers") && text.contains(&address), "{text}");
+    let text = complaint(&["status", "--admin", "unix:nowhere.sock"], 1);
+    assert!(text.contains("unix:nowhere.sock"), "{text}");
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for arguments in [&["--help"][..], &["run", "--help"], &["help"], &["--version"]] {
+        let output = ringway(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("ringway"), "{arguments:?}");
+    }
+}
