@@ -94,6 +94,14 @@ pub(crate) fn local_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddress> {
     Ok(address.to_address())
 }
 
+pub(crate) fn peer_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddress> {
+    let mut address = RawAddress::empty();
+    let (pointer, length) = address.as_mut_ptr();
+    // SAFETY: `pointer` and `length` describe the storage of `address`, borrowed for the call.
+    check(unsafe { libc::getpeername(fd.as_raw_fd(), pointer, length) })?;
+    Ok(address.to_address())
+}
+
 pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddress)> {
     let mut address = RawAddress::empty();
     let (pointer, length) = address.as_mut_ptr();

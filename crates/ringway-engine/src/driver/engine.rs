@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::epoll::EpollDriver;
 use super::simulated::{SimulatedDriver, SimulatedNetwork};
+use super::uring::UringDriver;
 use super::{EngineConfig, EngineKind, Operations, Sink};
 use crate::mailbox::Waker;
 
@@ -17,6 +18,7 @@ pub struct Engine {
 
 enum Driver {
     Epoll(Box<EpollDriver>),
+    IoUring(Box<UringDriver>),
     Simulated(SimulatedDriver),
 }
 
@@ -28,7 +30,7 @@ impl Engine {
     pub fn new(config: &EngineConfig) -> io::Result<Self> {
         let driver = match config.kind {
             EngineKind::Epoll => Driver::Epoll(Box::new(EpollDriver::new(config)?)),
-            EngineKind::IoUring => return Err(io::ErrorKind::Unsupported.into()),
+            EngineKind::IoUring => Driver::IoUring(Box::new(UringDriver::new(config)?)),
         };
         Ok(Self { driver })
     }
@@ -42,6 +44,7 @@ impl Engine {
     pub fn waker(&self) -> Waker {
         match &self.driver {
             Driver::Epoll(driver) => driver.waker(),
+            Driver::IoUring(driver) => driver.waker(),
             Driver::Simulated(driver) => driver.waker(),
         }
     }
@@ -50,6 +53,7 @@ impl Engine {
     pub fn operations(&mut self) -> Operations<'_> {
         match &mut self.driver {
             Driver::Epoll(driver) => driver.operations(),
+            Driver::IoUring(driver) => driver.operations(),
             Driver::Simulated(driver) => driver.operations(),
         }
     }
@@ -62,6 +66,7 @@ impl Engine {
     pub fn turn<S: Sink>(&mut self, sink: &mut S, wait: Option<Duration>) -> io::Result<()> {
         match &mut self.driver {
             Driver::Epoll(driver) => driver.turn(sink, wait),
+            Driver::IoUring(driver) => driver.turn(sink, wait),
             Driver::Simulated(driver) => driver.turn(sink),
         }
     }

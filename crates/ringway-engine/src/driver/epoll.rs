@@ -80,8 +80,7 @@ impl EpollDriver {
     pub(crate) fn new(config: &EngineConfig) -> io::Result<Self> {
         let epoll = sys::epoll_create()?;
         let core = Core::new(config, Poller::Epoll(EpollPoller { epoll }))?;
-        let Poller::Epoll(poller) = &core.poller;
-        if let Some(fd) = core.waker.event_fd() {
+        if let (Poller::Epoll(poller), Some(fd)) = (&core.poller, core.waker.event_fd()) {
             // Edge-triggered: each write is an event of its own and the count is never read.
             let events = libc::EPOLLIN | libc::EPOLLET;
             sys::epoll_control(poller.epoll.as_fd(), libc::EPOLL_CTL_ADD, fd, events, WAKER)?;
@@ -141,7 +140,7 @@ impl EpollDriver {
 
     fn wait(&mut self, wait: Option<Duration>) -> io::Result<usize> {
         let limit = self.core.wait_limit(wait);
-        let Poller::Epoll(poller) = &self.core.poller;
+        let Poller::Epoll(poller) = &self.core.poller else { return Ok(0) };
         if limit != Some(Duration::ZERO) && self.spin.is_worth_it() {
             let begin = self.core.clock.now();
             loop {

@@ -31,6 +31,7 @@ mod kernel;
 mod operations;
 pub mod simulated;
 mod turn;
+mod uring;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -410,7 +411,7 @@ impl EngineKind {
     pub fn probe(self) -> Result<(), String> {
         match self {
             Self::Epoll => Ok(()),
-            Self::IoUring => Err("this build has no io_uring driver".to_owned()),
+            Self::IoUring => uring::probe(),
         }
     }
 }

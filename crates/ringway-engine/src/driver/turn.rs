@@ -84,8 +84,12 @@ fn open_readable<S: Sink>(core: &mut Core, sink: &mut S, index: u32, error: bool
     }
     if entry.has(flag::RECEIVING) {
         receive(core, sink, index, buffer);
-    } else if entry.has(flag::WATCHED) && entry.has(flag::HANGUP) {
-        core.watched_left(index);
+    } else if entry.has(flag::WATCHED) {
+        if entry.has(flag::HANGUP | flag::READ_ENDED) {
+            core.watched_left(index);
+        } else {
+            core.arm_watch(index);
+        }
     } else if error && entry.has(flag::READ_ENDED) {
         // Nothing is left to be read: the error is news of its own.
         if let Some(error) = entry.fd().and_then(sys::take_error) {
@@ -132,6 +136,13 @@ fn receive<S: Sink>(core: &mut Core, sink: &mut S, index: u32, buffer: &mut [u8]
             core.events.push_back(Event::Ended { connection: id, token });
             return;
         }
+        if core.reads_by_completion(index) {
+            if let Some(error) = take_error(core, index) {
+                core.fail(index, error);
+            }
+            return;
+        }
+        let entry = core.entry_mut(index);
         let hangup = entry.has(flag::HANGUP);
         let Some(fd) = entry.fd() else { return };
         match sys::receive(fd, &mut buffer[..READ_BYTES], 0) {
@@ -172,6 +183,11 @@ fn take_held(core: &mut Core, index: u32) -> Option<Vec<u8>> {
     let held = std::mem::take(&mut rare.received);
     core.tidy_rare(index);
     Some(held)
+}
+
+/// What broke a connection while nobody listened.
+fn take_error(core: &mut Core, index: u32) -> Option<io::Error> {
+    core.entry(index).rare().and_then(|place| core.rares.get_mut(place))?.error.take()
 }
 
 /// Datagrams wait on a socket.

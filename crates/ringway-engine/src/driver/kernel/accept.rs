@@ -144,6 +144,13 @@ impl Core {
         }
     }
 
+    /// An accept in the ring ended: begins anew if the listener accepts.
+    pub(crate) fn rearm_listener(&mut self, index: u32) {
+        if self.listeners.get(index).is_some_and(|listener| listener.state == ListenerState::Accepting) {
+            self.arm_listener(index);
+        }
+    }
+
     pub(crate) fn resume_listener(&mut self, index: u32) {
         let Some(listener) = self.listeners.get_mut(index) else { return };
         if listener.state == ListenerState::Paused {

@@ -4,8 +4,10 @@
 //! is how it comes to know that something can be read or written: the [`Poller`].
 
 mod accept;
+mod dial;
 mod entry;
 mod operations;
+mod poll;
 mod relay;
 mod send;
 
@@ -17,6 +19,7 @@ use std::time::Duration;
 pub(crate) use entry::{Entry, Phase, Rare, flag, flow};
 
 use super::epoll::EpollPoller;
+use super::uring::RingPoller;
 use super::{EngineConfig, Event};
 use crate::mailbox::Waker;
 use crate::pipe::PipePool;
@@ -42,6 +45,8 @@ const ACTIVITY_SHIFT: u32 = 23;
 pub(crate) enum Poller {
     /// By readiness.
     Epoll(EpollPoller),
+    /// By completion.
+    Ring(RingPoller),
 }
 
 /// The state of an engine on a real kernel.

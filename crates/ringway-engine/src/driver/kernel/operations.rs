@@ -15,149 +15,6 @@ use crate::{
     ConnectionId, DatagramSocketId, Event, ListenerId, SocketAddress, Time, TimerId, Token, socket, sys,
 };
 
-/// What the poller is asked for and told; the only places where the kinds differ.
-impl Core {
-    /// Has the poller tell when `index` can be read; at once if it may be readable already.
-    pub(crate) fn arm_read(&mut self, index: u32) {
-        if !self.entry(index).has(flag::REGISTERED) {
-            // Registering reports what is readable already.
-            self.register(index, false);
-            if !self.entry(index).has(flag::READABLE) {
-                return;
-            }
-        }
-        if self.entry(index).has(flag::READABLE) {
-            self.push_redo(index);
-        }
-    }
-
-    /// Has the poller tell when `index` can be written to.
-    pub(crate) fn arm_write(&mut self, index: u32) {
-        let entry = self.entry(index);
-        if entry.has(flag::WRITE_ARMED) {
-            return;
-        }
-        self.register(index, true);
-    }
-
-    fn register(&mut self, index: u32, write: bool) {
-        let Some(entry) = self.entries.get_mut(index) else { return };
-        let known = entry.has(flag::REGISTERED);
-        let key = entry.id(index).to_bits();
-        let Some(fd) = entry.fd() else { return };
-        let result = match &mut self.poller {
-            Poller::Epoll(epoll) => epoll.watch_socket(fd, key, write, known),
-        };
-        match result {
-            Ok(()) => entry.set(if write { flag::REGISTERED | flag::WRITE_ARMED } else { flag::REGISTERED }),
-            Err(error) => self.registration_failed(index, error),
-        }
-    }
-
-    /// The kernel has no memory to watch one more socket: its connection cannot go on.
-    fn registration_failed(&mut self, index: u32, error: io::Error) {
-        match self.entry(index).phase() {
-            Phase::Relay => {
-                let rare = self.rare_mut(index);
-                rare.error = Some(error);
-                self.break_relay(index);
-            }
-            Phase::Dialling => self.dial_failed(index, error),
-            Phase::Free | Phase::Breaking => {}
-            Phase::Open | Phase::Closing | Phase::Stopping | Phase::Exporting => self.fail(index, error),
-        }
-    }
-
-    /// Stops hearing of a connection that goes on only to be written to.
-    pub(crate) fn quiet(&mut self, index: u32) {
-        self.entry_mut(index).clear(flag::READABLE | flag::RECEIVING | flag::WATCHED);
-    }
-
-    /// The entry is about to end; its descriptor is closed after the batch.
-    pub(crate) fn forget_in_poller(&mut self, index: u32) {
-        match &self.poller {
-            // Closing the descriptor does it.
-            Poller::Epoll(_) => self.entry_mut(index).clear(flag::REGISTERED | flag::WRITE_ARMED),
-        }
-    }
-
-    pub(crate) fn arm_listener(&mut self, index: u32) {
-        let Some(listener) = self.listeners.get(index) else { return };
-        let Poller::Epoll(epoll) = &mut self.poller;
-        // Fails only when the kernel is out of memory: look again later.
-        if epoll.watch_listener(&listener.fd, index, !listener.is_tcp).is_err() {
-            self.rest(index, io::Error::from_raw_os_error(libc::ENOMEM));
-        }
-    }
-
-    pub(crate) fn disarm_listener(&mut self, index: u32) {
-        let Some(listener) = self.listeners.get(index) else { return };
-        let Poller::Epoll(epoll) = &mut self.poller;
-        epoll.forget(&listener.fd);
-    }
-
-    pub(crate) fn dial_failed(&mut self, index: u32, error: io::Error) {
-        let entry = self.entry(index);
-        let (connection, token) = (entry.id(index), entry.token);
-        self.release_and_close(index);
-        self.events.push_back(Event::ConnectFailed { connection, token, error });
-    }
-
-    /// The poller said that a dial has come to its end.
-    pub(crate) fn dial_ended(&mut self, index: u32) {
-        let Some(fd) = self.entry(index).fd() else { return };
-        if let Some(error) = sys::take_error(fd) {
-            return self.dial_failed(index, error);
-        }
-        if !sys::is_connected(fd) {
-            return;
-        }
-        let entry = self.entry_mut(index);
-        entry.set_phase(Phase::Open);
-        let (connection, token) = (entry.id(index), entry.token);
-        self.events.push_back(Event::Connected { connection, token });
-    }
-
-    /// The poller said that a watched connection's other end left.
-    pub(crate) fn watched_left(&mut self, index: u32) {
-        let entry = self.entry_mut(index);
-        entry.clear(flag::WATCHED);
-        let (connection, token) = (entry.id(index), entry.token);
-        let Some(fd) = entry.fd() else { return };
-        let unread = sys::unread_bytes(fd) > 0;
-        // TCP_INFO would tell the state; a peek says the same and more: bytes, an end, or an error.
-        let reset = match sys::receive(fd, &mut [0; 1], libc::MSG_PEEK) {
-            Ok(_) => false,
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-        };
-        entry.set(flag::READABLE);
-        self.events.push_back(Event::PeerLeft { connection, token, reset, unread });
-    }
-
-    fn export_now(&mut self, index: u32) {
-        if self.corked == self.entry(index).id(index) {
-            self.flush_cork();
-        }
-        let queued = self.take_outbound(index);
-        let received = match self.entry(index).rare().and_then(|place| self.rares.get_mut(place)) {
-            Some(rare) => std::mem::take(&mut rare.received),
-            None => Vec::new(),
-        };
-        let entry = self.entry(index);
-        let (connection, token) = (entry.id(index), entry.token);
-        let (ended, shut) = (entry.has(flag::READ_ENDED), entry.has(flag::SHUT));
-        let registered = entry.has(flag::REGISTERED);
-        let Some(fd) = self.release(index) else { return };
-        if registered {
-            let Poller::Epoll(epoll) = &mut self.poller;
-            epoll.forget(&fd);
-        }
-        let exported =
-            ExportedConnection { handle: ExportedHandle::Descriptor(fd), received, queued, ended, shut };
-        self.events.push_back(Event::Exported { connection, token, exported });
-    }
-}
-
 impl DriverOperations for Core {
     fn now(&self) -> Time {
         self.now
@@ -166,6 +23,7 @@ impl DriverOperations for Core {
     fn kind_name(&self) -> &'static str {
         match self.poller {
             Poller::Epoll(_) => "epoll",
+            Poller::Ring(_) => "io_uring",
         }
     }
 
@@ -231,11 +89,8 @@ impl DriverOperations for Core {
             return;
         }
         entry.set(flag::WATCHED);
-        if !entry.has(flag::REGISTERED) {
-            self.register(index, false);
-        } else if entry.has(flag::HANGUP | flag::READ_ENDED) {
-            self.push_redo(index);
-        }
+        // Asked of the kernel only at the end of the turn: most watches end with a relay before that.
+        self.push_redo(index);
     }
 
     fn unwatch(&mut self, connection: ConnectionId) {
@@ -265,6 +120,7 @@ impl DriverOperations for Core {
     fn pause_receive(&mut self, connection: ConnectionId) {
         if let Some(index) = self.place(connection) {
             self.entry_mut(index).clear(flag::RECEIVING);
+            self.disarm_read(index);
         }
     }
 
@@ -338,7 +194,7 @@ impl DriverOperations for Core {
             && !self.entry(index).has(flag::BROKEN)
             && !self.entry(self.entry(index).peer).has(flag::BROKEN)
         {
-            self.finish_stop(index);
+            self.stop_reading_relay(index);
         }
     }
 
@@ -352,7 +208,8 @@ impl DriverOperations for Core {
         if let Some(index) = self.place(connection)
             && self.entry(index).phase() == Phase::Open
         {
-            self.export_now(index);
+            self.entry_mut(index).clear(flag::WATCHED);
+            self.stop_reading_export(index);
         }
     }
 
@@ -394,11 +251,7 @@ impl DriverOperations for Core {
         let fd = socket::bind_datagram(address, options)?;
         let address = sys::local_address(std::os::fd::AsFd::as_fd(&fd))?.inet().unwrap_or(address);
         let index = self.datagram_sockets.insert(DatagramSocket { fd, token, address });
-        let Some(socket) = self.datagram_sockets.get(index) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        let Poller::Epoll(epoll) = &mut self.poller;
-        if let Err(error) = epoll.watch_datagrams(&socket.fd, index) {
+        if let Err(error) = self.arm_datagrams(index) {
             self.datagram_sockets.remove(index);
             return Err(error);
         }
@@ -414,6 +267,7 @@ impl DriverOperations for Core {
     }
 
     fn close_datagram(&mut self, socket: DatagramSocketId) {
+        self.disarm_datagrams(socket.0);
         if let Some(socket) = self.datagram_sockets.remove(socket.0) {
             self.closing.push(socket.fd);
         }

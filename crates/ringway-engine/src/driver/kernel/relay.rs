@@ -18,7 +18,7 @@ use crate::{ConnectionId, Event, sys};
 const LINGER_MAX: Duration = Duration::from_secs(5);
 
 /// What became of a step of a direction.
-enum Step {
+pub(crate) enum Step {
     /// Go on.
     More,
     /// Nothing more to do now: drained, blocked or over.
@@ -92,7 +92,10 @@ impl Core {
     pub(crate) fn pump(&mut self, source: u32, buffer: &mut [u8]) {
         for _ in 0..CHUNKS_PER_TURN {
             let entry = self.entry(source);
-            if entry.phase() != Phase::Relay || entry.has(flag::READ_ENDED) {
+            if entry.phase() != Phase::Relay
+                || entry.has(flag::READ_ENDED)
+                || self.reads_by_completion(source)
+            {
                 return;
             }
             let destination = entry.peer;
@@ -283,7 +286,7 @@ impl Core {
     }
 
     /// The source finished sending.
-    fn source_ended(&mut self, source: u32) -> Step {
+    pub(crate) fn source_ended(&mut self, source: u32) -> Step {
         if self.entry(source).has(flag::BROKEN) {
             self.break_relay(source);
             return Step::Rest;
@@ -332,6 +335,8 @@ impl Core {
         }
         self.push_redo(destination);
         self.arm_read(destination);
+        // A ring tells that nothing more can be read by cancelling the receive.
+        self.disarm_read(destination);
     }
 
     /// Forgets what is on its way to a connection, and counts it as undelivered.
@@ -572,7 +577,7 @@ impl Core {
         bytes
     }
 
-    fn raise_low_water(&mut self, source: u32) {
+    pub(crate) fn raise_low_water(&mut self, source: u32) {
         let Some(bytes) = self.config.bulk_low_water else { return };
         let entry = self.entry(source);
         if entry.has(flag::LOW_WATER | flag::NO_SPLICE) {

@@ -77,6 +77,11 @@ impl Core {
         self.rare(index).map_or(0, Rare::outbound)
     }
 
+    /// Bytes taken from a connection and not yet delivered.
+    pub(crate) fn held_bytes(&self, index: u32) -> usize {
+        self.rare(index).map_or(0, |rare| rare.received.len())
+    }
+
     /// Puts bytes behind those that wait.
     pub(crate) fn queue(&mut self, index: u32, bytes: &[u8]) {
         self.queued_total += bytes.len();

@@ -1,0 +1,234 @@
+//! What the poller is asked for and told: the only place of the core where epoll and io_uring differ.
+//!
+//! Epoll tells that a socket can be read; the core reads. The ring brings the bytes themselves, while a flow is not
+//! bulk; it is asked to stop (`disarm_read`) where epoll would simply not be listened to.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::{Core, Phase, Poller, flag, flow};
+
+impl Core {
+    /// Whether bytes of this connection come as completions, so that nobody else may read from it.
+    pub(crate) fn reads_by_completion(&self, index: u32) -> bool {
+        match &self.poller {
+            Poller::Epoll(_) => false,
+            Poller::Ring(ring) => !ring.is_polling(index),
+        }
+    }
+
+    /// Has what `index` sends read from now on; at once if it may be readable already.
+    pub(crate) fn arm_read(&mut self, index: u32) {
+        match &self.poller {
+            Poller::Epoll(_) => {
+                if !self.entry(index).has(flag::REGISTERED) {
+                    // Registering reports what is readable already.
+                    self.register(index, false);
+                }
+            }
+            Poller::Ring(ring) => {
+                if !ring.is_polling(index) {
+                    return self.arm_receive(index);
+                }
+            }
+        }
+        if self.entry(index).has(flag::READABLE) {
+            self.push_redo(index);
+        }
+    }
+
+    /// Starts a receive in the ring, or, for bulk and while memory is short, polling and reading by hand.
+    fn arm_receive(&mut self, index: u32) {
+        let entry = self.entry(index);
+        let by_hand = entry.phase() == Phase::Relay
+            && (entry.flow() == flow::BULK && !entry.has(flag::NO_SPLICE)
+                || self.queued_total >= self.config.pending_bytes_max);
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let id = entry.id(index);
+        let Some(fd) = entry.fd() else { return };
+        let Poller::Ring(ring) = &mut self.poller else { return };
+        if ring.is_receiving(index) {
+            return;
+        }
+        if by_hand {
+            ring.poll(fd, id);
+            entry.set(flag::READABLE);
+            self.push_redo(index);
+        } else {
+            ring.receive(fd, id);
+        }
+    }
+
+    /// Has reading stop. Bytes that are on their way still come as completions.
+    pub(crate) fn disarm_read(&mut self, index: u32) {
+        let id = self.entry(index).id(index);
+        if let Poller::Ring(ring) = &mut self.poller {
+            ring.cancel_receive(id);
+        }
+    }
+
+    /// Has the poller tell when `index` can be written to.
+    pub(crate) fn arm_write(&mut self, index: u32) {
+        match &mut self.poller {
+            Poller::Epoll(_) => {
+                if !self.entry(index).has(flag::WRITE_ARMED) {
+                    self.register(index, true);
+                }
+            }
+            Poller::Ring(ring) => {
+                let id = self.entries.get(index).map(|entry| entry.id(index));
+                let fd = self.entries.get(index).and_then(|entry| entry.fd());
+                if let (Some(fd), Some(id)) = (fd, id) {
+                    ring.poll_write(fd, id);
+                }
+            }
+        }
+    }
+
+    /// Has the poller tell when the other end of a watched connection leaves.
+    pub(crate) fn arm_watch(&mut self, index: u32) {
+        match &mut self.poller {
+            Poller::Epoll(_) => {
+                if !self.entry(index).has(flag::REGISTERED) {
+                    self.register(index, false);
+                }
+            }
+            Poller::Ring(ring) => {
+                let id = self.entries.get(index).map(|entry| entry.id(index));
+                let fd = self.entries.get(index).and_then(|entry| entry.fd());
+                if let (Some(fd), Some(id)) = (fd, id) {
+                    ring.poll_hangup(fd, id);
+                }
+            }
+        }
+    }
+
+    fn register(&mut self, index: u32, write: bool) {
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let known = entry.has(flag::REGISTERED);
+        let key = entry.id(index).to_bits();
+        let Some(fd) = entry.fd() else { return };
+        let Poller::Epoll(epoll) = &mut self.poller else { return };
+        match epoll.watch_socket(fd, key, write, known) {
+            Ok(()) => entry.set(if write { flag::REGISTERED | flag::WRITE_ARMED } else { flag::REGISTERED }),
+            Err(error) => self.registration_failed(index, error),
+        }
+    }
+
+    /// The kernel has no memory to watch one more socket: its connection cannot go on.
+    fn registration_failed(&mut self, index: u32, error: io::Error) {
+        match self.entry(index).phase() {
+            Phase::Relay => {
+                self.rare_mut(index).error = Some(error);
+                self.break_relay(index);
+            }
+            Phase::Dialling => self.dial_failed(index, error),
+            Phase::Free | Phase::Breaking => {}
+            Phase::Open | Phase::Closing | Phase::Stopping | Phase::Exporting => self.fail(index, error),
+        }
+    }
+
+    /// Stops hearing of a connection that goes on only to be written to.
+    pub(crate) fn quiet(&mut self, index: u32) {
+        self.entry_mut(index).clear(flag::READABLE | flag::RECEIVING | flag::WATCHED);
+        self.disarm_read(index);
+    }
+
+    /// The entry is about to end; its descriptor is closed after the batch.
+    pub(crate) fn forget_in_poller(&mut self, index: u32) {
+        match &mut self.poller {
+            // Closing the descriptor does it.
+            Poller::Epoll(_) => self.entry_mut(index).clear(flag::REGISTERED | flag::WRITE_ARMED),
+            // A request in the ring would keep the socket open.
+            Poller::Ring(ring) => ring.forget(index, self.entries.get(index).and_then(|entry| entry.fd())),
+        }
+    }
+
+    /// A descriptor goes to another engine: this one must not hear of it any more.
+    pub(crate) fn forget_exported(&mut self, fd: &OwnedFd) {
+        if let Poller::Epoll(epoll) = &mut self.poller {
+            epoll.forget(fd);
+        }
+    }
+
+    pub(crate) fn arm_listener(&mut self, index: u32) {
+        let Some(listener) = self.listeners.get(index) else { return };
+        match &mut self.poller {
+            Poller::Epoll(epoll) => {
+                // Fails only when the kernel is out of memory: look again later.
+                if epoll.watch_listener(&listener.fd, index, !listener.is_tcp).is_err() {
+                    self.rest(index, io::Error::from_raw_os_error(libc::ENOMEM));
+                }
+            }
+            Poller::Ring(ring) => ring.accept(listener.fd.as_fd(), index),
+        }
+    }
+
+    pub(crate) fn disarm_listener(&mut self, index: u32) {
+        let Some(listener) = self.listeners.get(index) else { return };
+        match &mut self.poller {
+            Poller::Epoll(epoll) => epoll.forget(&listener.fd),
+            Poller::Ring(ring) => ring.cancel_accept(index),
+        }
+    }
+
+    pub(crate) fn arm_datagrams(&mut self, index: u32) -> io::Result<()> {
+        let Some(socket) = self.datagram_sockets.get(index) else { return Ok(()) };
+        match &mut self.poller {
+            Poller::Epoll(epoll) => epoll.watch_datagrams(&socket.fd, index),
+            Poller::Ring(ring) => {
+                ring.poll_datagrams(socket.fd.as_fd(), index);
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn disarm_datagrams(&mut self, index: u32) {
+        let Some(socket) = self.datagram_sockets.get(index) else { return };
+        // Closing the descriptor does it for epoll; a request in the ring would keep the socket open.
+        if let Poller::Ring(ring) = &mut self.poller {
+            ring.cancel_all(socket.fd.as_fd());
+        }
+    }
+
+    /// Takes a relay apart as soon as no receive of it is in the ring.
+    pub(crate) fn stop_reading_relay(&mut self, index: u32) {
+        let peer = self.entry(index).peer;
+        for index in [index, peer] {
+            self.entry_mut(index).set_phase(Phase::Stopping);
+            self.disarm_read(index);
+        }
+        self.stop_if_quiet(index);
+    }
+
+    /// Goes on with what waits for the receives of a relay to end.
+    pub(crate) fn stop_if_quiet(&mut self, index: u32) {
+        let peer = self.entry(index).peer;
+        match &mut self.poller {
+            Poller::Epoll(_) => {}
+            Poller::Ring(ring) => {
+                if ring.is_receiving(index) || ring.is_receiving(peer) {
+                    return;
+                }
+                for index in [index, peer] {
+                    if let Some(entry) = self.entries.get(index) {
+                        ring.cancel_poll(entry.id(index));
+                    }
+                }
+            }
+        }
+        self.finish_stop(index);
+    }
+
+    /// Exports a connection as soon as no receive of it is in the ring.
+    pub(crate) fn stop_reading_export(&mut self, index: u32) {
+        self.disarm_read(index);
+        if let Poller::Ring(ring) = &self.poller
+            && ring.is_receiving(index)
+        {
+            self.entry_mut(index).set_phase(Phase::Exporting);
+            return;
+        }
+        self.export_now(index);
+    }
+}

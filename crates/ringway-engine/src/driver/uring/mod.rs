@@ -1,0 +1,419 @@
+//! The io_uring driver: multishot accept and receive into an incremental buffer ring, synchronous optimistic sends,
+//! closes by submission; bulk goes over to polling and splice, which the ring only starts.
+//!
+//! Bytes are handed on within the handling of their completion, so every buffer is back in the ring at the end of a
+//! batch, and a receive that ended because buffers ran out is simply started again.
+
+mod buffers;
+mod poller;
+mod probe;
+
+use std::io;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::time::Duration;
+
+use io_uring::cqueue;
+
+pub(crate) use poller::RingPoller;
+pub(crate) use probe::probe;
+
+use super::kernel::{BULK_READ_BYTES, Core, Phase, Poller, flag, flow};
+use super::turn::{self, Readiness, SpinGauge};
+use super::{DatagramBatch, EngineConfig, Event, Operations, Sink};
+use crate::mailbox::Waker;
+use crate::{ConnectionId, SocketAddress, sys};
+use buffers::BufferRing;
+use poller::{Key, Kind};
+
+/// A chunk of this size says that the flow may be bulk; as large as half a buffer of the ring.
+const BULK_CHUNK_BYTES: usize = 32 << 10;
+/// Rounds of polling in a row that brought less than this end the polling of a flow.
+const POLLED_ROUND_BYTES: u64 = 64 << 10;
+
+/// One completion.
+#[derive(Clone, Copy)]
+struct Completion {
+    key: Key,
+    result: i32,
+    flags: u32,
+}
+
+/// An engine on io_uring.
+pub(crate) struct UringDriver {
+    core: Core,
+    buffers: BufferRing,
+    /// What relays copy through when they read by hand.
+    buffer: Box<[u8]>,
+    datagrams: DatagramBatch,
+    completions: Vec<Completion>,
+    spin: SpinGauge,
+    is_enabled: bool,
+}
+
+impl UringDriver {
+    pub(crate) fn new(config: &EngineConfig) -> io::Result<Self> {
+        let ring = poller::open()?;
+        let buffers = BufferRing::register(&ring)?;
+        let mut core = Core::new(config, Poller::Ring(RingPoller::new(ring)))?;
+        if let (Poller::Ring(poller), Some(fd)) = (&mut core.poller, core.waker.event_fd()) {
+            poller.poll_waker(fd);
+        }
+        Ok(Self {
+            core,
+            buffers,
+            buffer: vec![0; BULK_READ_BYTES].into_boxed_slice(),
+            datagrams: DatagramBatch::new(),
+            completions: Vec::new(),
+            spin: SpinGauge::new(config.spin),
+            is_enabled: false,
+        })
+    }
+
+    pub(crate) fn operations(&mut self) -> Operations<'_> {
+        Operations::new(&mut self.core)
+    }
+
+    pub(crate) fn waker(&self) -> Waker {
+        self.core.waker.clone()
+    }
+
+    pub(crate) fn turn<S: Sink>(&mut self, sink: &mut S, wait: Option<Duration>) -> io::Result<()> {
+        if !self.is_enabled {
+            // The thread that enables the ring is the one that may submit to it.
+            self.ring().enable()?;
+            self.is_enabled = true;
+        }
+        self.core.flush_cork();
+        self.wait(wait)?;
+        self.core.now = self.core.clock.now();
+        if self.core.waker.take() {
+            turn::give(&mut self.core, sink, Event::Woken);
+        }
+        turn::deliver(&mut self.core, sink);
+        let completions = std::mem::take(&mut self.completions);
+        for completion in &completions {
+            self.handle(sink, *completion);
+            turn::deliver(&mut self.core, sink);
+        }
+        self.completions = completions;
+        self.completions.clear();
+        turn::finish(&mut self.core, sink, &mut self.buffer);
+        let closing = std::mem::take(&mut self.core.closing);
+        let ring = self.ring();
+        for fd in closing {
+            ring.close(fd.into_raw_fd());
+        }
+        Ok(())
+    }
+
+    fn ring(&mut self) -> &mut RingPoller {
+        match &mut self.core.poller {
+            Poller::Ring(ring) => ring,
+            Poller::Epoll(_) => unreachable!("this driver made its core with a ring"),
+        }
+    }
+
+    /// Submits, waits, and takes in what completed.
+    fn wait(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let limit = self.core.wait_limit(wait);
+        if limit != Some(Duration::ZERO) && self.spin.is_worth_it() {
+            let begin = self.core.clock.now();
+            loop {
+                self.ring().enter(Some(Duration::ZERO))?;
+                let waited = self.core.clock.now().since(begin);
+                if self.collect() {
+                    self.spin.note(waited);
+                    return Ok(());
+                }
+                if waited >= self.spin.budget() || limit.is_some_and(|limit| waited >= limit) {
+                    break;
+                }
+            }
+        }
+        let begin = self.spin.is_on().then(|| self.core.clock.now());
+        let limit = self.core.wait_limit(wait);
+        self.ring().enter(limit)?;
+        self.collect();
+        if let Some(begin) = begin {
+            self.spin.note(self.core.clock.now().since(begin));
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self) -> bool {
+        let Poller::Ring(ring) = &mut self.core.poller else { return false };
+        self.completions.extend(ring.completions().map(|entry| Completion {
+            key: Key(entry.user_data()),
+            result: entry.result(),
+            flags: entry.flags(),
+        }));
+        !self.completions.is_empty()
+    }
+
+    fn handle<S: Sink>(&mut self, sink: &mut S, completion: Completion) {
+        let Completion { key, result, flags } = completion;
+        let more = cqueue::more(flags);
+        match key.kind() {
+            Kind::Receive => self.received(sink, completion),
+            Kind::Poll => self.polled(sink, key.connection(), result, more),
+            Kind::Watch => {
+                let Some(index) = self.core.place(key.connection()) else { return };
+                self.ring().watch_ended(index);
+                let entry = self.core.entry(index);
+                if entry.phase() == Phase::Open && entry.has(flag::WATCHED) && result != -libc::ECANCELED {
+                    self.core.watched_left(index);
+                }
+            }
+            Kind::Write => self.writable(sink, key.connection(), result),
+            Kind::Listener => self.accepted(key.index(), result, more),
+            Kind::Datagrams => {
+                turn::datagrams(&mut self.core, sink, key.index(), &mut self.datagrams);
+                // Fails never in a ring.
+                let _ = self.core.arm_datagrams(key.index());
+            }
+            Kind::Waker => {
+                if !more
+                    && let (Poller::Ring(ring), Some(fd)) =
+                        (&mut self.core.poller, self.core.waker.event_fd())
+                {
+                    ring.poll_waker(fd);
+                }
+            }
+            Kind::Nothing => {}
+        }
+    }
+
+    fn accepted(&mut self, listener: u32, result: i32, more: bool) {
+        if !more {
+            self.ring().accept_ended(listener);
+        }
+        if result >= 0 {
+            // SAFETY: the kernel made this descriptor for this completion; nobody else has it.
+            let fd = unsafe { OwnedFd::from_raw_fd(result) };
+            // A multishot accept has no room for addresses.
+            let peer = sys::peer_address(std::os::fd::AsFd::as_fd(&fd)).unwrap_or(SocketAddress::Unix(None));
+            self.core.accepted(listener, fd, peer);
+        }
+        if more {
+            return;
+        }
+        match -result {
+            code @ (libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                self.core.rest(listener, io::Error::from_raw_os_error(code));
+            }
+            _ => self.core.rearm_listener(listener),
+        }
+    }
+
+    fn writable<S: Sink>(&mut self, sink: &mut S, id: ConnectionId, result: i32) {
+        let Some(index) = self.core.place(id) else { return };
+        self.ring().write_poll_ended(index);
+        if result == -libc::ECANCELED {
+            return;
+        }
+        let readiness = Readiness { read: false, write: true, hangup: false, error: false };
+        turn::ready(&mut self.core, sink, id.to_bits(), readiness, &mut self.buffer);
+        if let Some(index) = self.core.place(id) {
+            let entry = self.core.entry(index);
+            if entry.has(flag::BLOCKED) || entry.phase() == Phase::Dialling {
+                self.core.arm_write(index);
+            }
+        }
+    }
+
+    /// A flow that is read by hand can be read.
+    fn polled<S: Sink>(&mut self, sink: &mut S, id: ConnectionId, result: i32, more: bool) {
+        let Some(index) = self.core.place(id) else { return };
+        if !self.ring().is_polling(index) || result == -libc::ECANCELED {
+            return;
+        }
+        if !more {
+            if let (Poller::Ring(ring), Some(fd)) =
+                (&mut self.core.poller, self.core.entries.get(index).and_then(|entry| entry.fd()))
+            {
+                ring.poll(fd, id);
+            }
+        }
+        let events = result.max(0);
+        let readiness = Readiness {
+            read: true,
+            write: false,
+            hangup: events & i32::from(libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0,
+            error: events & i32::from(libc::POLLERR) != 0,
+        };
+        let before = self.core.entry(index).bytes();
+        turn::ready(&mut self.core, sink, id.to_bits(), readiness, &mut self.buffer);
+        let Some(index) = self.core.place(id) else { return };
+        let entry = self.core.entry(index);
+        if entry.phase() != Phase::Relay || entry.has(flag::READABLE | flag::READ_ENDED) {
+            return;
+        }
+        let is_slow = entry.bytes() - before < POLLED_ROUND_BYTES;
+        if self.ring().note_polled_round(index, is_slow) {
+            self.ring().cancel_poll(id);
+            self.core.entry_mut(index).set_flow(flow::SMALL);
+            self.core.arm_read(index);
+        }
+    }
+
+    /// A receive brought bytes, an end, or an error; or it ended.
+    fn received<S: Sink>(&mut self, sink: &mut S, completion: Completion) {
+        let Completion { key, result, flags } = completion;
+        let id = key.connection();
+        let more = cqueue::more(flags);
+        let place = self.core.place(id);
+        if !more && place.is_some() {
+            self.ring().receive_ended(id.index);
+        }
+        if let Some(buffer) = cqueue::buffer_select(flags) {
+            let length = usize::try_from(result).unwrap_or(0);
+            let is_partial = cqueue::buffer_more(flags);
+            let bytes = self.buffers.filled(buffer, length);
+            if let Some(index) = place
+                && !bytes.is_empty()
+            {
+                take_bytes(&mut self.core, sink, id, index, bytes);
+            }
+            self.buffers.advance(buffer, length, is_partial);
+            turn::deliver(&mut self.core, sink);
+        }
+        let Some(index) = self.core.place(id) else { return };
+        if result == 0 {
+            self.ended(index);
+        } else if !matches!(-result, libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN)
+            && result < 0
+        {
+            self.failed(index, io::Error::from_raw_os_error(-result));
+        }
+        if !more && let Some(index) = self.core.place(id) {
+            self.receive_is_over(index, result);
+        }
+    }
+
+    fn ended(&mut self, index: u32) {
+        let entry = self.core.entry_mut(index);
+        match entry.phase() {
+            Phase::Open | Phase::Exporting | Phase::Stopping => {
+                entry.set(flag::READ_ENDED);
+                if entry.phase() == Phase::Stopping
+                    && !self.core.entry(self.core.entry(index).peer).has(flag::READ_ENDED)
+                {
+                    self.core.entry_mut(index).set(flag::FIRST_END);
+                }
+                if self.core.entry(index).has(flag::RECEIVING) {
+                    // Delivered with whatever is held for the connection.
+                    self.core.push_redo(index);
+                }
+            }
+            Phase::Relay => {
+                let _ = self.core.source_ended(index);
+            }
+            Phase::Free | Phase::Dialling | Phase::Breaking | Phase::Closing => {}
+        }
+    }
+
+    fn failed(&mut self, index: u32, error: io::Error) {
+        let entry = self.core.entry(index);
+        match entry.phase() {
+            Phase::Open if entry.has(flag::RECEIVING) && self.core.held_bytes(index) == 0 => {
+                self.core.fail(index, error)
+            }
+            Phase::Open => {
+                self.core.rare_mut(index).error = Some(error);
+                self.core.push_redo(index);
+            }
+            Phase::Exporting => self.core.fail(index, error),
+            Phase::Stopping => {
+                let peer = entry.peer;
+                for index in [index, peer] {
+                    self.core.entry_mut(index).set_phase(Phase::Relay);
+                }
+                self.core.source_failed_with(index, error);
+            }
+            Phase::Relay => self.core.source_failed_with(index, error),
+            Phase::Free | Phase::Dialling | Phase::Breaking | Phase::Closing => {}
+        }
+    }
+
+    /// The one place that decides whether a receive that ended begins anew.
+    fn receive_is_over(&mut self, index: u32, result: i32) {
+        let entry = self.core.entry(index);
+        match entry.phase() {
+            Phase::Open => {
+                if entry.has(flag::RECEIVING) && !entry.has(flag::READ_ENDED) {
+                    self.core.arm_read(index);
+                }
+            }
+            Phase::Relay => {
+                if entry.has(flag::READ_ENDED) {
+                    return;
+                }
+                if entry.has(flag::BROKEN) {
+                    if result == -libc::ECANCELED {
+                        // Nothing was left to be read.
+                        return self.core.break_relay(index);
+                    }
+                    self.core.arm_read(index);
+                    return self.core.disarm_read(index);
+                }
+                let peer = self.core.entry(entry.peer);
+                if !peer.has(flag::BLOCKED | flag::BROKEN) {
+                    self.core.arm_read(index);
+                }
+            }
+            Phase::Stopping => self.core.stop_if_quiet(index),
+            Phase::Exporting => self.core.export_now(index),
+            Phase::Free | Phase::Dialling | Phase::Breaking | Phase::Closing => {}
+        }
+    }
+}
+
+/// Hands on what a receive brought.
+fn take_bytes<S: Sink>(core: &mut Core, sink: &mut S, id: ConnectionId, index: u32, bytes: &mut [u8]) {
+    let entry = core.entry(index);
+    let token = entry.token;
+    match entry.phase() {
+        Phase::Open if entry.has(flag::RECEIVING) && core.held_bytes(index) == 0 => {
+            core.touch(index);
+            turn::give(core, sink, Event::Received { connection: id, token, bytes });
+        }
+        Phase::Open | Phase::Exporting => {
+            core.rare_mut(index).received.extend_from_slice(bytes);
+            if core.entry(index).has(flag::RECEIVING) {
+                core.push_redo(index);
+            }
+        }
+        Phase::Relay => relay_bytes(core, index, bytes),
+        Phase::Stopping => {
+            let peer = entry.peer;
+            core.queue(peer, bytes);
+        }
+        Phase::Free | Phase::Dialling | Phase::Breaking | Phase::Closing => {}
+    }
+}
+
+fn relay_bytes(core: &mut Core, source: u32, bytes: &[u8]) {
+    let destination = core.entry(source).peer;
+    let sent = core.forward(source, destination, bytes);
+    if core.entry(source).phase() != Phase::Relay {
+        return;
+    }
+    if sent != Some(bytes.len()) {
+        // It is full, or gone: what is on its way is queued, then no more.
+        return core.disarm_read(source);
+    }
+    let entry = core.entry_mut(source);
+    if bytes.len() < BULK_CHUNK_BYTES {
+        // A chunk is short also where a buffer of the ring ends: only a small one says that the flow is small.
+        if bytes.len() < BULK_CHUNK_BYTES / 2 {
+            entry.set_flow(flow::SMALL);
+        }
+    } else if entry.flow() < flow::BULK {
+        let flow = entry.flow() + 1;
+        entry.set_flow(flow);
+        if flow == flow::BULK && !entry.has(flag::NO_SPLICE) {
+            core.disarm_read(source);
+            core.raise_low_water(source);
+        }
+    }
+}
