@@ -157,7 +157,7 @@ pub enum Event<'a> {
     RelayHalfClosed {
         /// The connection whose other end finished sending.
         from: ConnectionId,
-        /// Its token.
+        /// Token of the relay's first connection.
         token: Token,
     },
     /// A relay is over. Last event of both its connections; both descriptors are gone.
@@ -283,7 +283,8 @@ pub struct RelayProgress {
 /// What `start_relay` may be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelayOptions {
-    /// Bytes already handed on by earlier stretches: `[from A to B, from B to A]`. Default: none.
+    /// What the count begins with: `[from A to B, from B to A]`. After a stop: the bytes of the `RelayStop`, and
+    /// those of its pending bytes that were sent again. Default: none.
     pub bytes: [u64; 2],
     /// Whether the kernel may splice once the flow is bulk. Default: yes.
     pub splice: bool,

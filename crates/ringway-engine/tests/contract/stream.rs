@@ -222,7 +222,7 @@ fn sending_to_a_closed_peer_fails_later(rig: &mut Rig) {
         }
         rig.log(left).is_dead(a)
     });
-    assert!(sent > 1);
+    assert!(sent >= 1);
     assert!(rig.log(left).failed(a));
 }
 

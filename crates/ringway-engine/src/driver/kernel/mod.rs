@@ -270,8 +270,14 @@ impl Core {
             Event::Connected { connection, token }
             | Event::Ended { connection, token }
             | Event::Writable { connection, token }
-            | Event::PeerLeft { connection, token, .. }
-            | Event::RelayHalfClosed { from: connection, token } => (*connection, token),
+            | Event::PeerLeft { connection, token, .. } => (*connection, token),
+            Event::RelayHalfClosed { from, token } => {
+                let Some(index) = self.place(*from) else { return false };
+                let entry = self.entry(index);
+                let a = if entry.has(flag::SIDE_B) { entry.peer } else { index };
+                *token = self.entries.get(a).map_or(*token, |entry| entry.token);
+                return true;
+            }
             Event::Accepted { .. }
             | Event::AcceptPaused { .. }
             | Event::AcceptResumed { .. }

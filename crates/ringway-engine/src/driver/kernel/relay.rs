@@ -339,8 +339,20 @@ impl Core {
         self.disarm_read(destination);
     }
 
+    /// What the user queued before the relay is in its count from the start: takes out what has not left.
+    fn settle_uncounted(&mut self, destination: u32) {
+        let source = self.entry(destination).peer;
+        let Some(rare) = self.entry(destination).rare().and_then(|place| self.rares.get_mut(place)) else {
+            return;
+        };
+        let left = std::mem::take(&mut rare.uncounted) as u64;
+        let entry = self.entry_mut(source);
+        entry.set_bytes(entry.bytes().saturating_sub(left));
+    }
+
     /// Forgets what is on its way to a connection, and counts it as undelivered.
     fn drop_outbound(&mut self, index: u32, lost: usize) {
+        self.settle_uncounted(index);
         let rare = self.rare_mut(index);
         let queued = rare.queue.len() - rare.start;
         let piped = std::mem::take(&mut rare.piped);
@@ -480,6 +492,8 @@ impl Core {
             RelayCause::Cut => false,
             RelayCause::Reset | RelayCause::Failed(_) => index == b,
         };
+        self.settle_uncounted(a);
+        self.settle_uncounted(b);
         let undelivered =
             |core: &Self, to: u32| core.rare(to).map_or(0, |rare| rare.undelivered + rare.outbound() as u64);
         let end = RelayEnd {
@@ -517,9 +531,10 @@ impl Core {
             return RelayProgress::default();
         }
         let (a, b) = if entry.has(flag::SIDE_B) { (entry.peer, index) } else { (index, entry.peer) };
+        let uncounted = [a, b].map(|index| self.rare(index).map_or(0, |rare| rare.uncounted as u64));
         let (a, b) = (self.entry(a), self.entry(b));
         RelayProgress {
-            bytes: [a.bytes(), b.bytes()],
+            bytes: [a.bytes().saturating_sub(uncounted[1]), b.bytes().saturating_sub(uncounted[0])],
             last_activity: self.activity_time(a.activity).max(self.activity_time(b.activity)),
             half_closed: [b.has(flag::SHUT_DONE), a.has(flag::SHUT_DONE)],
         }
@@ -529,6 +544,8 @@ impl Core {
     pub(crate) fn finish_stop(&mut self, index: u32) {
         let entry = self.entry(index);
         let (a, b) = if entry.has(flag::SIDE_B) { (entry.peer, index) } else { (index, entry.peer) };
+        self.settle_uncounted(a);
+        self.settle_uncounted(b);
         let pending = [self.take_outbound(b), self.take_outbound(a)];
         let stop = RelayStop {
             a: self.entry(a).id(a),
