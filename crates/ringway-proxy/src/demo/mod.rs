@@ -9,6 +9,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use ringway::{
@@ -45,26 +46,10 @@ impl Demo {
             workers: Vec::new(),
         };
         for index in 0..WORKERS {
-            let handler = DemoHandler {
-                worker: index,
-                backends: Arc::clone(&backends),
-                connections: Vec::new(),
-                free: Vec::new(),
-                out: Vec::new(),
-                stopped: false,
-            };
-            let mut worker = Worker::new(Engine::new(engine)?, handler);
-            let (_, mut ops) = worker.parts();
-            for (place, address) in demo.addresses.iter_mut().enumerate() {
-                let listener = ops.bind(address, &ListenOptions::default())?;
-                // The first worker's port is the others', too.
-                *address = listener.address().clone();
-                ops.start_accept(listener, token_of(place))?;
-            }
-            let mailer = worker.mailer();
-            let thread = std::thread::Builder::new()
-                .name(format!("demo-{index}"))
-                .spawn(move || worker.run().map(|_| ()))?;
+            // The first worker's ports are the others', too.
+            let (addresses, mailer, thread) =
+                start_worker(index, Arc::clone(&backends), demo.addresses.clone(), engine.clone())?;
+            demo.addresses = addresses;
             demo.workers.push((mailer, thread));
         }
         Ok(demo)
@@ -88,6 +73,50 @@ impl Demo {
         }
         result
     }
+}
+
+type Started = (Vec<SocketAddress>, Mailer<Stop>, JoinHandle<io::Result<()>>);
+
+/// Starts a thread with an engine that listens on `addresses`. Gives them with the ports that the system chose.
+fn start_worker(
+    index: usize,
+    backends: Arc<[Backend]>,
+    addresses: Vec<SocketAddress>,
+    engine: EngineConfig,
+) -> io::Result<Started> {
+    let (started, start) = mpsc::sync_channel(1);
+    // An engine stays on the thread that made it.
+    let thread = std::thread::Builder::new().name(format!("demo-{index}")).spawn(move || {
+        let worker = Engine::new(&engine)
+            .and_then(|engine| listen(Worker::new(engine, DemoHandler::new(index, backends)), addresses));
+        match worker {
+            Ok((worker, addresses)) => {
+                // The receiver waits for just this.
+                let _ = started.send(Ok((addresses, worker.mailer())));
+                worker.run().map(drop)
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+                Ok(())
+            }
+        }
+    })?;
+    let ended = || Err(io::Error::other("a demo worker ended before it began"));
+    let (addresses, mailer) = start.recv().unwrap_or_else(|_| ended())?;
+    Ok((addresses, mailer, thread))
+}
+
+fn listen(
+    mut worker: Worker<DemoHandler>,
+    mut addresses: Vec<SocketAddress>,
+) -> io::Result<(Worker<DemoHandler>, Vec<SocketAddress>)> {
+    let (_, mut ops) = worker.parts();
+    for (place, address) in addresses.iter_mut().enumerate() {
+        let listener = ops.bind(address, &ListenOptions::default())?;
+        *address = listener.address().clone();
+        ops.start_accept(listener, token_of(place))?;
+    }
+    Ok((worker, addresses))
 }
 
 struct Backend {
@@ -125,6 +154,10 @@ fn place_of(token: Token) -> usize {
 }
 
 impl DemoHandler {
+    fn new(worker: usize, backends: Arc<[Backend]>) -> Self {
+        Self { worker, backends, connections: Vec::new(), free: Vec::new(), out: Vec::new(), stopped: false }
+    }
+
     fn forget(&mut self, token: Token) {
         if self.connections.get_mut(place_of(token)).and_then(Option::take).is_some() {
             self.free.push(place_of(token));
