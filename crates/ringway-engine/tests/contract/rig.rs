@@ -287,7 +287,8 @@ pub(crate) fn loopback(port: u16) -> SocketAddress {
 #[track_caller]
 pub(crate) fn assert_same(got: &[u8], wanted: &[u8]) {
     assert_eq!(got.len(), wanted.len(), "length");
-    if let Some(at) = got.iter().zip(wanted).position(|(got, wanted)| got != wanted) {
+    if got != wanted {
+        let at = got.iter().zip(wanted).position(|(got, wanted)| got != wanted).unwrap_or(got.len());
         panic!("bytes differ from {at} on, of {}", wanted.len());
     }
 }

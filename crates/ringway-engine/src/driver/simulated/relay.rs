@@ -109,6 +109,13 @@ impl SimulatedDriver {
         let mut more = self.pump(place, first);
         more |= self.pump(place, 1 - first);
         let Some(relay) = &mut self.relays[place] else { return };
+        for side in 0..2 {
+            // Nobody reads any more from a side that ended, so nobody would notice that it is reset after that.
+            let key = self.connections.get(relay.ends[side]).map_or(0, Connection::key);
+            if relay.read[side] == ReadState::Ended && self.network.world().peer_state(key).reset {
+                relay.break_write(side, libc::ECONNRESET);
+            }
+        }
         let a = relay.ends[0];
         if relay.passed == [true, true] {
             let side = relay.first_finished.unwrap_or(Side::A);

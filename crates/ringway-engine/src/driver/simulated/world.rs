@@ -128,13 +128,13 @@ impl World {
         self.machines.len() - 1
     }
 
-    /// An engine is gone, as if its process had been killed: its connections are reset.
+    /// An engine is gone, as if its process had been killed: the kernel closes its sockets.
     pub(super) fn remove_machine(&mut self, machine: MachineId) {
         self.machines[machine] = Machine::default();
         let sockets: Vec<_> =
             self.sockets.iter().filter(|(_, s)| s.owner == Some(machine)).map(|(key, _)| *key).collect();
         for socket in sockets {
-            self.reset(socket);
+            self.close(socket);
         }
         self.datagrams.retain(|_, socket| socket.machine != machine);
         self.events
