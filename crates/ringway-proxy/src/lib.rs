@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod health;
 pub mod metrics;
 pub mod model;
+pub mod prober;
 pub mod routing;
 pub mod session;
 pub mod worker;

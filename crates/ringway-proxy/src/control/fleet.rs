@@ -13,6 +13,7 @@ use crate::admission::Admission;
 use crate::endpoint::{AppState, EndpointSet};
 use crate::metrics::Metrics;
 use crate::model::Server;
+use crate::prober::{ProbeHandler, ProbeMail, ProbeSetup};
 use crate::session::CloseReason;
 use crate::worker::{ProxyHandler, WorkerMail, WorkerSetup};
 
@@ -29,6 +30,8 @@ pub(super) struct Parts {
 /// The running threads.
 pub(super) struct Crew {
     workers: Vec<Mailer<WorkerMail>>,
+    /// Is never told to stop: backends that come back while connections finish are still seen.
+    prober: Mailer<ProbeMail>,
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
 }
@@ -59,8 +62,18 @@ impl Crew {
             };
             mailers.push(threads::spawn(&thread, engine, move || ProxyHandler::new(setup), on_end)?);
         }
+        let thread = "prober".to_owned();
+        let on_end = report_end(thread.clone(), events);
+        let setup = ProbeSetup {
+            apps: parts.apps.clone(),
+            metrics: parts.metrics.worker(workers),
+            congestion: parts.server.congestion.clone(),
+            // Spreads the checks of several processes that start together.
+            seed: u64::from(std::process::id()),
+        };
+        let prober = threads::spawn(&thread, engine, move || ProbeHandler::new(setup), on_end)?;
         let Parts { admission, metrics, .. } = parts;
-        Ok(Self { workers: mailers, admission, metrics })
+        Ok(Self { workers: mailers, prober, admission, metrics })
     }
 
     fn tell_workers(&self, mail: &WorkerMail) {
@@ -88,6 +101,7 @@ impl Fleet for Crew {
 
     fn publish(&self, app: usize, set: &Arc<EndpointSet>) {
         self.tell_workers(&WorkerMail::Endpoints { app, set: Arc::clone(set) });
+        self.prober.send(ProbeMail::Endpoints { app, set: Arc::clone(set) });
     }
 
     fn drain(&self) {
