@@ -227,8 +227,9 @@ fn sends_of_one_call_keep_their_order_with_queued_ones(rig: &mut Rig) {
     let (left, right) = (rig.node(), rig.node());
     let (a, b) = rig.pair(left, right);
     let payload = rig.bulk();
-    let mut rest = &payload[..];
-    let mut queue_was_used = false;
+    // More than any socket buffer takes while nobody reads: from here on something is queued.
+    let (first, mut rest) = payload.split_at(payload.len() * 3 / 4);
+    let mut queue_was_used = rig.ops(left).send(a, first).expect("to send") > 0;
     // Small and large ones, while the other end reads now and then.
     while !rest.is_empty() {
         let most = if rig.random.chance(0.3) { 1 << 20 } else { 2000 };

@@ -79,6 +79,8 @@ pub(crate) struct Core {
     pub(crate) lingering: Vec<(ConnectionId, Time)>,
     /// Connections with SO_RCVLOWAT raised, and the bytes relayed from them when last looked at.
     pub(crate) low_water: Vec<(ConnectionId, u64)>,
+    /// Relayed connections whose end was seen a moment ago, and which no receive listens to any more.
+    pub(crate) half_closed: Vec<ConnectionId>,
     pub(crate) housekeeping_at: Option<Time>,
 }
 
@@ -107,6 +109,7 @@ impl Core {
             piped_total: 0,
             lingering: Vec::new(),
             low_water: Vec::new(),
+            half_closed: Vec::new(),
             housekeeping_at: None,
         })
     }
@@ -249,6 +252,7 @@ impl Core {
         let listeners_wait = self.tend_listeners();
         let resets_wait = self.tend_lingering();
         let marks_wait = self.tend_low_water();
+        self.tend_half_closed();
         if listeners_wait || resets_wait || marks_wait {
             self.housekeeping_at = Some(self.now + HOUSEKEEPING_INTERVAL);
         }

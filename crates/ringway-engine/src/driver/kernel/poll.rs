@@ -85,7 +85,7 @@ impl Core {
         }
     }
 
-    /// Has the poller tell when the other end of a watched connection leaves.
+    /// Has the poller tell when the other end of a watched connection leaves, or, once its end was seen, breaks.
     pub(crate) fn arm_watch(&mut self, index: u32) {
         match &mut self.poller {
             Poller::Epoll(_) => {
@@ -94,10 +94,9 @@ impl Core {
                 }
             }
             Poller::Ring(ring) => {
-                let id = self.entries.get(index).map(|entry| entry.id(index));
-                let fd = self.entries.get(index).and_then(|entry| entry.fd());
-                if let (Some(fd), Some(id)) = (fd, id) {
-                    ring.poll_hangup(fd, id);
+                let Some(entry) = self.entries.get(index) else { return };
+                if let Some(fd) = entry.fd() {
+                    ring.poll_hangup(fd, entry.id(index), entry.has(flag::READ_ENDED));
                 }
             }
         }

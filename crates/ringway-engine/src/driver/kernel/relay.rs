@@ -299,8 +299,14 @@ impl Core {
         if first {
             entry.set(flag::FIRST_END);
         }
+        let id = self.entry(source).id(source);
         if !self.entry(peer).has(flag::BLOCKED) {
             self.pass_end(source);
+        }
+        if self.place(id).is_some() && self.reads_by_completion(source) {
+            // No receive will tell any more that it was reset; most relays end before it is worth a request.
+            self.half_closed.push(id);
+            self.request_housekeeping();
         }
         Step::Rest
     }
@@ -607,6 +613,15 @@ impl Core {
             self.entry_mut(source).set(flag::LOW_WATER);
             self.low_water.push((id, seen));
             self.request_housekeeping();
+        }
+    }
+
+    /// Has the ring tell of a reset of those whose end was seen and whose relay goes on.
+    pub(crate) fn tend_half_closed(&mut self) {
+        for id in std::mem::take(&mut self.half_closed) {
+            if let Some(index) = self.relay_place(id) {
+                self.arm_watch(index);
+            }
         }
     }
 

@@ -158,10 +158,11 @@ impl UringDriver {
             Kind::Poll => self.polled(sink, key.connection(), result, more),
             Kind::Watch => {
                 let Some(index) = self.core.place(key.connection()) else { return };
-                self.ring().watch_ended(index);
-                let entry = self.core.entry(index);
-                if entry.phase() == Phase::Open && entry.has(flag::WATCHED) && result != -libc::ECANCELED {
-                    self.core.watched_left(index);
+                if !more {
+                    self.ring().watch_ended(index);
+                }
+                if result != -libc::ECANCELED {
+                    self.left(index);
                 }
             }
             Kind::Write => self.writable(sink, key.connection(), result),
@@ -180,6 +181,27 @@ impl UringDriver {
                 }
             }
             Kind::Nothing => {}
+        }
+    }
+
+    /// The other end of a connection that is not read from left.
+    fn left(&mut self, index: u32) {
+        let entry = self.core.entry(index);
+        match entry.phase() {
+            Phase::Open if entry.has(flag::WATCHED) => self.core.watched_left(index),
+            Phase::Relay if entry.has(flag::READ_ENDED) => {
+                if let Some(error) = entry.fd().and_then(sys::take_error) {
+                    self.core.source_failed_with(index, error);
+                }
+            }
+            Phase::Relay
+            | Phase::Open
+            | Phase::Free
+            | Phase::Dialling
+            | Phase::Breaking
+            | Phase::Closing
+            | Phase::Stopping
+            | Phase::Exporting => {}
         }
     }
 

@@ -275,11 +275,14 @@ impl RingPoller {
         *self.state(index) &= !WRITING;
     }
 
-    pub(crate) fn poll_hangup(&mut self, fd: BorrowedFd<'_>, id: ConnectionId) {
+    /// A poll for the other end's leaving; `error_only` where its end was seen and only a reset can be new.
+    pub(crate) fn poll_hangup(&mut self, fd: BorrowedFd<'_>, id: ConnectionId, error_only: bool) {
         let state = self.state(id.index);
         if *state & WATCHING == 0 {
             *state |= WATCHING;
-            self.push_poll(fd, Key::of(Kind::Watch, id), libc::POLLRDHUP, false);
+            // The ring always reports a FIN too, at once where it was seen: only a poll that goes on after that
+            // comes to tell of an error.
+            self.push_poll(fd, Key::of(Kind::Watch, id), libc::POLLRDHUP, error_only);
         }
     }
 
