@@ -10,7 +10,7 @@ use crate::model::Config;
 
 /// Prints the faults, or that there are none.
 pub(super) fn main(arguments: &CheckArguments) -> Exit {
-    let Some(path) = arguments.config.clone().or_else(|| config::find(Path::new("."))) else {
+    let Some(path) = arguments.config.clone().or_else(|| config::find(Path::new(""))) else {
         complain(
             "ringway check: there is neither ringway.toml nor config.json here; name a file with --config",
         );

@@ -39,7 +39,7 @@ pub(super) fn main(arguments: RunArguments) -> Exit {
 }
 
 fn find(arguments: &RunArguments) -> Result<(Config, Origin), String> {
-    match arguments.config.clone().or_else(|| config::find(Path::new("."))) {
+    match arguments.config.clone().or_else(|| config::find(Path::new(""))) {
         Some(path) => {
             let loaded = config::load(&path).map_err(|errors| render_faults(&errors))?;
             Ok((loaded.config, Origin::File(path)))

@@ -50,7 +50,7 @@ fn admin_address(arguments: &StatusArguments) -> Result<SocketAddress, String> {
     if let Some(admin) = &arguments.admin {
         return Ok(admin.clone());
     }
-    let path: Option<PathBuf> = arguments.config.clone().or_else(|| config::find(Path::new(".")));
+    let path: Option<PathBuf> = arguments.config.clone().or_else(|| config::find(Path::new("")));
     let (config, name) = match &path {
         Some(path) => {
             let loaded = config::load(path).map_err(|errors| render_faults(&errors))?;
