@@ -1,5 +1,6 @@
 //! The threads that carry connections: the workers, and the prober beside them.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::threads;
 use crate::admission::Admission;
 use crate::endpoint::{AppState, EndpointSet};
 use crate::metrics::Metrics;
-use crate::model::Server;
+use crate::model::{Check, Server};
 use crate::prober::{ProbeHandler, ProbeMail, ProbeSetup};
 use crate::session::CloseReason;
 use crate::worker::{ProxyHandler, WorkerMail, WorkerSetup};
@@ -30,8 +31,8 @@ pub(super) struct Parts {
 /// The running threads.
 pub(super) struct Crew {
     workers: Vec<Mailer<WorkerMail>>,
-    /// Is never told to stop: backends that come back while connections finish are still seen.
-    prober: Mailer<ProbeMail>,
+    /// None if no app wants its backends checked.
+    prober: Option<Mailer<ProbeMail>>,
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
 }
@@ -62,16 +63,7 @@ impl Crew {
             };
             mailers.push(threads::spawn(&thread, engine, move || ProxyHandler::new(setup), on_end)?);
         }
-        let thread = "prober".to_owned();
-        let on_end = report_end(thread.clone(), events);
-        let setup = ProbeSetup {
-            apps: parts.apps.clone(),
-            metrics: parts.metrics.worker(workers),
-            congestion: parts.server.congestion.clone(),
-            // Spreads the checks of several processes that start together.
-            seed: u64::from(std::process::id()),
-        };
-        let prober = threads::spawn(&thread, engine, move || ProbeHandler::new(setup), on_end)?;
+        let prober = start_prober(&parts, workers, engine, events)?;
         let Parts { admission, metrics, .. } = parts;
         Ok(Self { workers: mailers, prober, admission, metrics })
     }
@@ -79,6 +71,39 @@ impl Crew {
     fn tell_workers(&self, mail: &WorkerMail) {
         for worker in &self.workers {
             worker.send(mail.clone());
+        }
+    }
+}
+
+/// Starts the thread that checks backends, if any are to be checked.
+fn start_prober(
+    parts: &Parts,
+    workers: usize,
+    engine: &EngineConfig,
+    events: &UnboundedSender<Event>,
+) -> io::Result<Option<Mailer<ProbeMail>>> {
+    if parts.apps.iter().all(|app| app.model().health.check == Check::None) {
+        return Ok(None);
+    }
+    let setup = ProbeSetup {
+        apps: parts.apps.clone(),
+        // The block after those of the workers.
+        metrics: parts.metrics.worker(workers),
+        congestion: parts.server.congestion.clone(),
+        // Processes that start together should not check together.
+        seed: RandomState::new().hash_one(std::process::id()),
+    };
+    // Told to stop only once nobody reads these events any more: an end that is reported is a fault.
+    let on_end = report_end("prober".to_owned(), events);
+    // Checks move no bytes: no pipes, and nothing to spin for.
+    let engine = EngineConfig { spin: std::time::Duration::ZERO, pipes_max: 0, ..engine.clone() };
+    threads::spawn("prober", &engine, move || ProbeHandler::new(setup), on_end).map(Some)
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        if let Some(prober) = &self.prober {
+            prober.send(ProbeMail::Stop);
         }
     }
 }
@@ -101,7 +126,9 @@ impl Fleet for Crew {
 
     fn publish(&self, app: usize, set: &Arc<EndpointSet>) {
         self.tell_workers(&WorkerMail::Endpoints { app, set: Arc::clone(set) });
-        self.prober.send(ProbeMail::Endpoints { app, set: Arc::clone(set) });
+        if let Some(prober) = &self.prober {
+            prober.send(ProbeMail::Endpoints { app, set: Arc::clone(set) });
+        }
     }
 
     fn drain(&self) {
