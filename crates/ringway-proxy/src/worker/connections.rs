@@ -40,6 +40,8 @@ pub(super) struct Connections {
     metrics: Arc<WorkerMetrics>,
     recorder: Box<dyn Recorder>,
     next_number: u32,
+    /// Whoever comes is closed at once.
+    is_closing: bool,
     summary: WorkerSummary,
 }
 
@@ -76,6 +78,7 @@ impl Connections {
             metrics: setup.metrics,
             recorder: setup.recorder,
             next_number: 0,
+            is_closing: false,
             summary: WorkerSummary::default(),
         }
     }
@@ -103,7 +106,7 @@ impl Connections {
         }
     }
 
-    /// Takes a client in, and serves it if the limit allows. Gives its place, where it may be gone already.
+    /// Takes a client in, and serves it if the limit allows.
     pub(super) fn accept(
         &mut self,
         ops: &mut Operations<'_>,
@@ -111,7 +114,7 @@ impl Connections {
         app: usize,
         client: ConnectionId,
         peer: SocketAddress,
-    ) -> u32 {
+    ) {
         self.metrics.add(AppCounter::ConnectionsAccepted, app, 1);
         self.apps[app].state.active().acquire();
         let number = self.next_number;
@@ -126,13 +129,14 @@ impl Connections {
         });
         ops.set_token(client, Owner::Session(place).token());
         // Nobody overtakes those that wait.
-        if self.waiting.is_empty() && self.admission.try_admit() {
+        if self.is_closing {
+            self.handle(ops, place, Event::CloseNow);
+        } else if self.waiting.is_empty() && self.admission.try_admit() {
             self.handle(ops, place, Event::Admitted);
         } else {
             self.waiting.push_back((place, number));
             self.handle(ops, place, Event::MustWait);
         }
-        place
     }
 
     /// Serves those that wait, as far as the limit allows.
@@ -200,8 +204,9 @@ impl Connections {
         self.drive(ops, place, Event::RelayEnded(outcome), bytes);
     }
 
-    /// Closes everything.
+    /// Closes everything, and whatever is accepted from now on.
     pub(super) fn close_all(&mut self, ops: &mut Operations<'_>) {
+        self.is_closing = true;
         for place in 0..self.entries.places() {
             self.handle(ops, place, Event::CloseNow);
         }

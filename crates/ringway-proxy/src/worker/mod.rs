@@ -55,17 +55,7 @@ pub struct ProxyHandler {
     apps: Vec<Arc<AppState>>,
     frontends: Frontends,
     connections: Connections,
-    stage: Stage,
-}
-
-/// How far the worker's life is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Serving,
-    /// Nothing new is accepted but what waited.
-    Draining,
-    /// Everything is closed.
-    Closing,
+    is_draining: bool,
 }
 
 /// What a worker did, for the last line of the log.
@@ -88,7 +78,7 @@ impl ProxyHandler {
         let metrics = Arc::clone(&setup.metrics);
         let connections = Connections::new(setup);
         let frontends = Frontends::new(routes, metrics, |app| connections.app(app).socket_options().clone());
-        Self { apps, frontends, connections, stage: Stage::Serving }
+        Self { apps, frontends, connections, is_draining: false }
     }
 
     /// What it did so far.
@@ -113,8 +103,7 @@ impl ProxyHandler {
     }
 
     fn drain(&mut self, ops: &mut Operations<'_>) {
-        if self.stage == Stage::Serving {
-            self.stage = Stage::Draining;
+        if !std::mem::replace(&mut self.is_draining, true) {
             self.frontends.stop(ops);
         }
     }
@@ -143,10 +132,7 @@ impl EventHandler for ProxyHandler {
             return ops.close(connection);
         };
         let frontend = frontend as u16;
-        let place = self.connections.accept(ops, frontend, self.frontends.app_of(frontend), connection, peer);
-        if self.stage == Stage::Closing {
-            self.connections.handle(ops, place, Event::CloseNow);
-        }
+        self.connections.accept(ops, frontend, self.frontends.app_of(frontend), connection, peer);
         self.settle(ops);
     }
 
@@ -255,7 +241,6 @@ impl EventHandler for ProxyHandler {
             WorkerMail::Drain => self.drain(ops),
             WorkerMail::CloseNow => {
                 self.drain(ops);
-                self.stage = Stage::Closing;
                 self.connections.close_all(ops);
             }
         }
@@ -275,7 +260,7 @@ impl EventHandler for ProxyHandler {
     }
 
     fn is_finished(&self) -> bool {
-        self.stage != Stage::Serving && self.frontends.are_closed() && self.connections.is_empty()
+        self.is_draining && self.frontends.are_closed() && self.connections.is_empty()
     }
 }
 
