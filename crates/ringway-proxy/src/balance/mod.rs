@@ -1,4 +1,4 @@
-//! Which endpoint gets the next connection. A method is a file here and an arm of [`Method`].
+//! Which endpoint gets the next connection. A method is a file here and an arm of `Method`.
 //!
 //! To choose is to reserve: the endpoint's count of connections is raised by the choice itself, so that no other
 //! worker decides on a count that is about to change. Whoever chose gives the place back, once.

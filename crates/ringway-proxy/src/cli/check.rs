@@ -1,6 +1,6 @@
 //! `ringway check`: every fault of a configuration at once.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::arguments::CheckArguments;
 use super::{complain, print};
@@ -28,7 +28,7 @@ pub(super) fn main(arguments: &CheckArguments) -> Exit {
     }
 }
 
-fn summary(path: &PathBuf) -> Result<String, String> {
+fn summary(path: &Path) -> Result<String, String> {
     let loaded = config::load(path).map_err(|errors| render_faults(&errors))?;
     let Config { apps, .. } = &loaded.config;
     let frontends = apps.iter().map(|app| app.frontends.len()).sum();

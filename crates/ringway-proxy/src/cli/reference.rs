@@ -53,6 +53,8 @@ A line of the access log tells about one connection that ended, refused ones too
 | `connection` | `connection` | its number among those of its worker |
 | `worker` | `worker` | the worker that served it |
 
+Durations are as fine as the turns of a worker's event loop: what begins and ends within one turn took 0.
+
 ## The seed proxy's spellings
 
 `-config FILE` and `-loglevel N`, also with `=`, are taken for `--config` and `--log-level`. `-pprof` is refused: it

@@ -1,7 +1,7 @@
 //! The one table of metrics, and the counters behind it.
 //!
 //! Every metric is one row here: its name, kind, unit, labels and help. The Prometheus page ([`page`]) and the reference page
-//! ([`reference`]) are written from the rows, so neither can forget one. Each worker counts into its own padded
+//! ([`mod@reference`]) are written from the rows, so neither can forget one. Each worker counts into its own padded
 //! block ([`WorkerMetrics`]) and nobody sums before somebody asks.
 
 pub mod page;
