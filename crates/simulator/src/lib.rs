@@ -1,1 +1,78 @@
-//! placeholder
+//! A seeded world around the real proxy: its workers and its prober on simulated engines, clients and backends that
+//! do what their scripts say, a network in which everything goes wrong now and then, and checks of what must hold.
+//!
+//! [`run`] plays one seed. The same seed gives the same [`Outcome`], down to the fingerprint of every event.
+//!
+//! What is checked: bytes out are bytes in, in order, for each direction that ends cleanly, and a prefix of them where
+//! it was cut; a cut stream never looks complete; every connection ends with one close reason and one access-log
+//! record; the counts return to zero; limits are never passed; nothing is left behind in an engine or in the network.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod client;
+mod ledger;
+mod proxy;
+mod scenario;
+mod script;
+mod world;
+
+use std::fmt;
+use std::time::Duration;
+
+/// What came of a simulation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// What it all followed from.
+    pub seed: u64,
+    /// What did not hold; empty if everything did.
+    pub faults: Vec<String>,
+    /// A fingerprint of everything that happened, in order.
+    pub trace: u64,
+    /// Everything that happened, a line each, if that was asked for.
+    pub lines: Option<String>,
+    /// Connections that clients dialled.
+    pub connections: usize,
+    /// Connections that moved bytes from end to end and ended cleanly in both directions.
+    pub clean: usize,
+    /// Simulated time that passed.
+    pub time: Duration,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, connections, clean, time, trace, .. } = self;
+        write!(
+            f,
+            "seed {seed}: {connections} connections, {clean} clean, {:.1} s simulated, trace {trace:016x}",
+            time.as_secs_f64()
+        )?;
+        for fault in &self.faults {
+            write!(f, "\n  FAULT {fault}")?;
+        }
+        if !self.faults.is_empty() {
+            write!(f, "\n  replay with: cargo run -p simulator -- --seed {seed} --trace")?;
+        }
+        Ok(())
+    }
+}
+
+/// Plays the simulation of `seed`. A panic in it is a fault like any other.
+pub fn run(seed: u64, keep_lines: bool) -> Outcome {
+    let played = std::panic::catch_unwind(|| world::play(seed, keep_lines));
+    played.unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without a message");
+        Outcome {
+            seed,
+            faults: vec![format!("panicked: {message}")],
+            trace: 0,
+            lines: None,
+            connections: 0,
+            clean: 0,
+            time: Duration::ZERO,
+        }
+    })
+}

@@ -1,0 +1,294 @@
+//! The clients of a simulation: all of them on one machine, each with its script.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use ringway::simulated::Random;
+use ringway::{
+    CloseReason, ConnectOptions, ConnectionId, EventHandler, ListenerId, Operations, SocketAddress, TimerId,
+    Token,
+};
+
+use crate::ledger::{ClientView, SharedLedger};
+use crate::script::{ClientEnd, HEADER, Script, pattern};
+
+/// All clients.
+pub(crate) struct Clients {
+    ledger: SharedLedger,
+    random: Random,
+    frontends: Vec<SocketAddress>,
+    clients: Vec<Client>,
+}
+
+struct Client {
+    script: Script,
+    connection: ConnectionId,
+    view: ClientView,
+    sending: bool,
+}
+
+/// What a timer is for; the low bits of its token, the client's number above.
+const DIAL: u32 = 0;
+const SEND: u32 = 1;
+const READ: u32 = 2;
+const CLOSE: u32 = 3;
+const KINDS: u32 = 4;
+
+/// The source address of a client, by which the proxy's record of it is found.
+pub(crate) fn source(number: u32) -> IpAddr {
+    let [_, high, middle, low] = number.to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(10, high, middle, low))
+}
+
+/// The number of the client with this address.
+pub(crate) fn number_of(address: &SocketAddress) -> Option<u32> {
+    match address.inet()?.ip() {
+        IpAddr::V4(ip) => {
+            let [ten, high, middle, low] = ip.octets();
+            (ten == 10).then_some(u32::from_be_bytes([0, high, middle, low]))
+        }
+        IpAddr::V6(_) => None,
+    }
+}
+
+impl Clients {
+    pub(crate) fn new(
+        scripts: &[Script],
+        frontends: Vec<SocketAddress>,
+        ledger: SharedLedger,
+        random: Random,
+    ) -> Self {
+        let clients = scripts.iter().map(|script| Client {
+            script: *script,
+            connection: ConnectionId::NONE,
+            view: ClientView::default(),
+            sending: true,
+        });
+        Self { clients: clients.collect(), ledger, random, frontends }
+    }
+
+    pub(crate) fn all_done(&self) -> bool {
+        self.clients.iter().all(|client| client.view.done)
+    }
+
+    fn note(&self, ops: &Operations<'_>, what: &str, number: usize, amount: u64) {
+        self.ledger.borrow_mut().note(ops.now(), what, number as u32, amount);
+    }
+
+    /// Publishes what a client knows.
+    fn publish(&self, number: usize) {
+        self.ledger.borrow_mut().clients.insert(number as u32, self.clients[number].view.clone());
+    }
+
+    fn dial(&mut self, ops: &mut Operations<'_>, number: usize) {
+        let frontend = self.random.index(self.frontends.len());
+        let options = ConnectOptions { source: Some(source(number as u32)), ..ConnectOptions::default() };
+        let token = Token(number as u32);
+        self.clients[number].connection = ops.connect(&self.frontends[frontend], &options, token);
+    }
+
+    /// Sends the next pieces, until the connection takes no more, all is sent, or it is time for a pause.
+    fn send(&mut self, ops: &mut Operations<'_>, number: usize) {
+        let client = &mut self.clients[number];
+        let (script, connection) = (client.script, client.connection);
+        let total = HEADER as u64 + u64::from(script.request);
+        let stop_at = match script.client_end {
+            ClientEnd::Reset(at) => total.min(HEADER as u64 + u64::from(at)),
+            _ => total,
+        };
+        while client.sending && client.view.sent < stop_at {
+            let len = self.random.between(1, 40_000).min(stop_at - client.view.sent) as usize;
+            let bytes = script.request_bytes(client.view.sent, len);
+            match ops.send(connection, &bytes) {
+                Ok(0) => client.view.sent += len as u64,
+                Ok(_queued) => {
+                    client.view.sent += len as u64;
+                    return;
+                }
+                Err(_) => return,
+            }
+            if self.random.chance(0.1) && !script.pause.is_zero() {
+                let at = ops.now() + self.random_pause(script.pause);
+                ops.set_timer(at, Token(number as u32 * KINDS + SEND));
+                return;
+            }
+        }
+        if client.sending && client.view.sent == stop_at {
+            client.sending = false;
+            match script.client_end {
+                ClientEnd::Finish => self.finish(ops, number),
+                ClientEnd::Reset(_) => {
+                    client.view.broken = true;
+                    ops.reset(connection);
+                }
+                _ => self.after_bytes(ops, number),
+            }
+        }
+    }
+
+    fn random_pause(&mut self, most: Duration) -> Duration {
+        Duration::from_nanos(self.random.below(most.as_nanos() as u64))
+    }
+
+    fn finish(&mut self, ops: &mut Operations<'_>, number: usize) {
+        let client = &mut self.clients[number];
+        client.sending = false;
+        client.view.shut = true;
+        match client.view.ended {
+            true => ops.close(client.connection),
+            false => ops.shut(client.connection),
+        }
+    }
+
+    fn after_bytes(&mut self, ops: &mut Operations<'_>, number: usize) {
+        let client = &mut self.clients[number];
+        let complete = client.view.received == u64::from(client.script.response);
+        if !complete || client.sending || client.view.shut {
+            return;
+        }
+        match client.script.client_end {
+            ClientEnd::FinishAfterResponse => self.finish(ops, number),
+            ClientEnd::CloseAfterResponse => {
+                client.view.shut = true;
+                ops.close(client.connection);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl EventHandler for Clients {
+    type Mail = ();
+
+    fn on_start(&mut self, ops: &mut Operations<'_>) {
+        for (number, client) in self.clients.iter().enumerate() {
+            ops.set_timer(client.script.dial_at, Token(number as u32 * KINDS + DIAL));
+        }
+    }
+
+    fn on_accept(
+        &mut self,
+        ops: &mut Operations<'_>,
+        _: ListenerId,
+        _: Token,
+        connection: ConnectionId,
+        _: SocketAddress,
+    ) {
+        ops.reset(connection);
+    }
+
+    fn on_timer(&mut self, ops: &mut Operations<'_>, _: TimerId, token: Token) {
+        let number = (token.0 / KINDS) as usize;
+        if self.clients[number].view.done {
+            return;
+        }
+        match token.0 % KINDS {
+            DIAL => self.dial(ops, number),
+            SEND => self.send(ops, number),
+            CLOSE => {
+                self.clients[number].sending = false;
+                self.clients[number].view.shut = true;
+                ops.close(self.clients[number].connection);
+            }
+            _ => ops.start_receive(self.clients[number].connection),
+        }
+        self.publish(number);
+    }
+
+    fn on_connect(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {
+        let number = token.0 as usize;
+        self.note(ops, "client connected", number, 0);
+        self.clients[number].view.connected = true;
+        match self.clients[number].script.client_end {
+            ClientEnd::Leave => {
+                self.clients[number].view.broken = true;
+                ops.reset(connection);
+            }
+            ClientEnd::FinishAtOnce => {
+                self.finish(ops, number);
+                ops.start_receive(connection);
+            }
+            _ => {
+                ops.start_receive(connection);
+                self.send(ops, number);
+            }
+        }
+        self.publish(number);
+    }
+
+    fn on_connect_failed(
+        &mut self,
+        ops: &mut Operations<'_>,
+        _: ConnectionId,
+        token: Token,
+        error: std::io::Error,
+    ) {
+        let number = token.0 as usize;
+        self.note(ops, "client refused", number, error.raw_os_error().unwrap_or(0) as u64);
+        self.clients[number].view.done = true;
+        self.publish(number);
+    }
+
+    fn on_read(
+        &mut self,
+        ops: &mut Operations<'_>,
+        connection: ConnectionId,
+        token: Token,
+        bytes: &mut [u8],
+    ) {
+        let number = token.0 as usize;
+        self.note(ops, "client read", number, bytes.len() as u64);
+        let view = &mut self.clients[number].view;
+        let start = view.received;
+        view.received += bytes.len() as u64;
+        if let Some(at) = (0..bytes.len()).find(|at| bytes[*at] != pattern(token.0, 1, start + *at as u64)) {
+            let fault = format!("client {number} got a wrong byte at {}", start + at as u64);
+            self.ledger.borrow_mut().fault(fault);
+        }
+        let pause = self.clients[number].script.pause;
+        if self.random.chance(0.1) && !pause.is_zero() {
+            ops.pause_receive(connection);
+            let at = ops.now() + self.random_pause(pause);
+            ops.set_timer(at, Token(token.0 * KINDS + READ));
+        }
+        self.after_bytes(ops, number);
+        self.publish(number);
+    }
+
+    fn on_end(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {
+        let number = token.0 as usize;
+        self.note(ops, "client saw the end", number, 0);
+        let client = &mut self.clients[number];
+        client.view.ended = true;
+        match client.script.client_end {
+            // They go on sending, or sit there.
+            ClientEnd::Finish | ClientEnd::Reset(_) if client.sending => {}
+            ClientEnd::Stay => {
+                let at = ops.now() + Duration::from_secs(1) + self.random_pause(Duration::from_secs(10));
+                ops.set_timer(at, Token(token.0 * KINDS + CLOSE));
+            }
+            _ => {
+                // What is not sent by now is not part of the request.
+                client.sending = false;
+                client.view.shut = true;
+                ops.close(connection);
+            }
+        }
+        self.publish(number);
+    }
+
+    fn on_write(&mut self, ops: &mut Operations<'_>, _: ConnectionId, token: Token) {
+        let number = token.0 as usize;
+        self.send(ops, number);
+        self.publish(number);
+    }
+
+    fn on_close(&mut self, ops: &mut Operations<'_>, _: ConnectionId, token: Token, reason: CloseReason) {
+        let number = token.0 as usize;
+        self.note(ops, "client closed", number, u64::from(matches!(reason, CloseReason::Closed)));
+        let view = &mut self.clients[number].view;
+        view.broken |= !matches!(reason, CloseReason::Closed);
+        view.done = true;
+        self.publish(number);
+    }
+}

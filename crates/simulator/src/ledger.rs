@@ -1,0 +1,229 @@
+//! What both ends of every connection did and saw, and what must hold between them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::rc::Rc;
+
+use ringway::Time;
+use ringway_proxy::control::access_log::AccessRecord;
+
+use crate::script::Script;
+
+/// Shared by all handlers of a simulation.
+pub(crate) type SharedLedger = Rc<RefCell<Ledger>>;
+
+/// Everything that is held against the checks.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) clients: BTreeMap<u32, ClientView>,
+    pub(crate) backends: BTreeMap<u32, BackendView>,
+    faults: Vec<String>,
+    trace: Trace,
+}
+
+/// A connection as its client knows it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClientView {
+    pub(crate) connected: bool,
+    /// Bytes given to the network, header included.
+    pub(crate) sent: u64,
+    pub(crate) shut: bool,
+    pub(crate) received: u64,
+    /// A clean end came.
+    pub(crate) ended: bool,
+    /// It broke, or this side reset it.
+    pub(crate) broken: bool,
+    /// Nothing more will happen.
+    pub(crate) done: bool,
+}
+
+/// A connection as the backend that got its header knows it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BackendView {
+    pub(crate) backend: usize,
+    pub(crate) received: u64,
+    pub(crate) ended: bool,
+    pub(crate) sent: u64,
+    pub(crate) shut: bool,
+    /// Its connection is gone.
+    pub(crate) closed: bool,
+    /// The backend died before that; its kernel ended the stream wherever it was.
+    pub(crate) crashed: bool,
+}
+
+impl Ledger {
+    /// Something does not hold.
+    pub(crate) fn fault(&mut self, fault: impl Into<String>) {
+        // The first few tell all; a broken invariant can repeat itself for ever.
+        if self.faults.len() < 20 {
+            self.faults.push(fault.into());
+        }
+    }
+
+    /// A backend dies, and its open connections with it.
+    pub(crate) fn crash(&mut self, backend: usize) {
+        for view in self.backends.values_mut().filter(|view| view.backend == backend && !view.closed) {
+            view.crashed = true;
+        }
+    }
+
+    pub(crate) fn faults(&self) -> &[String] {
+        &self.faults
+    }
+
+    /// Notes that something happened, in order.
+    pub(crate) fn note(&mut self, now: Time, what: &str, number: u32, amount: u64) {
+        self.trace.note(now, what, number, amount);
+    }
+
+    pub(crate) fn trace(&self) -> u64 {
+        self.trace.hash
+    }
+
+    /// Keeps the lines of the trace, not only their hash.
+    pub(crate) fn keep_lines(&mut self) {
+        self.trace.lines = Some(String::new());
+    }
+
+    pub(crate) fn lines(&self) -> Option<&str> {
+        self.trace.lines.as_deref()
+    }
+
+    /// Connections that ended cleanly in both directions.
+    pub(crate) fn clean_count(&self) -> usize {
+        let is_clean = |(number, backend): (&u32, &BackendView)| {
+            backend.ended && self.clients.get(number).is_some_and(|client| client.ended && !client.broken)
+        };
+        self.backends.iter().filter(|(number, backend)| is_clean((number, backend))).count()
+    }
+
+    /// Holds the two ends of every connection, and the proxy's record of it, against each other.
+    pub(crate) fn check(&mut self, scripts: &[Script], records: &BTreeMap<u32, Vec<AccessRecord>>) {
+        for script in scripts {
+            let client = self.clients.get(&script.number).cloned().unwrap_or_default();
+            let backend = self.backends.get(&script.number).cloned();
+            let records = records.get(&script.number).map_or(&[][..], Vec::as_slice);
+            let mut faults = Vec::new();
+            check_ends(&client, backend.as_ref(), &mut faults);
+            check_records(&client, backend.as_ref(), records, &mut faults);
+            for fault in faults {
+                self.fault(format!("{fault}: {script:?}, {client:?}, {backend:?}, {records:?}"));
+            }
+        }
+    }
+}
+
+fn check_ends(client: &ClientView, backend: Option<&BackendView>, faults: &mut Vec<&'static str>) {
+    if !client.done {
+        faults.push("a client still waits");
+    }
+    let Some(backend) = backend else {
+        if client.received > 0 {
+            faults.push("bytes came from no backend");
+        }
+        return;
+    };
+    // That they are the right bytes was checked as they came.
+    if backend.received > client.sent {
+        faults.push("a backend got more than was sent");
+    }
+    if client.received > backend.sent {
+        faults.push("a client got more than was sent");
+    }
+    if backend.ended && !(client.shut && backend.received == client.sent) {
+        faults.push("a request that was cut looks complete");
+    }
+    if client.ended && !backend.crashed && !(backend.shut && client.received == backend.sent) {
+        faults.push("a response that was cut looks complete");
+    }
+}
+
+fn check_records(
+    client: &ClientView,
+    backend: Option<&BackendView>,
+    records: &[AccessRecord],
+    faults: &mut Vec<&'static str>,
+) {
+    let record = match records {
+        [] if !client.connected => return,
+        [record] => record,
+        [] => return faults.push("no access-log record"),
+        _ => return faults.push("more than one access-log record"),
+    };
+    let [there, back] = record.bytes;
+    if there > client.sent || back < client.received {
+        faults.push("the record counts bytes that never were");
+    }
+    if let Some(backend) = backend {
+        if there < backend.received || back > backend.sent {
+            faults.push("the record misses bytes");
+        }
+        if backend.ended
+            && client.ended
+            && !client.broken
+            && !backend.crashed
+            && [there, back] != [client.sent, backend.sent]
+        {
+            faults.push("the record of a clean end is wrong about its bytes");
+        }
+    }
+}
+
+/// A fingerprint of everything that happened, in order.
+#[derive(Debug)]
+struct Trace {
+    hash: u64,
+    lines: Option<String>,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        // FNV-1a, 64 bits.
+        Self { hash: 0xcbf2_9ce4_8422_2325, lines: None }
+    }
+}
+
+impl Trace {
+    fn note(&mut self, now: Time, what: &str, number: u32, amount: u64) {
+        let numbers = [now.as_nanos(), u64::from(number), amount];
+        for byte in numbers.into_iter().flat_map(u64::to_le_bytes).chain(what.bytes()) {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        if let Some(lines) = &mut self.lines {
+            let milliseconds = now.as_nanos() as f64 / 1e6;
+            // Writing to a string cannot fail.
+            let _ = writeln!(lines, "{milliseconds:>12.3} ms  {what} {number} {amount}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(client: ClientView, backend: Option<BackendView>) -> Vec<&'static str> {
+        let mut faults = Vec::new();
+        check_ends(&client, backend.as_ref(), &mut faults);
+        faults
+    }
+
+    #[test]
+    fn a_cut_stream_that_looks_complete_is_found() {
+        let client = ClientView { connected: true, sent: 10, done: true, ..ClientView::default() };
+        let backend = BackendView { received: 10, ended: true, ..BackendView::default() };
+        assert_eq!(faults(client.clone(), Some(backend.clone())), ["a request that was cut looks complete"]);
+        let shut = ClientView { shut: true, ..client };
+        assert!(faults(shut.clone(), Some(backend)).is_empty());
+        let short = BackendView { received: 9, ended: true, ..BackendView::default() };
+        assert_eq!(faults(shut, Some(short)), ["a request that was cut looks complete"]);
+    }
+
+    #[test]
+    fn a_prefix_of_a_broken_stream_is_fine() {
+        let client =
+            ClientView { connected: true, sent: 10, done: true, broken: true, ..ClientView::default() };
+        let backend = BackendView { received: 4, ..BackendView::default() };
+        assert!(faults(client, Some(backend)).is_empty());
+    }
+}

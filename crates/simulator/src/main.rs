@@ -1,0 +1,69 @@
+//! Runs simulations of the proxy, and tells which seeds fail.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Runs the real proxy in a seeded, simulated world and checks what must hold.
+#[derive(Parser)]
+struct Arguments {
+    /// Runs this seed alone.
+    #[arg(long, conflicts_with_all = ["seeds", "from"])]
+    seed: Option<u64>,
+    /// Runs so many seeds.
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Prints everything that happens (with --seed).
+    #[arg(long, requires = "seed")]
+    trace: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.seed {
+        Some(seed) => run_one(seed, arguments.trace),
+        None => run_many(arguments.from, arguments.seeds),
+    }
+}
+
+fn run_one(seed: u64, trace: bool) -> ExitCode {
+    let outcome = simulator::run(seed, trace);
+    if let Some(lines) = &outcome.lines {
+        print!("{lines}");
+    }
+    println!("{outcome}");
+    match outcome.faults.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn run_many(from: u64, count: u64) -> ExitCode {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {elapsed} ({eta} left) {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(count).with_style(style);
+    let mut failed = Vec::new();
+    for seed in from..from.saturating_add(count) {
+        let outcome = simulator::run(seed, false);
+        if !outcome.faults.is_empty() {
+            failed.push(seed);
+            bar.suspend(|| println!("{outcome}"));
+            bar.set_message(format!("{} failed", failed.len()));
+        }
+        bar.inc(1);
+    }
+    bar.finish();
+    if failed.is_empty() {
+        println!("{count} seeds hold");
+        return ExitCode::SUCCESS;
+    }
+    println!("{} of {count} seeds failed: {failed:?}", failed.len());
+    println!("replay one with: cargo run -p simulator -- --seed {} --trace", failed[0]);
+    ExitCode::FAILURE
+}

@@ -1,0 +1,194 @@
+//! The proxy inside of a simulation: its workers, its prober, and what they share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ringway::simulated::SimulatedNetwork;
+use ringway::{Engine, EngineConfig, EventHandler, Mailer, Worker};
+use ringway_proxy::admission::Admission;
+use ringway_proxy::control::access_log::AccessRecord;
+use ringway_proxy::endpoint::AppState;
+use ringway_proxy::metrics::{AppCounter, Metrics};
+use ringway_proxy::prober::{ProbeHandler, ProbeMail, ProbeSetup};
+use ringway_proxy::session::CloseReason;
+use ringway_proxy::worker::{ProxyHandler, Recorder, WorkerMail, WorkerSetup};
+
+use crate::client::number_of;
+use crate::scenario::Scenario;
+
+/// The whole proxy.
+pub(crate) struct Proxy {
+    apps: Vec<Arc<AppState>>,
+    admission: Arc<Admission>,
+    metrics: Metrics,
+    records: Arc<Mutex<Vec<AccessRecord>>>,
+    /// None once it is finished.
+    workers: Vec<Option<Worker<ProxyHandler>>>,
+    /// What was left behind in engines of finished workers.
+    left_behind: Vec<String>,
+    mailers: Vec<Mailer<WorkerMail>>,
+    prober: Option<Worker<ProbeHandler>>,
+    probe_mailer: Mailer<ProbeMail>,
+}
+
+/// Keeps every record.
+struct Records(Arc<Mutex<Vec<AccessRecord>>>);
+
+impl Recorder for Records {
+    fn is_on(&self) -> bool {
+        true
+    }
+
+    fn record(&mut self, record: AccessRecord) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    }
+}
+
+impl Proxy {
+    pub(crate) fn new(scenario: &Scenario, network: &SimulatedNetwork) -> Self {
+        let apps: Vec<_> = scenario
+            .apps
+            .iter()
+            .enumerate()
+            .map(|(index, model)| Arc::new(AppState::new(index, model)))
+            .collect();
+        let names = apps.iter().map(|app| Arc::clone(app.name())).collect();
+        let metrics = Metrics::new(names, scenario.workers + 1, CloseReason::LABELS);
+        let admission = Arc::new(Admission::new(scenario.connections_max));
+        let records = Arc::default();
+        let config = EngineConfig::default();
+        let workers: Vec<_> = (0..scenario.workers)
+            .map(|index| {
+                let setup = WorkerSetup {
+                    worker: index as u32,
+                    workers: scenario.workers as u32,
+                    apps: apps.clone(),
+                    admission: Arc::clone(&admission),
+                    metrics: metrics.worker(index),
+                    recorder: Box::new(Records(Arc::clone(&records))),
+                    congestion: None,
+                };
+                Worker::new(Engine::simulated(network, &config), ProxyHandler::new(setup))
+            })
+            .collect();
+        let prober = ProbeHandler::new(ProbeSetup {
+            apps: apps.clone(),
+            metrics: metrics.worker(scenario.workers),
+            congestion: None,
+            seed: scenario.probe_seed,
+        });
+        let prober = Worker::new(Engine::simulated(network, &config), prober);
+        Self {
+            mailers: workers.iter().map(Worker::mailer).collect(),
+            left_behind: Vec::new(),
+            probe_mailer: prober.mailer(),
+            prober: Some(prober),
+            apps,
+            admission,
+            metrics,
+            records,
+            workers: workers.into_iter().map(Some).collect(),
+        }
+    }
+
+    /// Turns everything once.
+    pub(crate) fn turn(&mut self) -> std::io::Result<()> {
+        for (index, place) in self.workers.iter_mut().enumerate() {
+            let Some(worker) = place else { continue };
+            worker.turn(None)?;
+            if worker.handler().is_finished() {
+                // What it told to close a moment ago is closed by the engine in its own time.
+                worker.turn(None)?;
+                let (_, ops) = worker.parts();
+                let (connections, bytes) = (ops.connection_count(), ops.pending_bytes());
+                if (connections, bytes) != (0, 0) {
+                    self.left_behind.push(format!(
+                        "worker {index} left {connections} connections and {bytes} pending bytes in its engine"
+                    ));
+                }
+                // As at the end of `Worker::run`.
+                *place = None;
+            }
+        }
+        if let Some(prober) = &mut self.prober {
+            prober.turn(None)?;
+            if prober.handler().is_finished() {
+                self.prober = None;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn tell(&self, mail: &WorkerMail) {
+        for mailer in &self.mailers {
+            mailer.send(mail.clone());
+        }
+    }
+
+    /// Whether all workers are; the prober ends after them.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.workers.iter().all(Option::is_none)
+    }
+
+    pub(crate) fn stop_probing(&self) {
+        self.probe_mailer.send(ProbeMail::Stop);
+    }
+
+    pub(crate) fn is_probing(&self) -> bool {
+        self.prober.is_some()
+    }
+
+    /// What must hold at any moment.
+    pub(crate) fn check_now(&self) -> Option<String> {
+        let (open, max) = (self.admission.open(), self.admission.connections_max());
+        (open > max).then(|| format!("{open} connections are admitted, {max} may be"))
+    }
+
+    /// Endpoints that are left out, while nothing is wrong with them.
+    pub(crate) fn check_health(&self) -> Option<String> {
+        let sets = self.apps.iter().map(|app| app.endpoints());
+        let out: Vec<_> = sets
+            .flat_map(|set| set.endpoints().to_vec())
+            .filter(|endpoint| !endpoint.is_available())
+            .map(|endpoint| format!("{} {:?}", endpoint.name(), endpoint.health_report()))
+            .collect();
+        (!out.is_empty()).then(|| format!("healthy backends are left out: {out:?}"))
+    }
+
+    /// What must hold once all workers are finished.
+    pub(crate) fn check_end(&mut self) -> Vec<String> {
+        let mut faults = std::mem::take(&mut self.left_behind);
+        let mut zero = |what: String, count: u64| {
+            if count != 0 {
+                faults.push(format!("{what}: {count}, at the end"));
+            }
+        };
+        zero("admitted connections".to_owned(), self.admission.open().into());
+        let mut accepted = 0;
+        for (index, app) in self.apps.iter().enumerate() {
+            zero(format!("active connections of {}", app.name()), app.active().get().into());
+            for endpoint in app.endpoints().endpoints() {
+                zero(format!("active connections of {}", endpoint.name()), endpoint.active().get().into());
+            }
+            let taken = self.metrics.app_total(AppCounter::ConnectionsAccepted, index);
+            let reasons = 0..CloseReason::ALL.len();
+            let closed: u64 = reasons.map(|reason| self.metrics.closed_total(index, reason)).sum();
+            zero(format!("connections of {} without a reason", app.name()), taken.abs_diff(closed));
+            accepted += taken;
+        }
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
+        if records != accepted {
+            faults.push(format!("{accepted} connections were accepted and {records} recorded"));
+        }
+        faults
+    }
+
+    /// The access log, by the number of the client.
+    pub(crate) fn records(&self) -> BTreeMap<u32, Vec<AccessRecord>> {
+        let mut by_number: BTreeMap<u32, Vec<AccessRecord>> = BTreeMap::new();
+        for record in self.records.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            by_number.entry(number_of(&record.client).unwrap_or(u32::MAX)).or_default().push(record.clone());
+        }
+        by_number
+    }
+}

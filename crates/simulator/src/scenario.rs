@@ -1,0 +1,205 @@
+//! What a seed decides: the proxy's configuration, the traffic, what goes wrong, and how it all ends.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ringway::simulated::{Random, SimulatedFaults};
+use ringway::{SocketAddress, Time};
+use ringway_proxy::model;
+
+use crate::script::Script;
+
+/// Everything that a seed decides before the first packet leaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) workers: usize,
+    pub(crate) connections_max: u32,
+    pub(crate) probe_seed: u64,
+    pub(crate) apps: Vec<model::App>,
+    pub(crate) backends: Vec<SocketAddress>,
+    pub(crate) faults: SimulatedFaults,
+    pub(crate) scripts: Vec<Script>,
+    /// In order of time.
+    pub(crate) incidents: Vec<(Time, Incident)>,
+    pub(crate) ending: Ending,
+}
+
+/// Something that happens to the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Incident {
+    /// The backend's process dies.
+    Crash(usize),
+    /// It is started again.
+    Start(usize),
+    /// Nothing reaches the backend, nothing leaves it.
+    Block(usize),
+    /// A firewall refuses new connections to the backend.
+    Refuse(usize),
+    /// Ends `Block` and `Refuse`.
+    Allow(usize),
+    /// From now on streams are ragged still, but nothing breaks.
+    Calm,
+}
+
+/// How the proxy ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It is drained once all traffic is over.
+    AfterTraffic,
+    /// It is drained while clients come and go, and told to close at once after a while.
+    DuringTraffic { drain: Time, close_now: Time },
+}
+
+/// When all trouble is over.
+const CALM_AT: Duration = Duration::from_secs(12);
+
+impl Scenario {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let random = &mut random;
+        let backend_count = random.between(1, 4) as usize;
+        let backends: Vec<_> = (0..backend_count)
+            .map(|index| address(Ipv4Addr::new(172, 16, 0, index as u8 + 1), 8000))
+            .collect();
+        let app_count = random.between(1, 2);
+        let apps = (0..app_count).map(|index| app(index as u16, &backends, random)).collect();
+        let script_count = random.between(5, 60) as u32;
+        let spread = random.between(100, CALM_AT.as_millis() as u64);
+        let scripts = (0..script_count)
+            .map(|number| {
+                let dial_at = Time::ZERO + Duration::from_millis(200 + random.below(spread));
+                Script::draw(number, dial_at, random)
+            })
+            .collect();
+        let connections_max = match random.index(3) {
+            0 => random.between(1, 10) as u32,
+            _ => 10_000,
+        };
+        let ending = match random.index(3) {
+            0 => {
+                let drain = Time::ZERO + Duration::from_millis(random.between(200, spread + 1000));
+                let close_now = drain + Duration::from_millis(random.below(20_000));
+                Ending::DuringTraffic { drain, close_now }
+            }
+            _ => Ending::AfterTraffic,
+        };
+        Self {
+            workers: random.between(1, 3) as usize,
+            connections_max,
+            probe_seed: random.next_u64(),
+            apps,
+            incidents: incidents(backend_count, random),
+            backends,
+            faults: faults(random),
+            scripts,
+            ending,
+        }
+    }
+
+    /// Where clients dial.
+    pub(crate) fn frontends(&self) -> Vec<SocketAddress> {
+        let frontends = self.apps.iter().flat_map(|app| &app.frontends);
+        frontends.map(|frontend| frontend.address.clone()).collect()
+    }
+}
+
+fn address(ip: Ipv4Addr, port: u16) -> SocketAddress {
+    SocketAddr::new(ip.into(), port).into()
+}
+
+fn app(index: u16, backends: &[SocketAddress], random: &mut Random) -> model::App {
+    let between = |random: &mut Random, low, high| Duration::from_millis(random.between(low, high));
+    let balance = match random.chance(0.5) {
+        true => model::Balance::LeastConnections,
+        false => model::Balance::RoundRobin,
+    };
+    model::App {
+        name: format!("app{index}"),
+        frontends: vec![model::Frontend {
+            name: format!(":{}", 15_000 + index),
+            address: address(Ipv4Addr::new(192, 168, 0, 1), 15_000 + index),
+            dual_stack: false,
+            backlog: if random.chance(0.2) { 2 } else { 4096 },
+            freebind: false,
+            mode: None,
+        }],
+        balance,
+        backends: backends
+            .iter()
+            .enumerate()
+            .map(|(place, address)| model::Backend {
+                name: format!("backend{place}"),
+                target: model::Target::Address(address.clone()),
+                weight: random.between(1, 4) as u16,
+                backup: place > 0 && random.chance(0.2),
+            })
+            .collect(),
+        source: Vec::new(),
+        timeouts: model::Timeouts {
+            connect: between(random, 300, 3_000),
+            // Some connections end by nothing else.
+            idle: Some(between(random, 1_500, 15_000)),
+            half_close: random.chance(0.7).then(|| between(random, 1_000, 6_000)),
+            lifetime: random.chance(0.3).then(|| between(random, 3_000, 20_000)),
+        },
+        health: model::Health {
+            check: model::Check::Tcp,
+            interval: between(random, 200, 2_000),
+            timeout: between(random, 200, 1_000),
+            rise: random.between(1, 3) as u32,
+            fall: random.between(1, 3) as u32,
+            jitter: 0.2,
+        },
+        keep_alive: None,
+        user_timeout: None,
+        connect_attempts: random.between(1, 4) as u32,
+    }
+}
+
+/// Outages of backends, each over before all is calm.
+fn incidents(backends: usize, random: &mut Random) -> Vec<(Time, Incident)> {
+    let calm = CALM_AT.as_millis() as u64;
+    let mut incidents = Vec::new();
+    for backend in 0..backends {
+        let mut at = random.below(4_000);
+        while random.chance(0.7) {
+            let end = at + random.between(50, 5_000);
+            if end >= calm {
+                break;
+            }
+            let (begin, over) = match random.index(3) {
+                0 => (Incident::Crash(backend), Incident::Start(backend)),
+                1 => (Incident::Block(backend), Incident::Allow(backend)),
+                _ => (Incident::Refuse(backend), Incident::Allow(backend)),
+            };
+            incidents.push((Time::ZERO + Duration::from_millis(at), begin));
+            incidents.push((Time::ZERO + Duration::from_millis(end), over));
+            at = end + random.between(10, 4_000);
+        }
+    }
+    incidents.push((Time::ZERO + CALM_AT, Incident::Calm));
+    incidents.sort_by_key(|(at, _)| *at);
+    incidents
+}
+
+fn faults(random: &mut Random) -> SimulatedFaults {
+    if random.chance(0.2) {
+        return SimulatedFaults::ragged();
+    }
+    let rough = SimulatedFaults::rough();
+    let mut scale = |probability: f64| match random.index(3) {
+        0 => 0.0,
+        1 => probability,
+        _ => (probability * 5.0).min(0.9),
+    };
+    SimulatedFaults {
+        short_read: scale(rough.short_read),
+        short_write: scale(rough.short_write),
+        reset: scale(rough.reset),
+        refuse: scale(rough.refuse),
+        lose_syn: scale(rough.lose_syn),
+        connect_exhausted: scale(rough.connect_exhausted),
+        accept_exhausted: scale(rough.accept_exhausted),
+        ..rough
+    }
+}

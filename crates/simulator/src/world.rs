@@ -1,0 +1,245 @@
+//! Plays a scenario: turns whoever has work, moves the time, lets incidents happen, and checks.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringway::simulated::{Random, SimulatedFaults, SimulatedNetwork};
+use ringway::{Engine, EngineConfig, Time, Worker};
+use ringway_proxy::worker::WorkerMail;
+
+use crate::Outcome;
+use crate::backend::Backend;
+use crate::client::Clients;
+use crate::ledger::{Ledger, SharedLedger};
+use crate::proxy::Proxy;
+use crate::scenario::{Ending, Incident, Scenario};
+
+/// Rounds of turns at one moment; more mean that somebody keeps itself busy without end.
+const ROUNDS_MAX: u32 = 100_000;
+/// By when everything must be over. Idle timeouts are 15 s at most.
+const TIME_MAX: Duration = Duration::from_secs(600);
+
+struct World {
+    network: SimulatedNetwork,
+    ledger: SharedLedger,
+    random: Random,
+    scenario: Scenario,
+    proxy: Proxy,
+    clients: Worker<Clients>,
+    /// None while it is dead.
+    backends: Vec<Option<Worker<Backend>>>,
+    incidents_done: usize,
+}
+
+/// Plays the scenario of `seed` from the first packet to the last.
+pub(crate) fn play(seed: u64, keep_lines: bool) -> Outcome {
+    let scenario = Scenario::draw(seed);
+    let mut random = Random::new(!seed);
+    let network = SimulatedNetwork::new(random.next_u64(), scenario.faults.clone());
+    let ledger: SharedLedger = Rc::new(RefCell::new(Ledger::default()));
+    if keep_lines {
+        ledger.borrow_mut().keep_lines();
+    }
+    let clients = Clients::new(
+        &scenario.scripts,
+        scenario.frontends(),
+        Rc::clone(&ledger),
+        Random::new(random.next_u64()),
+    );
+    let mut world = World {
+        proxy: Proxy::new(&scenario, &network),
+        clients: Worker::new(Engine::simulated(&network, &EngineConfig::default()), clients),
+        backends: scenario.backends.iter().map(|_| None).collect(),
+        network,
+        ledger,
+        random,
+        scenario,
+        incidents_done: 0,
+    };
+    for backend in 0..world.backends.len() {
+        world.start_backend(backend);
+    }
+    if let Err(fault) = world.run() {
+        world.ledger.borrow_mut().fault(fault);
+    }
+    world.finish(seed)
+}
+
+impl World {
+    fn start_backend(&mut self, index: usize) {
+        let random = Random::new(self.random.next_u64());
+        let address = self.scenario.backends[index].clone();
+        let backend = Backend::new(index, address, Rc::clone(&self.ledger), random);
+        let engine = Engine::simulated(&self.network, &EngineConfig::default());
+        self.backends[index] = Some(Worker::new(engine, backend));
+    }
+
+    /// Until the proxy has ended and all clients are done.
+    fn run(&mut self) -> Result<(), String> {
+        match self.scenario.ending {
+            Ending::AfterTraffic => {
+                self.run_while("traffic", |world| {
+                    !world.clients.handler().all_done() || !world.incidents_are_over()
+                })?;
+                // Every backend is well again; so many checks find that out.
+                let recovery = self.recovery_time();
+                self.run_for(recovery)?;
+                if let Some(fault) = self.proxy.check_health() {
+                    return Err(fault);
+                }
+                self.tell(&WorkerMail::Drain);
+            }
+            Ending::DuringTraffic { drain, close_now } => {
+                self.run_for(drain.since(self.network.now()))?;
+                self.tell(&WorkerMail::Drain);
+                self.run_for(close_now.since(self.network.now()))?;
+                self.tell(&WorkerMail::CloseNow);
+            }
+        }
+        self.run_while("the end", |world| {
+            !world.proxy.is_finished() || !world.clients.handler().all_done() || !world.incidents_are_over()
+        })?;
+        self.proxy.stop_probing();
+        self.run_while("the end of probing", |world| world.proxy.is_probing())
+    }
+
+    fn recovery_time(&self) -> Duration {
+        let times = self.scenario.apps.iter().map(|app| {
+            let health = &app.health;
+            (health.interval.mul_f64(1.0 + health.jitter) + health.timeout) * (health.rise + 1)
+        });
+        times.max().unwrap_or_default() + Duration::from_secs(1)
+    }
+
+    fn tell(&self, mail: &WorkerMail) {
+        let what = if matches!(mail, WorkerMail::Drain) { "drain" } else { "close now" };
+        self.ledger.borrow_mut().note(self.network.now(), what, 0, 0);
+        self.proxy.tell(mail);
+    }
+
+    fn run_for(&mut self, time: Duration) -> Result<(), String> {
+        let end = self.network.now() + time;
+        self.settle()?;
+        while self.network.now() < end {
+            self.advance(end)?;
+        }
+        Ok(())
+    }
+
+    fn run_while(&mut self, what: &str, mut goes_on: impl FnMut(&Self) -> bool) -> Result<(), String> {
+        self.settle()?;
+        while goes_on(self) {
+            if self.network.now() > Time::ZERO + TIME_MAX {
+                return Err(format!("{what} takes longer than {TIME_MAX:?}"));
+            }
+            let far = self.network.now() + TIME_MAX;
+            self.advance(far)?;
+        }
+        Ok(())
+    }
+
+    /// Moves to the next moment at which something happens, `limit` at most, and lets everything happen there.
+    fn advance(&mut self, limit: Time) -> Result<(), String> {
+        let next = self.scenario.incidents.get(self.incidents_done).map_or(limit, |(at, _)| limit.min(*at));
+        self.network.advance_at_most(next.since(self.network.now()));
+        while let Some((at, incident)) = self.scenario.incidents.get(self.incidents_done).copied() {
+            if at > self.network.now() {
+                break;
+            }
+            self.incidents_done += 1;
+            self.happen(incident);
+        }
+        self.settle()
+    }
+
+    /// Turns everybody until nothing more is due at this moment.
+    fn settle(&mut self) -> Result<(), String> {
+        for _ in 0..ROUNDS_MAX {
+            self.turn().map_err(|error| format!("an engine failed: {error}"))?;
+            if let Some(fault) = self.proxy.check_now() {
+                return Err(fault);
+            }
+            if !self.network.has_work() {
+                return Ok(());
+            }
+        }
+        Err("somebody keeps itself busy without end".to_owned())
+    }
+
+    fn turn(&mut self) -> std::io::Result<()> {
+        // Who comes first is chance, as on a real machine.
+        if self.random.chance(0.5) {
+            self.proxy.turn()?;
+            self.clients.turn(None)?;
+        } else {
+            self.clients.turn(None)?;
+            self.proxy.turn()?;
+        }
+        for backend in self.backends.iter_mut().flatten() {
+            backend.turn(None)?;
+        }
+        Ok(())
+    }
+
+    fn incidents_are_over(&self) -> bool {
+        self.incidents_done == self.scenario.incidents.len()
+    }
+
+    fn happen(&mut self, incident: Incident) {
+        self.ledger.borrow_mut().note(self.network.now(), &format!("{incident:?}"), 0, 0);
+        match incident {
+            Incident::Crash(backend) => {
+                self.ledger.borrow_mut().crash(backend);
+                self.backends[backend] = None;
+            }
+            Incident::Start(backend) => self.start_backend(backend),
+            Incident::Block(backend) => self.network.block(&self.scenario.backends[backend]),
+            Incident::Refuse(backend) => self.network.refuse(&self.scenario.backends[backend]),
+            Incident::Allow(backend) => self.network.allow(&self.scenario.backends[backend]),
+            Incident::Calm => {
+                let calm =
+                    SimulatedFaults { latency: self.scenario.faults.latency, ..SimulatedFaults::ragged() };
+                self.network.set_faults(calm);
+            }
+        }
+    }
+
+    /// Checks everything, and that nothing is left behind.
+    fn finish(mut self, seed: u64) -> Outcome {
+        let has_run_through = self.ledger.borrow().faults().is_empty();
+        let time = self.network.now().since(Time::ZERO);
+        let records = self.proxy.records();
+        if has_run_through {
+            let faults = self.proxy.check_end();
+            let mut ledger = self.ledger.borrow_mut();
+            ledger.check(&self.scenario.scripts, &records);
+            faults.into_iter().for_each(|fault| ledger.fault(fault));
+        }
+        for (number, records) in &records {
+            for record in records {
+                let mut ledger = self.ledger.borrow_mut();
+                let amount = record.bytes[0] ^ record.bytes[1] << 32;
+                let what = format!("ended {} {} {}", record.initiator, record.phase, record.reason);
+                ledger.note(record.ended, &what, *number, amount);
+            }
+        }
+        drop((self.proxy, self.clients, self.backends));
+        while self.network.advance() {}
+        let left = self.network.socket_count();
+        let mut ledger = self.ledger.borrow_mut();
+        if has_run_through && left > 0 {
+            ledger.fault(format!("{left} sockets are left in the network"));
+        }
+        let clean = ledger.clean_count();
+        Outcome {
+            seed,
+            faults: ledger.faults().to_vec(),
+            trace: ledger.trace(),
+            lines: ledger.lines().map(str::to_owned),
+            connections: self.scenario.scripts.len(),
+            clean,
+            time,
+        }
+    }
+}
