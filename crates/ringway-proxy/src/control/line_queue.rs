@@ -40,6 +40,8 @@ struct Shared<T> {
 
 struct State<T> {
     lines: VecDeque<T>,
+    /// Lines that the writer took and has not written yet.
+    in_hand: usize,
     /// The writer waits for a first line and wants to be woken.
     idle: bool,
     closing: bool,
@@ -65,7 +67,7 @@ pub(crate) fn start<T: Send + 'static>(
     metrics: Arc<ProcessMetrics>,
     dropped: ProcessCounter,
 ) -> io::Result<(LineQueue<T>, LineWriter<T>)> {
-    let state = State { lines: VecDeque::new(), idle: false, closing: false, finished: false };
+    let state = State { lines: VecDeque::new(), in_hand: 0, idle: false, closing: false, finished: false };
     let shared =
         Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), lines_max, metrics, dropped });
     let for_thread = Arc::clone(&shared);
@@ -104,7 +106,9 @@ impl<T> LineWriter<T> {
         while !state.finished {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                self.shared.metrics.add(self.shared.dropped, state.lines.len() as u64);
+                // The write that is stuck may still succeed in part: then some lines count as dropped and are not.
+                let unwritten = state.lines.len() + state.in_hand;
+                self.shared.metrics.add(self.shared.dropped, unwritten as u64);
                 return;
             }
             state = self.shared.wait(state, left);
@@ -137,8 +141,9 @@ impl<T> Shared<T> {
                 lines_in_text += 1;
                 if text.len() >= CHUNK_BYTES || batch.is_empty() {
                     if write_patiently(&mut output, &text, || self.lock().closing).is_err() {
-                        self.metrics.add(self.dropped, lines_in_text);
+                        self.metrics.add(self.dropped, lines_in_text as u64);
                     }
+                    self.lock().in_hand -= lines_in_text;
                     text.clear();
                     lines_in_text = 0;
                 }
@@ -167,6 +172,7 @@ impl<T> Shared<T> {
             state = self.wait(state, left);
         }
         std::mem::swap(&mut state.lines, batch);
+        state.in_hand = batch.len();
         !batch.is_empty()
     }
 }
@@ -239,6 +245,50 @@ mod tests {
         }
         assert!(metrics.get(ProcessCounter::AccessLogDropped) > 1000);
         lines.finish(Duration::from_millis(20));
+    }
+
+    #[test]
+    fn every_line_of_many_threads_is_written_or_counted_and_none_twice() {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let metrics = Arc::default();
+        let (queue, lines) = start_for_test(64, writer, &metrics);
+        let reading = std::thread::spawn(move || {
+            let mut written = String::new();
+            reader.read_to_string(&mut written).expect("text");
+            written
+        });
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let queue = queue.clone();
+                scope.spawn(move || (0..2000).for_each(|number| queue.push(format!("{thread} {number}"))));
+            }
+        });
+        lines.finish(Duration::from_secs(10));
+        let written = reading.join().expect("no panic");
+        let mut last = [-1; 4];
+        for line in written.lines() {
+            let (thread, number) = line.split_once(' ').expect("two numbers");
+            let thread: usize = thread.parse().expect("a number");
+            let number: i32 = number.parse().expect("a number");
+            assert!(number > last[thread], "{line} after {}", last[thread]);
+            last[thread] = number;
+        }
+        let dropped = metrics.get(ProcessCounter::AccessLogDropped);
+        assert_eq!(written.lines().count() as u64 + dropped, 8000);
+    }
+
+    #[test]
+    fn lines_that_a_stuck_reader_kept_from_being_written_are_counted_at_the_end() {
+        let (_reader, writer) = io::pipe().expect("a pipe");
+        let metrics = Arc::default();
+        let (queue, lines) = start_for_test(1000, writer, &metrics);
+        // One line fills the pipe; the rest can never be written.
+        queue.push("x".repeat(1 << 20));
+        for _ in 0..9 {
+            queue.push("unheard".to_owned());
+        }
+        lines.finish(Duration::from_millis(50));
+        assert_eq!(metrics.get(ProcessCounter::AccessLogDropped), 10);
     }
 
     #[test]

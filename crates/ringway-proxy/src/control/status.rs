@@ -254,6 +254,29 @@ mod tests {
     }
 
     #[test]
+    fn reference_page_names_every_field() {
+        fn keys(value: &serde_json::Value, found: &mut Vec<String>) {
+            match value {
+                serde_json::Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+                    found.push(key.clone());
+                    keys(value, found);
+                }),
+                serde_json::Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+                _ => {}
+            }
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/admin.md");
+        let page = std::fs::read_to_string(path).expect("the page exists");
+        let table = page.split("```console").next().expect("a table comes first");
+        let mut found = Vec::new();
+        keys(&serde_json::to_value(testing::process().status()).expect("it is data"), &mut found);
+        for key in found {
+            let is_named = [format!("`{key}`"), format!(".{key}`"), format!("`{key}["), format!(".{key}[")];
+            assert!(is_named.iter().any(|form| table.contains(form)), "docs/reference/admin.md lacks {key}");
+        }
+    }
+
+    #[test]
     fn readings_cover_frontends_and_endpoints() {
         let process = testing::process();
         let page = crate::metrics::page::write_page(&process.metrics, &process.samples());
