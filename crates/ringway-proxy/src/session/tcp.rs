@@ -3,7 +3,8 @@
 //! ```text
 //! AwaitingAdmission ─admitted─▶ AwaitingChoice ─chosen─▶ AwaitingConnect ─connected─▶ Relaying ─▶ Ended
 //!                                     ▲                        │                         │ timeout, shutdown
-//!                                     └──── dial failed ───────┘                 AwaitingRelayEnd ─▶ Ended
+//!                                     ├──── dial failed ───────┤                 AwaitingRelayEnd ─▶ Ended
+//!                                     └─ AwaitingDescriptors ◀─┘
 //! ```
 //! One timer serves all limits. It is set again only when a limit may pass *sooner* than it fires; where the limit
 //! moved away it fires, finds that nothing is due, and is set anew. So bytes that flow cost no timer work at all.
@@ -15,6 +16,9 @@ use ringway::{RelayProgress, Time};
 use super::{CloseReason, Peer};
 use crate::endpoint::DialFailure;
 use crate::model;
+
+/// Pause before another try when dialling found no descriptor or memory.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// One proxied connection.
 #[derive(Clone, Debug)]
@@ -46,9 +50,21 @@ const _: () = assert!(size_of::<Session>() <= 48);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     AwaitingAdmission,
-    AwaitingChoice { attempts: u8, last: Option<DialFailure> },
-    AwaitingConnect { attempts: u8, sources_left: u8 },
-    Relaying { half_closed: bool },
+    AwaitingChoice {
+        attempts: u8,
+        last: Option<DialFailure>,
+    },
+    AwaitingConnect {
+        attempts: u8,
+        sources_left: u8,
+    },
+    /// Dialling found no descriptor or memory: another try follows, for as long as one dial may take.
+    AwaitingDescriptors {
+        attempts: u8,
+    },
+    Relaying {
+        half_closed: bool,
+    },
     AwaitingRelayEnd(CloseReason),
     Ended,
 }
@@ -228,6 +244,11 @@ impl Session {
         self.state == State::AwaitingAdmission
     }
 
+    /// Whether it waits for descriptors or memory of this process.
+    pub fn is_starved(&self) -> bool {
+        matches!(self.state, State::AwaitingDescriptors { .. })
+    }
+
     /// Takes in what happened and says what is to be done. What can no longer matter is ignored: events that were
     /// under way when the session moved on.
     pub fn handle(&mut self, event: Event, limits: &Limits, now: Time) -> Actions {
@@ -238,6 +259,9 @@ impl Session {
             }
             State::AwaitingConnect { attempts, sources_left } => {
                 self.handle_awaiting_connect(event, attempts, sources_left, limits, now)
+            }
+            State::AwaitingDescriptors { attempts } => {
+                self.handle_awaiting_descriptors(event, attempts, limits, now)
             }
             State::Relaying { half_closed } => self.handle_relaying(event, half_closed, limits, now),
             State::AwaitingRelayEnd(reason) => match event {
@@ -277,14 +301,14 @@ impl Session {
     ) -> Actions {
         match event {
             Event::Chosen { sources } => {
-                let is_first = attempts == 0;
+                let is_first = last.is_none();
                 self.connect_micros = micros(now.since(self.accepted));
                 self.state = State::AwaitingConnect {
                     attempts: attempts.saturating_add(1),
                     sources_left: sources.saturating_sub(1),
                 };
                 if !is_first {
-                    // The timer of the first dial is still set, and fires before this one is due.
+                    // A timer is still set, and fires before this dial has taken too long.
                     return Actions::of(&[Action::Dial]);
                 }
                 self.queue_micros = self.connect_micros;
@@ -324,6 +348,14 @@ impl Session {
                 self.state = State::AwaitingConnect { attempts, sources_left: sources_left - 1 };
                 Actions::of(&[Action::Dial])
             }
+            Event::DialFailed(DialFailure::Exhausted) => {
+                self.state = State::AwaitingDescriptors { attempts };
+                Actions::of(&[
+                    Action::NoteFailure(DialFailure::Exhausted),
+                    Action::Release,
+                    Action::SetTimer(now + EXHAUSTED_PAUSE),
+                ])
+            }
             Event::DialFailed(failure) => self.after_failed_dial(&[], failure, attempts, limits),
             Event::BackendLost { .. } => self.after_failed_dial(&[], DialFailure::Reset, attempts, limits),
             Event::TimerFired(_) => match self.connect_deadline(limits) {
@@ -340,7 +372,7 @@ impl Session {
                     );
                     if actions.as_slice().last() == Some(&Action::Choose) {
                         // Nothing is set now, and the next dial counts on it.
-                        let due = self.next_dial_deadline(limits, now);
+                        let due = self.dial_deadline(limits, now);
                         actions.list[usize::from(actions.len) - 1] = Action::SetTimer(due);
                         actions.extend(&[Action::Choose]);
                     }
@@ -366,6 +398,34 @@ impl Session {
         }
     }
 
+    fn handle_awaiting_descriptors(
+        &mut self,
+        event: Event,
+        attempts: u8,
+        limits: &Limits,
+        now: Time,
+    ) -> Actions {
+        match event {
+            Event::TimerFired(_) => {
+                let first_dial = self.accepted + self.queue_duration();
+                if now >= self.dial_deadline(limits, first_dial) {
+                    return self.end(&[Action::CloseClient], CloseReason::ConnectExhausted);
+                }
+                // The try that found no descriptor is not held against the attempts.
+                let last = Some(DialFailure::Exhausted);
+                self.state = State::AwaitingChoice { attempts: attempts.saturating_sub(1), last };
+                Actions::of(&[Action::SetTimer(self.dial_deadline(limits, now)), Action::Choose])
+            }
+            Event::ClientLeft { reset, unread } if reset || !unread => {
+                self.end(&[Action::CloseClient], CloseReason::ClientLeftWhileConnecting)
+            }
+            Event::ClientLost { reset: true } => self.end(&[], CloseReason::ClientLeftWhileConnecting),
+            Event::ClientLost { reset: false } => self.end(&[], CloseReason::ClientFailedWhileConnecting),
+            Event::CloseNow => self.end(&[Action::CloseClient], CloseReason::ShutdownWhileConnecting),
+            _ => Actions::of(&[]),
+        }
+    }
+
     /// No byte was sent yet, so another endpoint may be tried.
     fn after_failed_dial(
         &mut self,
@@ -376,8 +436,7 @@ impl Session {
     ) -> Actions {
         let mut actions = Actions::of(before);
         actions.extend(&[Action::NoteFailure(failure), Action::Release]);
-        // Where descriptors have run out, another dial fails likewise.
-        if attempts < limits.connect_attempts && failure != DialFailure::Exhausted {
+        if attempts < limits.connect_attempts {
             self.state = State::AwaitingChoice { attempts, last: Some(failure) };
             actions.extend(&[Action::Choose]);
         } else {
@@ -455,9 +514,9 @@ impl Session {
         }
     }
 
-    /// When a dial that starts now will have taken too long.
-    fn next_dial_deadline(&self, limits: &Limits, now: Time) -> Time {
-        let dial = now + limits.connect;
+    /// When a dial that starts at `start` has taken too long, or the connection is too old.
+    fn dial_deadline(&self, limits: &Limits, start: Time) -> Time {
+        let dial = start + limits.connect;
         limits.lifetime.map_or(dial, |lifetime| dial.min(self.accepted + lifetime))
     }
 

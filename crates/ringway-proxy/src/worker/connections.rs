@@ -40,6 +40,8 @@ pub(super) struct Connections {
     metrics: Arc<WorkerMetrics>,
     recorder: Box<dyn Recorder>,
     next_number: u32,
+    /// Sessions that wait for descriptors: nobody is accepted meanwhile.
+    starved: usize,
     /// Whoever comes is closed at once.
     is_closing: bool,
     summary: WorkerSummary,
@@ -78,6 +80,7 @@ impl Connections {
             metrics: setup.metrics,
             recorder: setup.recorder,
             next_number: 0,
+            starved: 0,
             is_closing: false,
             summary: WorkerSummary::default(),
         }
@@ -155,7 +158,12 @@ impl Connections {
         }
     }
 
-    /// Whether the next client would have to wait.
+    /// Whether some wait for descriptors or memory of this process.
+    pub(super) fn are_starved(&self) -> bool {
+        self.starved > 0
+    }
+
+    /// Whether the limit is reached: the next client would have to wait.
     pub(super) fn is_full(&self) -> bool {
         !self.waiting.is_empty() || self.admission.is_full()
     }
@@ -224,7 +232,9 @@ impl Connections {
             let Some(entry) = self.entries.get_mut(place) else { return };
             let app = self.routes.app_of(entry.session.identity().frontend);
             let was_admitted = !entry.session.is_waiting();
+            self.starved -= usize::from(entry.session.is_starved());
             let actions = entry.session.handle(event, &self.apps[app].limits, ops.now());
+            self.starved += usize::from(entry.session.is_starved());
             for action in actions.as_slice() {
                 match *action {
                     Action::Choose => next = Some(self.choose(place, app)),
@@ -286,7 +296,9 @@ impl Connections {
         entry.backend = ConnectionId::NONE;
         self.metrics.add(AppCounter::ConnectFailures, app, 1);
         endpoint.count_connect_failure();
-        self.tried.entry(place).or_default().push(endpoint.id());
+        if failure != DialFailure::Exhausted {
+            self.tried.entry(place).or_default().push(endpoint.id());
+        }
         let state = &self.apps[app].state;
         let (backend, address, reason) = (endpoint.name(), endpoint.address(), failure.as_str());
         tracing::debug!(app = %state.name(), %backend, %address, reason, "dial failed");

@@ -24,7 +24,8 @@ pub(super) struct Frontends {
     metrics: Arc<WorkerMetrics>,
     slots: Vec<Slot>,
     is_paused: bool,
-    has_told_of_pause: bool,
+    is_in_want: bool,
+    has_told_of_want: bool,
 }
 
 struct Slot {
@@ -69,7 +70,7 @@ impl Frontends {
             Slot { options, next_pause: FIRST_PAUSE, state: State::New }
         };
         let slots = (0..routes.len()).map(|frontend| slot(frontend as u16)).collect();
-        Self { routes, metrics, slots, is_paused: false, has_told_of_pause: false }
+        Self { routes, metrics, slots, is_paused: false, is_in_want: false, has_told_of_want: false }
     }
 
     /// Place of the app that a frontend belongs to.
@@ -142,6 +143,7 @@ impl Frontends {
 
     /// Accepts again.
     pub(super) fn resume(&mut self, ops: &mut Operations<'_>) {
+        self.is_in_want = false;
         if std::mem::take(&mut self.is_paused) {
             self.each_listener(|listener| ops.resume_accept(listener));
         }
@@ -191,13 +193,23 @@ impl Frontends {
 
     /// A listener rests for want of descriptors or memory; the engine resumes it.
     pub(super) fn handle_paused_by_engine(&mut self, frontend: u32, error: &io::Error) {
+        tracing::debug!(frontend = %self.routes.frontend(frontend as u16).name(), %error, "accepting pauses");
+        self.tell_of_want();
+    }
+
+    /// Leaves new connections in the kernel's queues, because descriptors or memory ran out while dialling.
+    pub(super) fn pause_for_want(&mut self, ops: &mut Operations<'_>) {
+        if !std::mem::replace(&mut self.is_in_want, true) {
+            self.tell_of_want();
+        }
+        self.pause(ops);
+    }
+
+    fn tell_of_want(&mut self) {
         self.metrics.add_worker(WorkerCounter::AcceptPauses, 1);
-        let frontend = self.routes.frontend(frontend as u16).name();
         // Once is enough for a log; the counter tells the rest.
-        if !std::mem::replace(&mut self.has_told_of_pause, true) {
-            tracing::warn!(%frontend, %error, "accepting pauses: out of descriptors or memory");
-        } else {
-            tracing::debug!(%frontend, %error, "accepting pauses");
+        if !std::mem::replace(&mut self.has_told_of_want, true) {
+            tracing::warn!("accepting pauses for now: out of descriptors or memory");
         }
     }
 

@@ -94,7 +94,10 @@ impl ProxyHandler {
     /// Looks after the limit: those that wait are served if there is room; accepting rests or goes on.
     fn settle(&mut self, ops: &mut Operations<'_>) {
         self.connections.admit_waiting(ops);
-        if self.connections.is_full() {
+        if self.connections.are_starved() {
+            self.frontends.pause_for_want(ops);
+            self.connections.watch_limit(ops);
+        } else if self.connections.is_full() {
             self.frontends.pause(ops);
             self.connections.watch_limit(ops);
         } else {

@@ -163,8 +163,8 @@ fn dial_is_answered_retried_elsewhere_or_cancelled() {
             ),
             (
                 Event::DialFailed(exhausted),
-                State::Ended,
-                &[NoteFailure(exhausted), Release, CloseClient, End(CloseReason::ConnectExhausted)],
+                State::AwaitingDescriptors { attempts: 1 },
+                &[NoteFailure(exhausted), Release, SetTimer(NOW + Duration::from_millis(100))],
             ),
             (
                 Event::BackendLost { reset: true },
@@ -199,6 +199,48 @@ fn dial_is_answered_retried_elsewhere_or_cancelled() {
 }
 
 #[test]
+fn want_of_descriptors_is_waited_out() {
+    use Action::*;
+    let left = [CloseClient, End(CloseReason::ClientLeftWhileConnecting)];
+    assert_table(
+        State::AwaitingDescriptors { attempts: 2 },
+        &[
+            (
+                Event::TimerFired(progress(NOW)),
+                State::AwaitingChoice { attempts: 1, last: Some(DialFailure::Exhausted) },
+                &[SetTimer(NOW + LIMITS.connect), Choose],
+            ),
+            (GONE, State::Ended, &left),
+            (FINISHED_EMPTY, State::Ended, &left),
+            (LOST_BY_RESET, State::Ended, &[End(CloseReason::ClientLeftWhileConnecting)]),
+            (LOST, State::Ended, &[End(CloseReason::ClientFailedWhileConnecting)]),
+            (Event::CloseNow, State::Ended, &[CloseClient, End(CloseReason::ShutdownWhileConnecting)]),
+        ],
+    );
+}
+
+#[test]
+fn want_of_descriptors_is_waited_out_no_longer_than_a_dial_may_take() {
+    let mut session = session();
+    session.handle(Event::Admitted, &LIMITS, after(1));
+    let mut now = after(1);
+    session.handle(Event::Chosen { sources: 1 }, &LIMITS, now);
+    loop {
+        session.handle(Event::DialFailed(DialFailure::Exhausted), &LIMITS, now);
+        now = now + Duration::from_millis(100);
+        let actions = session.handle(Event::TimerFired(progress(START)), &LIMITS, now);
+        if session.state == State::Ended {
+            let end = [Action::CloseClient, Action::End(CloseReason::ConnectExhausted)];
+            assert_eq!(actions.as_slice(), end);
+            break;
+        }
+        let actions = session.handle(Event::Chosen { sources: 1 }, &LIMITS, now);
+        assert_eq!(actions.as_slice(), [Action::Dial]);
+    }
+    assert_eq!(now, after(6));
+}
+
+#[test]
 fn last_dial_that_fails_ends_the_connection_with_its_own_reason() {
     use Action::*;
     let ends = |failure, reason| {
@@ -213,7 +255,6 @@ fn last_dial_that_fails_ends_the_connection_with_its_own_reason() {
     ends(DialFailure::Reset, CloseReason::ConnectReset);
     ends(DialFailure::NotFound, CloseReason::ConnectNotFound);
     ends(DialFailure::SourceUnavailable, CloseReason::SourceUnavailable);
-    ends(DialFailure::Exhausted, CloseReason::ConnectExhausted);
     ends(DialFailure::Other, CloseReason::ConnectFailed);
 }
 
