@@ -8,7 +8,7 @@ use testkit::{
     PATIENCE, PatternChecker, block_on, client, eventually, free_address, raise_descriptor_limit, spawn,
 };
 
-use crate::support::{Engine, access_line, alone, app, field, start, wait_connections};
+use crate::support::{Engine, NO_CHECKS, access_line, alone, app, field, start, wait_connections};
 
 on_both_engines!(
     two_thousand_connections_at_once_move_checked_bytes,
@@ -26,7 +26,7 @@ fn two_thousand_connections_at_once_move_checked_bytes(engine: Engine) {
     raise_descriptor_limit();
     let backends = [Backend::start(Behaviour::Exchange), Backend::start(Behaviour::Exchange)];
     let frontend = free_address();
-    let ringway = start(engine, &app(frontend, &[backends[0].address(), backends[1].address()], ""));
+    let ringway = start(engine, &app(frontend, &[backends[0].address(), backends[1].address()], NO_CHECKS));
 
     block_on(async {
         let mut streams = Vec::new();
@@ -63,7 +63,7 @@ fn bulk_arrives_whole_in_both_directions_at_once(engine: Engine) {
     const BYTES: u64 = 48 << 20;
     let backend = Backend::start(Behaviour::Exchange);
     let frontend = free_address();
-    let _ringway = start(engine, &app(frontend, &[backend.address()], ""));
+    let _ringway = start(engine, &app(frontend, &[backend.address()], NO_CHECKS));
 
     block_on(client::exchange(frontend, 1, BYTES)).expect("every byte arrives");
 
@@ -73,7 +73,7 @@ fn bulk_arrives_whole_in_both_directions_at_once(engine: Engine) {
 fn the_end_of_the_client_is_passed_on_and_the_backend_may_still_answer(engine: Engine) {
     let backend = Backend::start(Behaviour::Count);
     let frontend = free_address();
-    let ringway = start(engine, &app(frontend, &[backend.address()], ""));
+    let ringway = start(engine, &app(frontend, &[backend.address()], NO_CHECKS));
     let mut stream = client::connect(frontend).expect("the frontend listens");
 
     stream.write_all(&[7; 70_000]).expect("it is read");
@@ -89,7 +89,7 @@ fn the_end_of_the_client_is_passed_on_and_the_backend_may_still_answer(engine: E
 fn the_end_of_the_backend_is_passed_on_and_the_client_may_still_send(engine: Engine) {
     let backend = Backend::start(Behaviour::SendThenEnd(50_000));
     let frontend = free_address();
-    let ringway = start(engine, &app(frontend, &[backend.address()], ""));
+    let ringway = start(engine, &app(frontend, &[backend.address()], NO_CHECKS));
     let mut stream = client::connect(frontend).expect("the frontend listens");
 
     let mut received = Vec::new();
@@ -109,7 +109,7 @@ fn what_came_before_a_reset_of_the_backend_is_handed_on_and_then_the_reset(engin
     const BYTES: usize = 100_000;
     let backend = Backend::start(Behaviour::SendThenReset(BYTES));
     let frontend = free_address();
-    let ringway = start(engine, &app(frontend, &[backend.address()], ""));
+    let ringway = start(engine, &app(frontend, &[backend.address()], NO_CHECKS));
     let mut stream = client::connect(frontend).expect("the frontend listens");
     let client = stream.local_addr().expect("it is connected");
 
@@ -134,7 +134,7 @@ fn what_came_before_a_reset_of_the_backend_is_handed_on_and_then_the_reset(engin
 fn a_reset_of_the_client_resets_the_backend(engine: Engine) {
     let backend = Backend::start(Behaviour::Echo);
     let frontend = free_address();
-    let ringway = start(engine, &app(frontend, &[backend.address()], ""));
+    let ringway = start(engine, &app(frontend, &[backend.address()], NO_CHECKS));
     let mut stream = client::connect(frontend).expect("the frontend listens");
     let client = stream.local_addr().expect("it is connected");
     stream.write_all(b"hello").expect("it is read");
