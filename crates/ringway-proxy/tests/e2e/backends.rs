@@ -56,6 +56,8 @@ fn a_backend_killed_and_revived_under_load_costs_only_its_own_connections(engine
     let is_over = AtomicBool::new(false);
     let visits = AtomicUsize::new(0);
     let failures = std::thread::scope(|scope| {
+        // Also when a look below fails: the scope waits for its threads.
+        let stop = SetOnDrop(&is_over);
         let clients: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
@@ -87,7 +89,7 @@ fn a_backend_killed_and_revived_under_load_costs_only_its_own_connections(engine
         let two = Backend::start_at(address, Behaviour::Named("two".into()));
         wait_health(&ringway, address, "up");
         two.wait_accepted(20, PATIENCE);
-        is_over.store(true, Relaxed);
+        drop(stop);
         let failures: Vec<_> =
             clients.into_iter().flat_map(|client| client.join().expect("no client panics")).collect();
         for (began, name, error) in &failures {
@@ -174,6 +176,14 @@ fn a_client_that_leaves_while_its_backend_is_dialled_cancels_the_dial(engine: En
     }
     wait_connections(&ringway, 0);
     assert_eq!(ringway.metric("ringway_endpoint_connections", "") as usize, 0);
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 #[test]
