@@ -9,9 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process, pidfd_open, prlimit,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// How much of the output is shown when something went wrong.
 const LINES_SHOWN: usize = 60;
@@ -129,18 +127,6 @@ impl Process {
     /// When the process is gone already.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid, signal).expect("the process is still there");
-    }
-
-    /// Sets the limit of open descriptors of the running process; `None`: back to its hard limit.
-    ///
-    /// # Panics
-    ///
-    /// When the process is gone already.
-    pub fn limit_descriptors(&self, count: Option<u64>) {
-        // A child has the hard limit of its parent.
-        let maximum = getrlimit(Resource::Nofile).maximum;
-        let limit = Rlimit { current: count.or(maximum), maximum };
-        prlimit(Some(self.pid), Resource::Nofile, limit).expect("the process is still there");
     }
 
     /// Whether the process has ended.

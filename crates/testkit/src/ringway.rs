@@ -32,6 +32,7 @@ pub struct RingwayBuilder {
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
     descriptor_limit: Option<u64>,
+    inherited_descriptors: u64,
     without_io_uring: bool,
     admin: SocketAddr,
 }
@@ -50,6 +51,7 @@ impl Ringway {
             arguments: Vec::new(),
             environment: Vec::new(),
             descriptor_limit: None,
+            inherited_descriptors: 0,
             without_io_uring: false,
             admin: free_address(),
         }
@@ -136,6 +138,13 @@ impl RingwayBuilder {
         self
     }
 
+    /// Open descriptors that the process is born with and knows nothing of. Together with a limit.
+    #[must_use]
+    pub fn inherited_descriptors(mut self, count: u64) -> Self {
+        self.inherited_descriptors = count;
+        self
+    }
+
     /// Forbids io_uring to the process.
     #[must_use]
     pub fn without_io_uring(mut self) -> Self {
@@ -178,8 +187,13 @@ impl RingwayBuilder {
         let mut command = match self.descriptor_limit {
             None => Command::new(&self.program),
             Some(limit) => {
-                let mut command = Command::new("sh");
-                command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\"")).arg(&self.program);
+                let mut command = Command::new("bash");
+                let inherited = self.inherited_descriptors;
+                let script = format!(
+                    "for ((i = 0; i < {inherited}; i++)); do exec {{fd}}</dev/null; done; \
+                     ulimit -n {limit} && exec \"$0\" \"$@\""
+                );
+                command.arg("-c").arg(script).arg(&self.program);
                 command
             }
         };
