@@ -46,8 +46,10 @@ fn two_thousand_connections_at_once_move_checked_bytes(engine: Engine) {
     });
 
     for backend in &backends {
-        assert_eq!(backend.accepted(), CONNECTIONS / 2, "least connections spreads evenly");
-        let endings = backend.wait_endings(CONNECTIONS / 2, PATIENCE);
+        // Two workers that choose at the same moment may leave the two backends two apart, and no more.
+        let accepted = backend.accepted();
+        assert!(accepted.abs_diff(CONNECTIONS / 2) <= 1, "least connections spreads evenly: {accepted}");
+        let endings = backend.wait_endings(accepted, PATIENCE);
         assert!(endings.iter().all(|ending| *ending == Ending::End), "{endings:?}");
     }
     wait_connections(&ringway, 0);
