@@ -71,7 +71,7 @@ impl Metrics {
 
     /// Connections of an app that ended with the close reason at `reason`, over all threads.
     pub fn closed_total(&self, app: usize, reason: usize) -> u64 {
-        self.sum(|worker| &worker.apps[app].closed[reason])
+        self.sum(|worker| worker.apps[app].closed(reason))
     }
 
     /// A counter of the workers, over all threads.
@@ -99,7 +99,20 @@ struct Padded<const N: usize> {
 #[repr(align(128))]
 struct AppBlock {
     counters: [AtomicU64; AppCounter::COUNT],
-    closed: Vec<AtomicU64>,
+    /// By the place of the close reason, sixteen in a block.
+    closed: Vec<Padded<16>>,
+}
+
+impl AppBlock {
+    fn closed(&self, reason: usize) -> &AtomicU64 {
+        &self.closed[reason / 16].counters[reason % 16]
+    }
+}
+
+impl<const N: usize> Padded<N> {
+    const fn new() -> Self {
+        Self { counters: [const { AtomicU64::new(0) }; N] }
+    }
 }
 
 impl WorkerMetrics {
@@ -108,11 +121,10 @@ impl WorkerMetrics {
         let apps = (0..apps)
             .map(|_| AppBlock {
                 counters: [const { AtomicU64::new(0) }; _],
-                // A whole number of line pairs, so that no two threads' lists share a line by accident.
-                closed: (0..close_reasons.next_multiple_of(16)).map(|_| AtomicU64::new(0)).collect(),
+                closed: (0..close_reasons.div_ceil(16)).map(|_| Padded::new()).collect(),
             })
             .collect();
-        Self { own: Padded { counters: [const { AtomicU64::new(0) }; _] }, apps }
+        Self { own: Padded::new(), apps }
     }
 
     /// Adds `n` to a counter of the app at `app`.
@@ -128,7 +140,7 @@ impl WorkerMetrics {
     /// # Panics
     /// If there is no such app, or no such reason.
     pub fn add_closed(&self, app: usize, reason: usize) {
-        self.apps[app].closed[reason].fetch_add(1, Ordering::Relaxed);
+        self.apps[app].closed(reason).fetch_add(1, Ordering::Relaxed);
     }
 
     /// Adds `n` to a counter of the thread itself.

@@ -17,6 +17,8 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
 /// How long an answer from the hosts file holds.
 const HOSTS_TTL: Duration = Duration::from_secs(10);
+/// How long the answer holds that a name has no address of a family.
+const NOTHING_TTL: Duration = Duration::from_secs(30);
 
 /// Looks names up as the rest of the system does, and follows when its files change.
 #[derive(Default)]
@@ -47,22 +49,27 @@ impl SystemResolver {
 
 impl Resolver for SystemResolver {
     async fn lookup(&self, name: &str, family: Family) -> Result<Answer, LookupError> {
-        let setup = self.setup()?;
+        self.setup()?.lookup(name, family).await
+    }
+}
+
+impl Setup {
+    async fn lookup(&self, name: &str, family: Family) -> Result<Answer, LookupError> {
         let mut name = Name::from_utf8(name).map_err(|error| LookupError(error.to_string()))?;
-        if let Some(answer) = in_hosts(&setup.hosts, &name, family) {
+        if let Some(answer) = in_hosts(&self.hosts, &name, family) {
             return Ok(answer);
         }
         // Local names need no server, and must work without one (RFC 6761, section 6.3).
         if name.is_localhost() {
             name.set_fqdn(true);
         }
-        match setup.resolver.lookup(name, record_type(family)).await {
+        match self.resolver.lookup(name, record_type(family)).await {
             Ok(lookup) => Ok(Answer {
                 addresses: lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect(),
                 ttl: lookup.valid_until().saturating_duration_since(Instant::now()),
             }),
             Err(error) if error.is_no_records_found() => {
-                Ok(Answer { addresses: Vec::new(), ttl: Duration::from_secs(30) })
+                Ok(Answer { addresses: Vec::new(), ttl: NOTHING_TTL })
             }
             Err(error) => Err(LookupError(error.to_string())),
         }
@@ -92,13 +99,21 @@ fn version_of(path: &str) -> Option<SystemTime> {
 }
 
 fn read_setup(versions: [Option<SystemTime>; 2]) -> Result<Setup, LookupError> {
-    let (config, mut options) = match hickory_resolver::system_conf::read_system_conf() {
+    let (config, options) = match hickory_resolver::system_conf::read_system_conf() {
         Ok(read) => read,
         Err(error) => {
             tracing::warn!(%error, "{RESOLV_CONF} cannot be used: only local names will be resolved");
             (ResolverConfig::default(), ResolverOpts::default())
         }
     };
+    Ok(Setup {
+        versions,
+        hosts: Hosts::from_system().unwrap_or_default(),
+        resolver: build_resolver(config, options)?,
+    })
+}
+
+fn build_resolver(config: ResolverConfig, mut options: ResolverOpts) -> Result<TokioResolver, LookupError> {
     // The hosts file is asked here and not there: a name in it has no other addresses.
     options.use_hosts_file = ResolveHosts::Never;
     options.positive_min_ttl = Some(TTL_MIN);
@@ -106,21 +121,27 @@ fn read_setup(versions: [Option<SystemTime>; 2]) -> Result<Setup, LookupError> {
     // Repeated questions after a failure are paced by the caller, and must reach a server.
     options.negative_max_ttl = Some(BACK_OFF_MIN / 2);
     options.cache_size = 64;
-    let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         .with_options(options)
         .build()
-        .map_err(|error| LookupError(error.to_string()))?;
-    Ok(Setup { versions, hosts: Hosts::from_system().unwrap_or_default(), resolver })
+        .map_err(|error| LookupError(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
+    use hickory_resolver::proto::op::{Message, ResponseCode};
+    use hickory_resolver::proto::rr::{RData, Record};
+    use tokio::net::UdpSocket;
+
     use super::*;
 
     #[tokio::test]
     async fn localhost_has_its_address_without_a_name_server() {
         let answer = SystemResolver::default().lookup("localhost", Family::V4).await.expect("an answer");
-        assert_eq!(answer.addresses, [std::net::IpAddr::from([127, 0, 0, 1])]);
+        assert_eq!(answer.addresses, [IpAddr::from([127, 0, 0, 1])]);
     }
 
     #[test]
@@ -129,9 +150,66 @@ mod tests {
         hosts.read_hosts_conf(&b"192.0.2.7 db.test alias.test\n"[..]).expect("well-formed");
         let name = |name| Name::from_utf8(name).expect("a name");
         let v4 = in_hosts(&hosts, &name("alias.test"), Family::V4).expect("it is there");
-        assert_eq!(v4.addresses, [std::net::IpAddr::from([192, 0, 2, 7])]);
+        assert_eq!(v4.addresses, [IpAddr::from([192, 0, 2, 7])]);
         let v6 = in_hosts(&hosts, &name("db.test"), Family::V6).expect("it is there");
         assert!(v6.addresses.is_empty());
         assert!(in_hosts(&hosts, &name("other.test"), Family::V4).is_none());
+    }
+
+    /// Answers each question as `answer` says, until the test ends.
+    async fn name_server(answer: impl Fn(&Query, &mut Message) + Send + 'static) -> Setup {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let mut connection = ConnectionConfig::udp();
+        connection.port = socket.local_addr().expect("an address").port();
+        tokio::spawn(async move {
+            let mut buffer = [0; 1500];
+            while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+                let question = Message::from_vec(&buffer[..length]).expect("a question");
+                let query = question.queries[0].clone();
+                let mut response = Message::response(question.metadata.id, question.metadata.op_code);
+                response.add_query(query.clone());
+                answer(&query, &mut response);
+                let bytes = response.to_vec().expect("an answer");
+                socket.send_to(&bytes, peer).await.expect("it is read");
+            }
+        });
+        let server = NameServerConfig::new(Ipv4Addr::LOCALHOST.into(), true, vec![connection]);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let resolver = build_resolver(config, ResolverOpts::default()).expect("it is built");
+        Setup { versions: [None; 2], hosts: Hosts::default(), resolver }
+    }
+
+    fn add_addresses(query: &Query, response: &mut Message, ttl: u32) {
+        let addresses: &[IpAddr] = match query.query_type() {
+            RecordType::A => &[IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])],
+            _ => &[],
+        };
+        for address in addresses {
+            let data = RData::from(*address);
+            response.add_answer(Record::from_rdata(query.name().clone(), ttl, data));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_server_is_asked_for_all_addresses_and_for_how_long_they_hold() {
+        let setup = name_server(|query, response| add_addresses(query, response, 60)).await;
+        let v4 = setup.lookup("db.test", Family::V4).await.expect("an answer");
+        assert_eq!(v4.addresses, [IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])]);
+        assert!(v4.ttl > Duration::from_secs(50) && v4.ttl <= Duration::from_secs(60), "{:?}", v4.ttl);
+        let v6 = setup.lookup("db.test", Family::V6).await.expect("an answer");
+        assert!(v6.addresses.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_there_has_no_address() {
+        let setup = name_server(|_, response| response.metadata.response_code = ResponseCode::NXDomain).await;
+        let answer = setup.lookup("badroute", Family::V4).await.expect("an answer");
+        assert!(answer.addresses.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_fails_gives_no_answer() {
+        let setup = name_server(|_, response| response.metadata.response_code = ResponseCode::ServFail).await;
+        assert!(setup.lookup("db.test", Family::V4).await.is_err());
     }
 }
