@@ -89,6 +89,8 @@ fn body_of(mut response: Vec<u8>) -> Result<Vec<u8>, AskError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn body(response: &str) -> Result<Vec<u8>, String> {
@@ -111,6 +113,16 @@ mod tests {
             "SSH-2.0-OpenSSH_9.2\r\n",
         ] {
             assert!(body(response).is_err(), "{response}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_answers_makes_it_panic(
+            head in prop_oneof![Just("HTTP/1.1 200 OK\r\nContent-Length: "), Just("HTTP/1.1 200"), Just("")],
+            rest in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let _ = body_of([head.as_bytes(), &rest].concat());
         }
     }
 }

@@ -118,11 +118,14 @@ pub(super) fn translate(arguments: impl IntoIterator<Item = OsString>) -> Vec<Os
             *argument = translated.into();
         }
     }
-    let first = arguments.get(1).and_then(|argument| argument.to_str());
     let is_for_all = |option| ["-h", "--help", "-V", "--version"].contains(&option);
-    if first.is_none_or(|first| first.starts_with('-') && !is_for_all(first))
-        && arguments.get(1).is_none_or(|argument| argument.to_str().is_some())
-    {
+    let names_no_command = match arguments.get(1).map(|first| first.to_str()) {
+        None => true,
+        Some(Some(first)) => first.starts_with('-') && !is_for_all(first),
+        // Not text: the parser refuses it in words.
+        Some(None) => false,
+    };
+    if names_no_command {
         arguments.insert(1, "run".into());
     }
     arguments
