@@ -1,18 +1,26 @@
 //! The limit on connections of clients, over all apps and workers.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use crate::endpoint::ExactCount;
+
+/// Of so many places that a worker takes while clients of other workers wait, it leaves the next one to them.
+const TAKEN_FOR_ONE_LEFT: u32 = 8;
 
 /// Counts the connections of clients in the process against their limit.
 #[derive(Debug)]
 pub struct Admission {
     max: u32,
     open: ExactCount,
+    /// Clients that wait, in the lines of all workers.
+    waiting: ExactCount,
 }
 
 impl Admission {
     /// At most `connections_max` at once.
     pub fn new(connections_max: u32) -> Self {
-        Self { max: connections_max, open: ExactCount::new() }
+        Self { max: connections_max, open: ExactCount::new(), waiting: ExactCount::new() }
     }
 
     /// The limit.
@@ -23,6 +31,11 @@ impl Admission {
     /// Connections that are admitted now.
     pub fn open(&self) -> u32 {
         self.open.get()
+    }
+
+    /// Clients that were accepted and wait to be admitted.
+    pub fn waiting(&self) -> u32 {
+        self.waiting.get()
     }
 
     /// Admits one more, unless the limit is reached.
@@ -42,9 +55,90 @@ impl Admission {
     }
 }
 
+/// The clients of one worker that wait to be admitted, in the order in which they came.
+///
+/// A worker whose connection ends sees the free place first. So that it does not keep it for ever from those who wait
+/// elsewhere, it leaves one in so many to the others, until the next [`tick`](Self::tick): all workers look then.
+#[derive(Debug)]
+pub struct WaitingLine<T> {
+    admission: Arc<Admission>,
+    line: VecDeque<T>,
+    /// Those in the line that have not left.
+    present: u32,
+    taken: u32,
+    /// Places that are left to the clients of other workers.
+    left: u32,
+}
+
+impl<T: Copy> WaitingLine<T> {
+    /// An empty line before this limit.
+    pub fn new(admission: Arc<Admission>) -> Self {
+        Self { admission, line: VecDeque::new(), present: 0, taken: 0, left: 0 }
+    }
+
+    /// Admits one more, if the limit allows it.
+    #[must_use]
+    pub fn try_admit(&mut self) -> bool {
+        let others_wait = self.admission.waiting.get() > self.present;
+        if !others_wait {
+            self.left = 0;
+        }
+        if !self.admission.open.try_acquire(self.admission.max.saturating_sub(self.left)) {
+            return false;
+        }
+        if others_wait {
+            self.taken = (self.taken + 1) % TAKEN_FOR_ONE_LEFT;
+            self.left += u32::from(self.taken == 0);
+        }
+        true
+    }
+
+    /// One that was admitted is gone.
+    pub fn release(&self) {
+        self.admission.release();
+    }
+
+    /// Puts a client at the end.
+    pub fn push(&mut self, client: T) {
+        self.line.push_back(client);
+        self.present += 1;
+        self.admission.waiting.acquire();
+    }
+
+    /// Who is first, though it may have left.
+    pub fn first(&self) -> Option<T> {
+        self.line.front().copied()
+    }
+
+    /// Takes the first one off: it was admitted, or had left.
+    pub fn pop(&mut self) {
+        self.line.pop_front();
+    }
+
+    /// One of the line does not wait any more: it was admitted or left.
+    pub fn forget(&mut self) {
+        self.present -= 1;
+        self.admission.waiting.release();
+    }
+
+    /// Whether a newcomer would have to wait.
+    pub fn must_wait(&self) -> bool {
+        self.present > 0 || self.admission.is_full()
+    }
+
+    /// Time has passed: places that were left to others and not taken are anybody's.
+    pub fn tick(&mut self) {
+        self.left = 0;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn line(admission: &Arc<Admission>) -> WaitingLine<u32> {
+        WaitingLine::new(Arc::clone(admission))
+    }
 
     #[test]
     fn limit_is_never_passed_by_workers_that_race() {
@@ -66,5 +160,40 @@ mod tests {
         });
         assert_eq!(admission.open(), 0);
         assert!(!admission.is_full());
+    }
+
+    #[test]
+    fn worker_that_frees_all_places_does_not_keep_those_of_others_waiting_for_ever() {
+        let admission = Arc::new(Admission::new(1));
+        let (mut busy, mut starved) = (line(&admission), line(&admission));
+        assert!(busy.try_admit());
+        starved.push(1);
+        for _ in 0..TAKEN_FOR_ONE_LEFT {
+            busy.release();
+            assert!(busy.try_admit());
+        }
+        busy.release();
+        assert!(!busy.try_admit(), "this one is left to the other");
+        starved.tick();
+        assert!(starved.try_admit());
+        starved.pop();
+        starved.forget();
+        starved.release();
+        assert!(busy.try_admit(), "nobody waits any more");
+        assert_eq!((admission.open(), admission.waiting()), (1, 0));
+    }
+
+    #[test]
+    fn place_that_was_left_and_not_taken_is_anybodys_after_a_tick() {
+        let admission = Arc::new(Admission::new(1));
+        let mut busy = line(&admission);
+        line(&admission).push(1);
+        for _ in 0..TAKEN_FOR_ONE_LEFT {
+            assert!(busy.try_admit());
+            busy.release();
+        }
+        assert!(!busy.try_admit());
+        busy.tick();
+        assert!(busy.try_admit());
     }
 }

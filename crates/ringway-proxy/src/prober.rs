@@ -79,9 +79,9 @@ struct Target {
 }
 
 enum State {
-    AwaitingTime(TimerId),
-    AwaitingTurn,
-    AwaitingConnect { dial: ConnectionId, started: Time, timer: TimerId },
+    Sleeping(TimerId),
+    Due,
+    Dialling { dial: ConnectionId, started: Time, timer: TimerId },
 }
 
 impl ProbeHandler {
@@ -148,7 +148,7 @@ impl ProbeHandler {
             app,
             number,
             check,
-            state: State::AwaitingTurn,
+            state: State::Due,
         });
         self.wait_until(ops, place, first);
         place
@@ -157,9 +157,9 @@ impl ProbeHandler {
     fn remove(&mut self, ops: &mut Operations<'_>, place: u32) {
         let Some(target) = self.targets.remove(place) else { return };
         match target.state {
-            State::AwaitingTime(timer) => ops.cancel_timer(timer),
-            State::AwaitingTurn => {}
-            State::AwaitingConnect { dial, timer, .. } => {
+            State::Sleeping(timer) => ops.cancel_timer(timer),
+            State::Due => {}
+            State::Dialling { dial, timer, .. } => {
                 ops.cancel_timer(timer);
                 ops.close(dial);
                 self.under_way -= 1;
@@ -169,7 +169,7 @@ impl ProbeHandler {
 
     fn wait_until(&mut self, ops: &mut Operations<'_>, place: u32, due: Time) {
         if let Some(target) = self.targets.get_mut(place) {
-            target.state = State::AwaitingTime(ops.set_timer(due, Token(place)));
+            target.state = State::Sleeping(ops.set_timer(due, Token(place)));
         }
     }
 
@@ -186,7 +186,7 @@ impl ProbeHandler {
             let dial = ops.connect(target.endpoint.address(), &app.options, Token(place));
             let started = ops.now();
             let timer = ops.set_timer(started + app.state.model().health.timeout, Token(place));
-            target.state = State::AwaitingConnect { dial, started, timer };
+            target.state = State::Dialling { dial, started, timer };
             self.under_way += 1;
         }
     }
@@ -200,7 +200,7 @@ impl ProbeHandler {
         result: Result<(), DialFailure>,
     ) {
         let Some(target) = self.targets.get_mut(place) else { return };
-        let State::AwaitingConnect { dial: own, started, timer } = target.state else { return };
+        let State::Dialling { dial: own, started, timer } = target.state else { return };
         if own != dial {
             return;
         }
@@ -291,17 +291,17 @@ impl EventHandler for ProbeHandler {
     fn on_timer(&mut self, ops: &mut Operations<'_>, timer: TimerId, token: Token) {
         let Some(target) = self.targets.get_mut(token.0) else { return };
         match target.state {
-            State::AwaitingTime(own) if own == timer => {
-                target.state = State::AwaitingTurn;
+            State::Sleeping(own) if own == timer => {
+                target.state = State::Due;
                 self.due.push_back((token.0, target.number));
                 self.start_due(ops);
             }
-            State::AwaitingConnect { dial, timer: ref mut own, .. } if *own == timer => {
+            State::Dialling { dial, timer: ref mut own, .. } if *own == timer => {
                 // It has fired: its number may be another's by now.
                 *own = TimerId::NONE;
                 self.finish(ops, token.0, dial, Err(DialFailure::TimedOut));
             }
-            State::AwaitingTime(_) | State::AwaitingTurn | State::AwaitingConnect { .. } => {}
+            State::Sleeping(_) | State::Due | State::Dialling { .. } => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! The sessions of one worker, and the doing of what they decide.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::app::WorkerApp;
 use super::endpoint_table::{EndpointTable, NO_ENDPOINT};
 use super::token::Owner;
 use super::{Recorder, WorkerSetup, WorkerSummary};
-use crate::admission::Admission;
+use crate::admission::WaitingLine;
 use crate::control::access_log::AccessRecord;
 use crate::endpoint::{DialFailure, EndpointId, EndpointSet};
 use crate::health::passive;
@@ -33,10 +33,9 @@ pub(super) struct Connections {
     endpoints: EndpointTable,
     /// Endpoints that failed, of the sessions for which another one is being dialled.
     tried: HashMap<u32, Vec<EndpointId>>,
-    /// Place and number of sessions in the order in which they began to wait. Some may be gone.
-    waiting: VecDeque<(u32, u32)>,
+    /// Place and number of sessions that wait to be admitted.
+    line: WaitingLine<(u32, u32)>,
     limit_timer: TimerId,
-    admission: Arc<Admission>,
     metrics: Arc<WorkerMetrics>,
     recorder: Box<dyn Recorder>,
     next_number: u32,
@@ -74,9 +73,8 @@ impl Connections {
             peers: PeerTable::default(),
             endpoints,
             tried: HashMap::new(),
-            waiting: VecDeque::new(),
+            line: WaitingLine::new(setup.admission),
             limit_timer: TimerId::NONE,
-            admission: setup.admission,
             metrics: setup.metrics,
             recorder: setup.recorder,
             next_number: 0,
@@ -132,27 +130,26 @@ impl Connections {
         });
         ops.set_token(client, Owner::Session(place).token());
         // Nobody overtakes those that wait.
-        if self.is_closing {
-            self.handle(ops, place, Event::CloseNow);
-        } else if self.waiting.is_empty() && self.admission.try_admit() {
-            self.handle(ops, place, Event::Admitted);
-        } else {
-            self.waiting.push_back((place, number));
-            self.handle(ops, place, Event::MustWait);
+        if !self.is_closing && self.line.first().is_none() && self.line.try_admit() {
+            return self.handle(ops, place, Event::Admitted);
         }
+        self.line.push((place, number));
+        let event = if self.is_closing { Event::CloseNow } else { Event::MustWait };
+        self.handle(ops, place, event);
     }
 
     /// Serves those that wait, as far as the limit allows.
     pub(super) fn admit_waiting(&mut self, ops: &mut Operations<'_>) {
-        while let Some((place, number)) = self.waiting.front().copied() {
+        while let Some((place, number)) = self.line.first() {
             let waits =
                 |entry: &Entry| entry.session.is_waiting() && entry.session.identity().number == number;
             let is_there = self.entries.get(place).is_some_and(waits);
-            if is_there && !self.admission.try_admit() {
+            if is_there && !self.line.try_admit() {
                 return;
             }
-            self.waiting.pop_front();
+            self.line.pop();
             if is_there {
+                self.line.forget();
                 self.handle(ops, place, Event::Admitted);
             }
         }
@@ -165,7 +162,7 @@ impl Connections {
 
     /// Whether the limit is reached: the next client would have to wait.
     pub(super) fn is_full(&self) -> bool {
-        !self.waiting.is_empty() || self.admission.is_full()
+        self.line.must_wait()
     }
 
     /// Looks again soon: another worker's connection may end.
@@ -178,6 +175,7 @@ impl Connections {
     pub(super) fn handle_limit_timer(&mut self, timer: TimerId) {
         if self.limit_timer == timer {
             self.limit_timer = TimerId::NONE;
+            self.line.tick();
         }
     }
 
@@ -324,8 +322,9 @@ impl Connections {
         if !entry.timer.is_none() {
             ops.cancel_timer(entry.timer);
         }
-        if was_admitted {
-            self.admission.release();
+        match was_admitted {
+            true => self.line.release(),
+            false => self.line.forget(),
         }
         self.apps[app].state.active().release();
         self.summary.ended += 1;
