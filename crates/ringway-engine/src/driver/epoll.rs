@@ -1,7 +1,8 @@
 //! The epoll driver: edge-triggered readiness, one shared buffer, closes after the batch.
 //!
-//! A socket is registered once, for reading; EPOLLOUT is added when a send first says EAGAIN and stays. A read that
-//! is shorter than asked for has drained its socket: no second read only to see EAGAIN.
+//! A socket is registered once, for reading; EPOLLOUT is added when a send first says EAGAIN and stays. A relay's
+//! source is not listened to while its destination is full. A read that is shorter than asked for has drained its
+//! socket: no second read only to see EAGAIN.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -32,10 +33,14 @@ impl EpollPoller {
         &mut self,
         fd: BorrowedFd<'_>,
         key: u64,
+        read: bool,
         write: bool,
         known: bool,
     ) -> io::Result<()> {
-        let mut events = libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET;
+        let mut events = libc::EPOLLRDHUP | libc::EPOLLET;
+        if read {
+            events |= libc::EPOLLIN;
+        }
         if write {
             events |= libc::EPOLLOUT;
         }

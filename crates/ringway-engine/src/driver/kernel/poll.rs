@@ -102,13 +102,23 @@ impl Core {
         }
     }
 
+    /// Has the poller listen to a source again, or no longer, as its destination takes bytes or does not.
+    pub(crate) fn follow_interest(&mut self, source: u32) {
+        let entry = self.entry(source);
+        if matches!(self.poller, Poller::Epoll(_)) && entry.has(flag::REGISTERED) {
+            self.register(source, entry.has(flag::WRITE_ARMED));
+        }
+    }
+
     fn register(&mut self, index: u32, write: bool) {
+        let entry = self.entry(index);
+        let read = entry.phase() != Phase::Relay || !self.entry(entry.peer).has(flag::BLOCKED);
         let Some(entry) = self.entries.get_mut(index) else { return };
         let known = entry.has(flag::REGISTERED);
         let key = entry.id(index).to_bits();
         let Some(fd) = entry.fd() else { return };
         let Poller::Epoll(epoll) = &mut self.poller else { return };
-        match epoll.watch_socket(fd, key, write, known) {
+        match epoll.watch_socket(fd, key, read, write, known) {
             Ok(()) => entry.set(if write { flag::REGISTERED | flag::WRITE_ARMED } else { flag::REGISTERED }),
             Err(error) => self.registration_failed(index, error),
         }

@@ -186,9 +186,17 @@ impl Core {
         self.entry_mut(source).add_bytes(sent);
         if sent < bytes.len() {
             self.queue(destination, &bytes[sent..]);
-            self.block(destination);
+            self.block_relay(source, destination);
         }
         Some(sent)
+    }
+
+    /// The kernel took no more: wait for `destination`, and hear nothing of what arrives at `source` meanwhile.
+    /// A fast source would else wake the worker with every segment it fills its buffer with, twenty times for each
+    /// time that something can be done.
+    fn block_relay(&mut self, source: u32, destination: u32) {
+        self.block(destination);
+        self.follow_interest(source);
     }
 
     /// Sends what was only peeked at, then takes as much out of the source. `None` when nothing more can be done.
@@ -208,7 +216,7 @@ impl Core {
             }
         };
         if sent < count {
-            self.block(destination);
+            self.block_relay(source, destination);
         }
         if sent > 0 {
             // The bytes are there: they were just seen, and nobody else reads.
@@ -255,7 +263,7 @@ impl Core {
                     let rare = self.rare_mut(destination);
                     rare.pipe = Some(pipe);
                     rare.piped = left;
-                    self.block(destination);
+                    self.block_relay(source, destination);
                     return Step::Rest;
                 }
                 Err(error) => {
@@ -401,6 +409,7 @@ impl Core {
         if self.entry(source).has(flag::READ_ENDED) {
             return self.pass_end(source);
         }
+        self.follow_interest(source);
         self.arm_read(source);
         if self.entry(source).has(flag::READABLE) {
             self.pump(source, buffer);
@@ -563,10 +572,14 @@ impl Core {
         for index in [a, b] {
             self.lower_low_water(index);
             let entry = self.entry_mut(index);
+            let was_blocked = entry.has(flag::BLOCKED);
             entry.set_phase(Phase::Open);
             entry.clear(flag::BLOCKED);
-            entry.peer = u32::MAX;
+            let peer = std::mem::replace(&mut entry.peer, u32::MAX);
             self.tidy_rare(index);
+            if was_blocked {
+                self.follow_interest(peer);
+            }
         }
         self.events.push_back(Event::RelayStopped(stop));
     }
