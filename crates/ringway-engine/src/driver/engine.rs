@@ -16,6 +16,7 @@ pub struct Engine {
     driver: Driver,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one an engine, and it is not moved")]
 enum Driver {
     Epoll(Box<EpollDriver>),
     IoUring(Box<UringDriver>),

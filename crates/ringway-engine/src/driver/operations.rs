@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+#[cfg(doc)]
+use super::Event;
 use super::{
     ConnectOptions, DatagramBatch, ExportedConnection, ListenOptions, RelayOptions, RelayProgress, SendError,
 };

@@ -42,6 +42,7 @@ const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(10);
 const ACTIVITY_SHIFT: u32 = 23;
 
 /// How the kernel is asked.
+#[expect(clippy::large_enum_variant, reason = "there is one an engine, and it is not moved")]
 pub(crate) enum Poller {
     /// By readiness.
     Epoll(EpollPoller),

@@ -249,12 +249,11 @@ impl UringDriver {
         if !self.ring().is_polling(index) || result == -libc::ECANCELED {
             return;
         }
-        if !more {
-            if let (Poller::Ring(ring), Some(fd)) =
+        if !more
+            && let (Poller::Ring(ring), Some(fd)) =
                 (&mut self.core.poller, self.core.entries.get(index).and_then(|entry| entry.fd()))
-            {
-                ring.poll(fd, id);
-            }
+        {
+            ring.poll(fd, id);
         }
         let events = result.max(0);
         let readiness = Readiness {
