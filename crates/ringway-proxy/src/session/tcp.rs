@@ -554,4 +554,6 @@ fn micros(duration: Duration) -> u32 {
 }
 
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,232 @@
+//! Arbitrary histories: whatever happens in whatever order, what was taken is given back and the end comes once.
+
+use proptest::prelude::*;
+use ringway::SocketAddress;
+
+use super::*;
+use crate::session::PeerTable;
+
+/// The world of one session as its shell keeps it, with everything checked that the shell relies on.
+struct Shell {
+    session: Session,
+    limits: Limits,
+    now: Time,
+    client_is_open: bool,
+    backend: Backend,
+    has_reservation: bool,
+    timer: Option<Time>,
+    end: Option<CloseReason>,
+    last_activity: Time,
+    /// Drawn from where the world has a choice.
+    luck: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backend {
+    None,
+    Dialling,
+    Open,
+    Relayed { cut: bool },
+}
+
+impl Shell {
+    fn new(luck: u64, limits: Limits) -> Self {
+        let peer = PeerTable::default().store(SocketAddress::Unix(None));
+        let session = Session::new(Identity { peer, frontend: 0, number: 0 }, Time::ZERO);
+        Self {
+            session,
+            limits,
+            now: Time::ZERO,
+            client_is_open: true,
+            backend: Backend::None,
+            has_reservation: false,
+            timer: None,
+            end: None,
+            last_activity: Time::ZERO,
+            luck,
+        }
+    }
+
+    fn draw(&mut self, below: u64) -> u64 {
+        self.luck = self.luck.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.luck >> 33) % below
+    }
+
+    /// Something that can happen now, happens.
+    fn step(&mut self) {
+        let choice = self.draw(10);
+        let reset = self.draw(2) == 0;
+        match (self.backend, choice) {
+            (_, 0) => self.let_time_pass(Duration::from_millis(700)),
+            (_, 1) => self.let_time_pass(Duration::from_secs(20)),
+            (Backend::Relayed { cut: false }, 2 | 3) => self.last_activity = self.now,
+            (Backend::Relayed { cut: false }, 4 | 5) => self.tell(Event::HalfClosed),
+            (Backend::Relayed { cut }, 6) => {
+                self.end_relay(if cut { RelayOutcome::Cut } else { RelayOutcome::ClientReset })
+            }
+            (Backend::Relayed { .. }, 7) => self.end_relay(RelayOutcome::BackendFinished),
+            (Backend::Relayed { .. }, _) => {}
+            (Backend::Dialling, 2..=4) => {
+                self.backend = Backend::Open;
+                self.tell(Event::Connected);
+            }
+            (Backend::Dialling, 5..=7) => {
+                self.backend = Backend::None;
+                let failures = [
+                    DialFailure::Refused,
+                    DialFailure::SourceUnavailable,
+                    DialFailure::Exhausted,
+                    DialFailure::Unreachable,
+                ];
+                let failure = failures[self.draw(4) as usize];
+                self.tell(Event::DialFailed(failure));
+            }
+            (Backend::None, 2..=5) if self.session.is_waiting() => self.tell(Event::Admitted),
+            (Backend::None, 6) if self.session.is_waiting() => self.tell(Event::MustWait),
+            (Backend::None | Backend::Dialling, 8) => {
+                let unread = self.draw(2) == 0;
+                self.tell(Event::ClientLeft { reset, unread });
+            }
+            (Backend::None | Backend::Dialling, 9) => {
+                self.client_is_open = false;
+                self.tell(Event::ClientLost { reset });
+            }
+            (Backend::None | Backend::Dialling | Backend::Open, _) => {}
+        }
+    }
+
+    fn let_time_pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(due) = self.timer.filter(|due| *due <= until)
+            && self.end.is_none()
+        {
+            self.now = self.now.max(due);
+            self.timer = None;
+            let progress = RelayProgress { last_activity: self.last_activity, ..RelayProgress::default() };
+            self.tell(Event::TimerFired(progress));
+        }
+        self.now = self.now.max(until);
+    }
+
+    fn end_relay(&mut self, outcome: RelayOutcome) {
+        self.backend = Backend::None;
+        self.client_is_open = false;
+        self.tell(Event::RelayEnded(outcome));
+    }
+
+    fn tell(&mut self, event: Event) {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let actions = self.session.handle(event, &self.limits, self.now);
+            for action in actions.as_slice() {
+                assert!(self.end.is_none(), "{action:?} after the end");
+                assert!(next.is_none(), "{action:?} after a choice");
+                next = self.perform(*action);
+            }
+        }
+        if matches!(self.backend, Backend::Dialling) || self.session.is_starved() {
+            assert!(self.timer.is_some(), "a dial without a limit, after {event:?}");
+        }
+    }
+
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::WatchClient => assert!(self.client_is_open),
+            Action::Choose => {
+                assert!(!self.has_reservation, "chosen twice");
+                if self.draw(4) == 0 {
+                    return Some(Event::NoneAvailable);
+                }
+                self.has_reservation = true;
+                return Some(Event::Chosen { sources: 1 + self.draw(3) as u8 });
+            }
+            Action::Dial => {
+                assert!(self.has_reservation && self.backend == Backend::None);
+                self.backend = Backend::Dialling;
+            }
+            Action::NoteFailure(_) => assert!(self.has_reservation),
+            Action::CloseBackend => {
+                assert_ne!(self.backend, Backend::None);
+                self.backend = Backend::None;
+            }
+            Action::Release => assert!(std::mem::take(&mut self.has_reservation), "released twice"),
+            Action::StartRelay => {
+                assert!(self.client_is_open && self.backend == Backend::Open);
+                self.backend = Backend::Relayed { cut: false };
+                self.last_activity = self.now;
+            }
+            Action::SetTimer(due) => self.timer = Some(due),
+            Action::CutRelay => {
+                assert_eq!(self.backend, Backend::Relayed { cut: false });
+                self.backend = Backend::Relayed { cut: true };
+            }
+            Action::CloseClient => assert!(std::mem::take(&mut self.client_is_open), "closed twice"),
+            Action::End(reason) => {
+                assert!(!self.has_reservation, "a reservation is left after {reason}");
+                assert_eq!(self.backend, Backend::None, "a connection is left after {reason}");
+                assert!(!self.client_is_open, "the client is left after {reason}");
+                self.end = Some(reason);
+            }
+        }
+        None
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn everything_taken_is_given_back_and_the_end_comes_once(
+        luck: u64,
+        steps in 0usize..40,
+        idle in prop::option::of(1u64..40),
+        half_close in prop::option::of(1u64..20),
+        lifetime in prop::option::of(1u64..100),
+        connect_attempts in 1u8..4,
+    ) {
+        let seconds = |seconds: Option<u64>| seconds.map(Duration::from_secs);
+        let limits = Limits {
+            connect: Duration::from_secs(5),
+            idle: seconds(idle),
+            half_close: seconds(half_close),
+            lifetime: seconds(lifetime),
+            connect_attempts,
+        };
+        let mut shell = Shell::new(luck, limits);
+        for _ in 0..steps {
+            if shell.end.is_none() {
+                shell.step();
+            }
+        }
+        // However far it is: the end can be ordered.
+        if shell.end.is_none() {
+            shell.tell(Event::CloseNow);
+        }
+        if shell.end.is_none() {
+            shell.end_relay(RelayOutcome::Cut);
+        }
+        prop_assert!(shell.end.is_some());
+        // And what comes late changes nothing.
+        for event in [Event::Connected, Event::CloseNow, Event::HalfClosed, Event::Admitted] {
+            shell.tell(event);
+        }
+    }
+
+    #[test]
+    fn silent_relay_never_outlives_its_limits(luck: u64, idle in 1u64..40, lifetime in prop::option::of(1u64..100)) {
+        let limits = Limits {
+            connect: Duration::from_secs(5),
+            idle: Some(Duration::from_secs(idle)),
+            half_close: None,
+            lifetime: lifetime.map(Duration::from_secs),
+            connect_attempts: 3,
+        };
+        let mut shell = Shell::new(luck, limits);
+        shell.tell(Event::Admitted);
+        if shell.backend == Backend::Dialling {
+            shell.backend = Backend::Open;
+            shell.tell(Event::Connected);
+            shell.let_time_pass(Duration::from_secs(idle));
+            prop_assert_eq!(shell.backend, Backend::Relayed { cut: true });
+        }
+    }
+}
