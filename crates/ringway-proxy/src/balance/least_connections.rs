@@ -62,6 +62,10 @@ impl LeastConnections {
             if less {
                 best = Some((place, active, weight));
             }
+            if active == 0 {
+                // None has fewer.
+                break;
+            }
         }
         best.map(|(place, active, _)| (place, active))
     }
