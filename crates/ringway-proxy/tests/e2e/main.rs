@@ -36,3 +36,4 @@ mod observation;
 mod programs;
 mod relay;
 mod support;
+mod timeouts;
