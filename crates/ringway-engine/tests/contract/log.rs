@@ -81,6 +81,8 @@ pub(crate) struct Log {
     /// Peer, local, bytes.
     pub datagrams: Vec<(std::net::SocketAddr, Option<std::net::IpAddr>, Vec<u8>)>,
     pub hook: Option<Hook>,
+    /// All events, those included that are not kept.
+    pub event_count: u64,
     bytes: BTreeMap<ConnectionId, Vec<u8>>,
     dead: BTreeSet<ConnectionId>,
 }
@@ -131,6 +133,7 @@ impl Log {
 
 impl Sink for Log {
     fn on_event(&mut self, ops: &mut Operations<'_>, event: Event<'_>) {
+        self.event_count += 1;
         let seen = match event {
             Event::Accepted { listener, token, connection, peer } => {
                 self.bytes.remove(&connection);

@@ -116,11 +116,13 @@ fn restart(rig: &mut Rig, joined: Joined) {
     ops.start_relay(joined.a, joined.b, RelayOptions { bytes, ..RelayOptions::default() });
 }
 
-fn check(cases: u32, rig: impl Fn(u64) -> Option<Rig>) {
+/// `max_shrink_time`: in milliseconds. A case that fails by waiting in vain takes its whole deadline.
+fn check(cases: u32, max_shrink_time: u32, rig: impl Fn(u64) -> Option<Rig>) {
     if rig(0).is_none() {
         return;
     }
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let mut runner =
+        TestRunner::new(Config { cases, failure_persistence: None, max_shrink_time, ..Config::default() });
     let result = runner.run(&(steps(), any::<u64>()), |(steps, seed)| {
         if let Some(mut rig) = rig(seed) {
             play(&mut rig, &steps);
@@ -134,15 +136,15 @@ fn check(cases: u32, rig: impl Fn(u64) -> Option<Rig>) {
 
 #[test]
 fn bytes_out_are_bytes_in_on_a_simulated_network() {
-    check(150, |seed| Some(Rig::simulated(seed)));
+    check(150, 60_000, |seed| Some(Rig::simulated(seed)));
 }
 
 #[test]
 fn bytes_out_are_bytes_in_on_epoll() {
-    check(60, |_| Rig::real(EngineKind::Epoll));
+    check(60, 30_000, |_| Rig::real(EngineKind::Epoll));
 }
 
 #[test]
 fn bytes_out_are_bytes_in_on_io_uring() {
-    check(60, |_| Rig::real(EngineKind::IoUring));
+    check(60, 30_000, |_| Rig::real(EngineKind::IoUring));
 }
