@@ -20,6 +20,12 @@ mod table;
 mod timer;
 mod udp;
 
+/// What threads share by; loom's where a test includes a file of this crate.
+mod sync {
+    pub(crate) use std::sync::Arc;
+    pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
+}
+
 pub use address::SocketAddress;
 pub use clock::{Clock, Time};
 pub use driver::{

@@ -2,11 +2,11 @@
 //!
 //! The mail itself belongs to the user of the engine (a queue behind a lock, taken whole); the waker makes the
 //! engine look. The order is: the sender stores its mail, then wakes; the engine clears the flag, then looks.
+//! `tests/loom_mailbox.rs` includes this file to try every interleaving.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::sys;
 
 /// Wakes an engine that is parked; its sink gets [`Event::Woken`](crate::Event::Woken). Cheap to clone, usable
