@@ -35,6 +35,8 @@ use output::Output;
 /// watched process ended. Failures of single connections are counted in the report instead.
 pub fn run(options: &Options) -> Result<Report, LoadError> {
     options.check().map_err(LoadError::Options)?;
+    // Should it stay too low, the connections that find no descriptor are counted as errors.
+    let _ = ringway::raise_descriptor_limit();
     let kind = match options.engine {
         LoadEngine::Epoll => EngineKind::Epoll,
         LoadEngine::IoUring => EngineKind::IoUring,
