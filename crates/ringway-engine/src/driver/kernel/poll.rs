@@ -104,15 +104,26 @@ impl Core {
 
     /// Has the poller listen to a source again, or no longer, as its destination takes bytes or does not.
     pub(crate) fn follow_interest(&mut self, source: u32) {
+        let is_wanted = self.is_wanted(source);
         let entry = self.entry(source);
-        if matches!(self.poller, Poller::Epoll(_)) && entry.has(flag::REGISTERED) {
-            self.register(source, entry.has(flag::WRITE_ARMED));
+        let (id, is_known, write) =
+            (entry.id(source), entry.has(flag::REGISTERED), entry.has(flag::WRITE_ARMED));
+        match &mut self.poller {
+            Poller::Epoll(_) if is_known => self.register(source, write),
+            // A source that is read by hand is polled again when it may be read (`arm_read`).
+            Poller::Ring(ring) if !is_wanted => ring.cancel_poll(id),
+            Poller::Epoll(_) | Poller::Ring(_) => {}
         }
     }
 
-    fn register(&mut self, index: u32, write: bool) {
+    /// Whether anything could be done with what `index` sends.
+    fn is_wanted(&self, index: u32) -> bool {
         let entry = self.entry(index);
-        let read = entry.phase() != Phase::Relay || !self.entry(entry.peer).has(flag::BLOCKED);
+        entry.phase() != Phase::Relay || !self.entry(entry.peer).has(flag::BLOCKED)
+    }
+
+    fn register(&mut self, index: u32, write: bool) {
+        let read = self.is_wanted(index);
         let Some(entry) = self.entries.get_mut(index) else { return };
         let known = entry.has(flag::REGISTERED);
         let key = entry.id(index).to_bits();
