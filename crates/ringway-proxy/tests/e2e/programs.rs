@@ -102,18 +102,19 @@ fn curl_fetches_small_and_large_pages(engine: Engine) {
 }
 
 fn iperf3_works_in_both_directions(engine: Engine) {
-    let server = match Iperf::start() {
-        Ok(server) => server,
-        Err(reason) => skip!("{reason}"),
-    };
     let iperf = match need("iperf3") {
         Ok(program) => program,
         Err(reason) => skip!("{reason}"),
     };
-    let frontend = free_address();
-    // The server takes whoever connects for its next client, a check too.
-    let _ringway = start(engine, &app(frontend, &[server.address()], NO_CHECKS));
     for direction in [None, Some("--reverse")] {
+        // One for each: between two tests it closes its listening socket for a moment, and refuses who comes.
+        let server = match Iperf::start() {
+            Ok(server) => server,
+            Err(reason) => skip!("{reason}"),
+        };
+        let frontend = free_address();
+        // The server takes whoever connects for its next client, a check too.
+        let _ringway = start(engine, &app(frontend, &[server.address()], NO_CHECKS));
         let bytes = iperf_bytes(Command::new(&iperf).args(direction), frontend);
         assert!(bytes > 1_000_000, "{direction:?}: {bytes} bytes in a second");
     }
