@@ -147,6 +147,10 @@ fn receive<S: Sink>(core: &mut Core, sink: &mut S, index: u32, buffer: &mut [u8]
         let Some(fd) = entry.fd() else { return };
         match sys::receive(fd, &mut buffer[..READ_BYTES], 0) {
             Ok(0) => {
+                // A reset may have come right behind the end; its edge was the same.
+                if let Some(error) = entry.fd().filter(|_| hangup).and_then(sys::take_error) {
+                    return core.fail(index, error);
+                }
                 entry.set(flag::READ_ENDED);
                 entry.clear(flag::READABLE);
             }

@@ -67,7 +67,11 @@ fn play(rig: &mut Rig, steps: &[Step]) {
                 broken = true;
                 rig.ops(joined.proxy).cut_relay(joined.a);
             }
-            Step::Restart => restart(rig, joined),
+            Step::Restart => {
+                if !restart(rig, joined) {
+                    return;
+                }
+            }
             Step::Turn(count) => (0..count).for_each(|_| rig.turn()),
         }
         if broken {
@@ -99,12 +103,16 @@ fn play(rig: &mut Rig, steps: &[Step]) {
     assert_eq!(rig.ops(joined.proxy).pending_bytes(), 0);
 }
 
-fn restart(rig: &mut Rig, joined: Joined) {
+/// False if one of the two connections broke between the stop and the start, so that there is nothing to join.
+fn restart(rig: &mut Rig, joined: Joined) -> bool {
     rig.ops(joined.proxy).stop_relay(joined.b);
     rig.until("the stop", |rig| {
         !rig.log(joined.proxy).relay_stops.is_empty() || !rig.log(joined.proxy).relay_ends.is_empty()
     });
-    let Some(stop) = rig.log_mut(joined.proxy).relay_stops.pop() else { return };
+    let Some(stop) = rig.log_mut(joined.proxy).relay_stops.pop() else { return true };
+    if rig.log(joined.proxy).is_dead(joined.a) || rig.log(joined.proxy).is_dead(joined.b) {
+        return false;
+    }
     let mut bytes = stop.bytes;
     let mut ops = rig.ops(joined.proxy);
     for (direction, target) in [joined.b, joined.a].into_iter().enumerate() {
@@ -114,6 +122,7 @@ fn restart(rig: &mut Rig, joined: Joined) {
         }
     }
     ops.start_relay(joined.a, joined.b, RelayOptions { bytes, ..RelayOptions::default() });
+    true
 }
 
 /// `max_shrink_time`: in milliseconds. A case that fails by waiting in vain takes its whole deadline.

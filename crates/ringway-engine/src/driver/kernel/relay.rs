@@ -56,7 +56,18 @@ impl Core {
         for index in [a, b] {
             if self.is_relaying(index) {
                 self.resume_source(index);
+                self.listen_for_reset(index);
             }
+        }
+    }
+
+    /// Has the poller tell of a reset that follows the end of a stream. Readiness tells of it anyway; where reads
+    /// complete none will, and most relays end before it is worth a request.
+    fn listen_for_reset(&mut self, source: u32) {
+        let entry = self.entry(source);
+        if entry.has(flag::READ_ENDED) && self.is_relaying(source) && self.reads_by_completion(source) {
+            self.half_closed.push(self.entry(source).id(source));
+            self.request_housekeeping();
         }
     }
 
@@ -299,6 +310,13 @@ impl Core {
             self.break_relay(source);
             return Step::Rest;
         }
+        // A reset may have come right behind the end. The read tells of the end alone, and the edge that told of both
+        // will not come again.
+        let entry = self.entry(source);
+        let error = entry.fd().filter(|_| entry.has(flag::HANGUP)).and_then(sys::take_error);
+        if let Some(error) = error {
+            return self.source_failed(source, error);
+        }
         let peer = self.entry(source).peer;
         let first = !self.entry(peer).has(flag::READ_ENDED);
         let entry = self.entry_mut(source);
@@ -311,10 +329,8 @@ impl Core {
         if !self.entry(peer).has(flag::BLOCKED) {
             self.pass_end(source);
         }
-        if self.place(id).is_some() && self.reads_by_completion(source) {
-            // No receive will tell any more that it was reset; most relays end before it is worth a request.
-            self.half_closed.push(id);
-            self.request_housekeeping();
+        if self.place(id).is_some() {
+            self.listen_for_reset(source);
         }
         Step::Rest
     }
