@@ -78,7 +78,9 @@ impl Scenario {
         let ending = match random.index(3) {
             0 => {
                 let drain = Time::ZERO + Duration::from_millis(random.between(200, spread + 1000));
-                let close_now = drain + Duration::from_millis(random.below(20_000));
+                // Sometimes all have time to finish.
+                let patience = if random.chance(0.5) { 500 } else { 20_000 };
+                let close_now = drain + Duration::from_millis(random.below(patience));
                 Ending::DuringTraffic { drain, close_now }
             }
             _ => Ending::AfterTraffic,

@@ -1,7 +1,7 @@
 //! Listening sockets: accepting, pausing, running out, and stopping without cutting anybody off.
 
-use ringway_engine::driver::simulated::SimulatedFaults;
-use ringway_engine::{ListenOptions, SocketAddress, Token};
+use ringway_engine::driver::simulated::{SimulatedFaults, SimulatedNetwork};
+use ringway_engine::{EngineKind, ListenOptions, SocketAddress, Token};
 
 use crate::contract;
 use crate::log::Seen;
@@ -168,23 +168,85 @@ fn unix_listener_serves_and_can_be_cloned(rig: &mut Rig) {
 }
 
 fn accept_pauses_when_descriptors_run_out_and_resumes(rig: &mut Rig) {
-    // On a kernel the limit holds for the whole process, so a process of its own tests it there.
-    let Kind::Simulated(network) = rig.kind.clone() else { return };
+    let mut shortage = match &rig.kind {
+        Kind::Simulated(network) => Shortage::Simulated(network.clone(), network.faults()),
+        // The limit holds for the whole process, so a process of its own tests it.
+        Kind::Real(_) if std::env::var_os(ALONE).is_none() => return run_alone(rig),
+        Kind::Real(_) => {
+            lower_descriptor_limit();
+            Shortage::Real(Vec::new())
+        }
+    };
     let (server, client) = (rig.node(), rig.node());
     let (listener, address) = rig.listen(server, Token(1));
-    let calm = network.faults();
-    network.set_faults(SimulatedFaults { accept_exhausted: 1.0, ..calm.clone() });
+    shortage.begin();
     let dialled = rig.dial(client, &address, Token(2));
     rig.wait_connected(client, dialled);
     rig.until("a pause", |rig| {
-        rig.log(server).has(|seen| matches!(seen, Seen::AcceptPaused { listener: l, .. } if *l == listener))
+        rig.log(server).has(
+            |seen| matches!(seen, Seen::AcceptPaused { listener: l, error: Some(_), .. } if *l == listener),
+        )
     });
-    for _ in 0..20 {
+    for _ in 0..8 {
         rig.settle();
     }
     assert_eq!(rig.log(server).count(|seen| matches!(seen, Seen::AcceptPaused { .. })), 1, "said once");
     assert!(!rig.log(server).has(is_accepted));
-    network.set_faults(calm);
+    shortage.end();
     rig.until("the connection", |rig| rig.log(server).has(is_accepted));
     assert_eq!(rig.log(server).count(|seen| matches!(seen, Seen::AcceptResumed { .. })), 1);
+}
+
+/// Set in the process that tests the descriptor limit.
+const ALONE: &str = "RINGWAY_CONTRACT_ALONE";
+
+/// Runs the test of the descriptor limit once more, in a process of its own.
+fn run_alone(rig: &Rig) {
+    let kind = match rig.kind {
+        Kind::Real(EngineKind::Epoll) => "epoll",
+        Kind::Real(EngineKind::IoUring) => "io_uring",
+        Kind::Simulated(_) => unreachable!("it has no descriptors"),
+    };
+    let test = format!("accept::{kind}::accept_pauses_when_descriptors_run_out_and_resumes");
+    let this = std::env::current_exe().expect("the path of this test");
+    let output = std::process::Command::new(this).args(["--exact", &test]).env(ALONE, "1").output();
+    let output = output.expect("to run this test alone");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// What runs out.
+enum Shortage {
+    Simulated(SimulatedNetwork, SimulatedFaults),
+    Real(Vec<std::fs::File>),
+}
+
+impl Shortage {
+    /// From now on nothing can be accepted; one more dial still goes.
+    fn begin(&mut self) {
+        match self {
+            Self::Simulated(network, calm) => {
+                network.set_faults(SimulatedFaults { accept_exhausted: 1.0, ..calm.clone() });
+            }
+            Self::Real(files) => {
+                while let Ok(file) = std::fs::File::open("/dev/null") {
+                    files.push(file);
+                }
+                files.pop();
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        match self {
+            Self::Simulated(network, calm) => network.set_faults(calm.clone()),
+            Self::Real(files) => files.clear(),
+        }
+    }
+}
+
+fn lower_descriptor_limit() {
+    let limit = libc::rlimit { rlim_cur: 256, rlim_max: 256 };
+    // SAFETY: the pointer is to a whole `rlimit` that lives for the call.
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
