@@ -3,7 +3,7 @@
 //! A direction reads into the engine's one buffer and sends at once. What the kernel does not take is queued at
 //! the destination, and the source rests until it is gone. After two full reads in a row that went through whole
 //! the flow is bulk: the kernel splices through a pipe of the pool, or, without one, 256 KiB are copied at a time.
-//! The first empty read makes it small again; the pipe goes back to the pool whenever it is empty.
+//! The first splice that finds little makes it small again; the pipe goes back to the pool whenever it is empty.
 //! Over the engine's budget of queued bytes a read only peeks, and takes what was sent: nothing more is queued.
 
 use std::io;
@@ -16,6 +16,9 @@ use crate::{ConnectionId, Event, sys};
 
 /// How long a reset waits for the acknowledgement of what was sent before it.
 const LINGER_MAX: Duration = Duration::from_secs(5);
+
+/// A splice that finds less than this ends the bulk: below it copying is as cheap (measured).
+const SPLICE_BYTES_MIN: usize = 32 << 10;
 
 /// What became of a step of a direction.
 pub(crate) enum Step {
@@ -285,6 +288,10 @@ impl Core {
             }
         }
         self.pipes.give_back(pipe);
+        let entry = self.entry_mut(source);
+        if count < SPLICE_BYTES_MIN && !entry.has(flag::LOW_WATER) {
+            entry.set_flow(flow::SMALL);
+        }
         Step::More
     }
 
@@ -292,9 +299,6 @@ impl Core {
         let destination = self.entry(source).peer;
         let entry = self.entry_mut(source);
         entry.clear(flag::READABLE);
-        if !entry.has(flag::LOW_WATER) {
-            entry.set_flow(flow::SMALL);
-        }
         if entry.has(flag::BROKEN) {
             // It cannot be written to, and it says nothing more that could be handed on.
             self.break_relay(source);
