@@ -13,7 +13,8 @@ mod stats;
 mod variants;
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -112,6 +113,7 @@ fn bench(arguments: &Arguments) -> Result<(), String> {
         eprintln!("skipped: {reason}");
     }
     if !arguments.render {
+        let _alone = alone()?;
         let method = method(arguments, &target, &places)?;
         let rounds = if arguments.quick { 1 } else { arguments.rounds };
         measure(&method, rounds, &rows, &runnable, &mut samples, &saved);
@@ -192,6 +194,18 @@ fn method(arguments: &Arguments, target: &Path, places: &Places) -> Result<Metho
         seconds: duration(seconds)?,
         descriptors: raise_descriptor_limit(),
     })
+}
+
+/// Waits until no other bench runs on this machine: two would measure each other. Held until dropped.
+fn alone() -> Result<File, String> {
+    let path = env::temp_dir().join("ringway-bench.lock");
+    let fail = |error: io::Error| format!("{}: {error}", path.display());
+    let file = File::options().create(true).append(true).open(&path).map_err(fail)?;
+    if file.try_lock().is_err() {
+        eprintln!("another bench runs on this machine; waiting for its end");
+        file.lock().map_err(fail)?;
+    }
+    Ok(file)
 }
 
 /// What the load and all proxies inherit.
