@@ -62,3 +62,14 @@ fn help_and_version_go_to_standard_output() {
         assert!(String::from_utf8_lossy(&output.stdout).contains("ringway"), "{arguments:?}");
     }
 }
+
+#[test]
+fn bench_measures_backends_of_its_own_where_no_target_is_named() {
+    let arguments =
+        ["bench", "pingpong", "--backend", "127.0.0.1:0", "--warmup", "0.01", "--seconds", "0.05"];
+    let output = ringway(&arguments);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("pingpong: 64 connections") && text.contains("p99"), "{text}");
+    assert!(complaint(&["bench", "pingpong"], 2).contains("--target"));
+}

@@ -102,10 +102,9 @@ impl Variant {
                 )
             }
             Self::Sozu => {
-                let root = places.bench.display();
                 let installed =
                     std::iter::once(places.bench.join("bin/sozu")).chain(on_path("sozu")).collect();
-                (installed, format!("install it (needs protoc): cargo install sozu --root {root}"))
+                (installed, "install it (needs protoc): cargo install sozu --root target/bench".to_owned())
             }
         };
         candidates

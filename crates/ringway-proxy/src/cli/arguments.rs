@@ -29,6 +29,8 @@ pub(super) enum Command {
     Check(CheckArguments),
     /// Prints what a running ringway does
     Status(StatusArguments),
+    /// Drives connections at a proxy and measures it
+    Bench(Box<loadgen::Options>),
 }
 
 #[derive(Debug, Args)]

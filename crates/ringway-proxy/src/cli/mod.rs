@@ -1,7 +1,8 @@
-//! The command line: `run`, `check`, `status`.
+//! The command line: `run`, `check`, `status`, `bench`.
 
 mod admin_client;
 mod arguments;
+mod bench;
 mod check;
 pub mod reference;
 mod run;
@@ -31,6 +32,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(run) => run::main(run),
         Command::Check(check) => check::main(&check),
         Command::Status(status) => status::main(&status),
+        Command::Bench(options) => bench::main(&options),
     };
     exit.into()
 }
