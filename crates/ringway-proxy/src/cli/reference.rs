@@ -70,7 +70,9 @@ pub fn write_reference() -> String {
     let _ = write!(page, "```text\n{}\n```\n\n", command.render_long_help().to_string().trim_end());
     for subcommand in command.get_subcommands_mut().filter(|command| command.get_name() != "help") {
         let name = subcommand.get_name().to_owned();
+        // Lists of possible values are set apart by lines of blanks.
         let help = subcommand.render_long_help().to_string();
+        let help = help.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
         let _ = write!(page, "## `ringway {name}`\n\n```text\n{}\n```\n\n", help.trim_end());
     }
     page.push_str("## Exit codes\n\n| code | meaning |\n|---|---|\n");
