@@ -33,27 +33,7 @@ Neither ever holds up a connection: a reader that is too slow costs lines, which
 `ringway_log_lines_dropped_total`.
 
 A line of the access log tells about one connection that ended, refused ones too:
-
-| human | JSON | meaning |
-|---|---|---|
-| (first word) | `timestamp` | when it ended, UTC |
-| `app` | `app` | the app |
-| `frontend` | `frontend` | the frontend, as written in the configuration |
-| `client` | `client` | the client's address |
-| `backend` | `backend` | the backend, as written in the configuration; none if none was chosen |
-| `endpoint` | `endpoint` | the backend's address |
-| `sent` | `bytes_sent` | bytes handed on from the client to the backend |
-| `received` | `bytes_received` | bytes handed on from the backend to the client |
-| `queue` | `queue_ms` | from the accept to the first dial |
-| `connect` | `connect_ms` | from the first dial to the connection with the backend |
-| `total` | `total_ms` | from the accept to the end |
-| `by` | `initiator` | who ended it: `client`, `backend`, `ringway`, `system` |
-| `in` | `phase` | how far it had come: `accept`, `connect`, `relay` |
-| `why` | `reason` | why it ended, in one word |
-| `connection` | `connection` | its number among those of its worker |
-| `worker` | `worker` | the worker that served it |
-
-Durations are as fine as the turns of a worker's event loop: what begins and ends within one turn took 0.
+[its fields, and every reason](access-log.md).
 
 ## The seed proxy's spellings
 
@@ -81,7 +61,8 @@ pub fn write_reference() -> String {
     }
     page.push('\n');
     page.push_str(FOOT);
-    page
+    // The help of options has blanks where a line of it is empty.
+    page.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
 }
 
 #[cfg(test)]
