@@ -146,6 +146,13 @@ pub(super) const ROWS: &[Row] = &[
         target: Target { by_tuned: true, ..ratios(2.0, 2.0) },
     },
     Row {
+        name: "latency-1-polled",
+        title: "the same, with clients and backends that poll too",
+        load: &["pingpong", "--size", "64", "--connections", "1", "--spin", "500"],
+        measure: Measure::Latency,
+        target: Target { by_tuned: true, ..ratios(2.0, 2.0) },
+    },
+    Row {
         name: "idle-memory",
         title: "user memory of an idle relayed connection (slope of RssAnon, 1,000 to 9,000)",
         load: &["idle", "--connections", "9000", "--steps", "1000,9000"],
