@@ -1,27 +1,17 @@
-//! An echo server: `cargo run -p ringway --example echo -- 127.0.0.1:7000`.
+//! An echo server on two workers: `cargo run -p ringway --example echo -- 127.0.0.1:7000`.
 
 use std::error::Error;
+use std::net::SocketAddr;
 
-use ringway::{
-    ConnectionId, Engine, EngineConfig, EventHandler, ListenOptions, ListenerId, Operations, SocketAddress,
-    Token, Worker,
-};
+use ringway::{ConnectionId, EventHandler, ListenerId, Operations, Server, SocketAddress, Token};
 
 /// Above this the echo waits until the client has read.
 const QUEUED_BYTES_MAX: usize = 256 << 10;
 
-struct Echo {
-    address: SocketAddress,
-}
+struct Echo;
 
 impl EventHandler for Echo {
     type Mail = ();
-
-    fn on_start(&mut self, ops: &mut Operations<'_>) {
-        let listener = ops.bind(&self.address, &ListenOptions::default()).expect("the address is free");
-        println!("echoing on {} with {}", listener.address(), ops.kind_name());
-        ops.start_accept(listener, Token(0)).expect("memory for one socket");
-    }
 
     fn on_accept(
         &mut self,
@@ -52,9 +42,10 @@ impl EventHandler for Echo {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7000".to_owned());
-    let address = SocketAddress::Inet(address.parse()?);
-    let engine = Engine::new(&EngineConfig::default())?;
-    Worker::new(engine, Echo { address }).run()?;
+    let address: SocketAddr =
+        std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7000".to_owned()).parse()?;
+    let server = Server::new().listen(address).workers(2).start(|_| Echo)?;
+    println!("echoing on {}", server.addresses()[0]);
+    server.join()?;
     Ok(())
 }

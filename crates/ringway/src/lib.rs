@@ -1,13 +1,17 @@
 //! Event framework on io_uring and epoll: the load balancer of the same name is built on it.
 //!
-//! Implement [`EventHandler`], hand it to a [`Worker`], and turn. Each worker is one thread with its own engine
-//! and its own handler; threads talk to it by mail.
+//! Implement [`EventHandler`] and hand it to a [`Server`] (the same handler on several workers, each with its own
+//! listening sockets), a [`Client`] (connections to one address), or a bare [`Worker`] that you turn yourself. Each
+//! worker is one thread with its own engine and its own handler; other threads talk to it by [`Mailer`].
 #![forbid(unsafe_code)]
 
+mod client;
 mod close_reason;
 mod handler;
+mod server;
 mod worker;
 
+pub use client::Client;
 pub use close_reason::{CloseReason, Initiator};
 pub use handler::EventHandler;
 pub use ringway_engine::driver::simulated;
@@ -18,4 +22,5 @@ pub use ringway_engine::{
     RelayEnd, RelayOptions, RelayProgress, RelayStop, SendError, Side, SocketAddress, SocketOptions, Time,
     TimerId, Token,
 };
+pub use server::{RunningServer, Server};
 pub use worker::{Mailer, Worker};
