@@ -87,6 +87,15 @@ fn control_characters_of_a_file_do_not_reach_the_terminal() {
 }
 
 #[test]
+fn more_frontends_than_a_session_can_name_are_one_fault() {
+    let listen = vec!["\"127.0.0.1:0\""; (1 << 16) + 1].join(",");
+    let text = format!("[[app]]\nname = \"a\"\nbackends = [\"127.0.0.1:1\"]\nlisten = [{listen}]\n");
+    let faults = refused(&text, Format::Toml);
+    assert_eq!(faults.faults().len(), 1);
+    assert!(faults.faults()[0].to_string().contains("more than 65536 frontends"), "{}", faults.faults()[0]);
+}
+
+#[test]
 fn a_file_that_cannot_be_taken_is_refused_by_name() {
     let directory = own_directory();
     let faults = |name: &str, content: Option<&[u8]>| {

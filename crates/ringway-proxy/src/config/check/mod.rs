@@ -105,6 +105,9 @@ struct PlacedApp<'t> {
     frontends: Vec<Item<'t>>,
 }
 
+/// As many as the number by which a session names its frontend can tell apart.
+const FRONTENDS_MAX: usize = 1 << 16;
+
 /// What has to be different in all apps: names and listening addresses.
 fn across<'t>(apps: &[PlacedApp<'t>], admin: Option<&(SocketAddress, Item<'t>)>, checker: &mut Checker<'_>) {
     for (index, later) in apps.iter().enumerate() {
@@ -123,6 +126,10 @@ fn across<'t>(apps: &[PlacedApp<'t>], admin: Option<&(SocketAddress, Item<'t>)>,
     }
     let frontends: Vec<(&Frontend, &Item<'t>)> =
         apps.iter().flat_map(|app| app.app.frontends.iter().zip(&app.frontends)).collect();
+    if let Some((_, item)) = frontends.get(FRONTENDS_MAX) {
+        // And no comparison of each with all others, which would take minutes.
+        return checker.conflict(item, format!("there are more than {FRONTENDS_MAX} frontends"), None);
+    }
     for (index, (later, item)) in frontends.iter().enumerate() {
         if let Some((_, first)) = frontends[..index].iter().find(|(first, _)| is_same_address(first, later)) {
             checker.conflict(item, format!("{} listens here already", first.key), None);
