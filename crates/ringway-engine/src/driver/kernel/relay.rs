@@ -17,7 +17,7 @@ use crate::{ConnectionId, Event, sys};
 /// How long a reset waits for the acknowledgement of what was sent before it.
 const LINGER_MAX: Duration = Duration::from_secs(5);
 
-/// A splice that finds less than this ends the bulk: below it copying is as cheap (measured).
+/// A splice that finds less than this ends the bulk. Half of a small read; no measurement chose it yet.
 const SPLICE_BYTES_MIN: usize = 32 << 10;
 
 /// What became of a step of a direction.
