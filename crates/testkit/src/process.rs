@@ -1,5 +1,6 @@
 //! A child process whose output can be waited for, and that never outlives its test.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
@@ -9,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_open, prlimit};
 
 /// How much of the output is shown when something went wrong.
 const LINES_SHOWN: usize = 60;
@@ -193,6 +194,24 @@ impl Process {
     pub fn descriptors(&self) -> usize {
         let path = format!("/proc/{}/fd", self.id());
         fs::read_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}")).count()
+    }
+
+    /// Lowers its RLIMIT_NOFILE to where every new descriptor is refused. One that it closes can be opened again.
+    ///
+    /// # Panics
+    ///
+    /// When the process is gone.
+    pub fn forbid_more_descriptors(&self) {
+        let path = format!("/proc/{}/fd", self.id());
+        let open: BTreeSet<u64> = fs::read_dir(&path)
+            .unwrap_or_else(|error| panic!("{path}: {error}"))
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        // The kernel gives the lowest number that is free, and only numbers below the limit.
+        let lowest_free =
+            (0..).find(|number| !open.contains(number)).expect("a process has not all numbers open");
+        let limit = Rlimit { current: Some(lowest_free), maximum: Some(lowest_free) };
+        prlimit(Some(self.pid), Resource::Nofile, limit).unwrap_or_else(|error| panic!("prlimit: {error}"));
     }
 
     /// CPU time that the process has used until now.

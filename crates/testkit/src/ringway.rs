@@ -31,8 +31,6 @@ pub struct RingwayBuilder {
     config: String,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
-    descriptor_limit: Option<u64>,
-    inherited_descriptors: u64,
     without_io_uring: bool,
     admin: SocketAddr,
 }
@@ -50,8 +48,6 @@ impl Ringway {
             config: String::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
-            descriptor_limit: None,
-            inherited_descriptors: 0,
             without_io_uring: false,
             admin: free_address(),
         }
@@ -131,20 +127,6 @@ impl RingwayBuilder {
         self
     }
 
-    /// RLIMIT_NOFILE, soft and hard.
-    #[must_use]
-    pub fn descriptor_limit(mut self, limit: u64) -> Self {
-        self.descriptor_limit = Some(limit);
-        self
-    }
-
-    /// Open descriptors that the process is born with and knows nothing of. Together with a limit.
-    #[must_use]
-    pub fn inherited_descriptors(mut self, count: u64) -> Self {
-        self.inherited_descriptors = count;
-        self
-    }
-
     /// Forbids io_uring to the process.
     #[must_use]
     pub fn without_io_uring(mut self) -> Self {
@@ -184,19 +166,7 @@ impl RingwayBuilder {
     }
 
     fn command(&self) -> Command {
-        let mut command = match self.descriptor_limit {
-            None => Command::new(&self.program),
-            Some(limit) => {
-                let mut command = Command::new("bash");
-                let inherited = self.inherited_descriptors;
-                let script = format!(
-                    "for ((i = 0; i < {inherited}; i++)); do exec {{fd}}</dev/null; done; \
-                     ulimit -n {limit} && exec \"$0\" \"$@\""
-                );
-                command.arg("-c").arg(script).arg(&self.program);
-                command
-            }
-        };
+        let mut command = Command::new(&self.program);
         command.env("NO_COLOR", "1").env_remove("RUST_LOG");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command

@@ -100,30 +100,23 @@ fn over_the_connection_limit_clients_wait_and_are_served_as_others_leave(engine:
 }
 
 fn want_of_descriptors_pauses_accepting_and_it_resumes_when_some_are_free(engine: Engine) {
-    const DESCRIPTORS: u64 = 150;
-    const CLIENTS: usize = 10;
+    const CLIENTS: usize = 3;
     let backend = Backend::start(Behaviour::Echo);
     let frontend = free_address();
     // One worker: of two, each could take a last descriptor for a client and none would be left to dial with.
-    let prepare = || {
-        Ringway::of(PROGRAM)
-            .config(&app(frontend, &[backend.address()], NO_CHECKS))
-            .argument("--engine")
-            .argument(engine.name())
-            .argument("--workers")
-            .argument("1")
-            .descriptor_limit(DESCRIPTORS)
-    };
-    let needed = {
-        let idle = prepare().start();
-        idle.process().descriptors() as u64
-    };
-    // It inherits so many, behind the back of the limit that it derives, that one connection fits.
-    let ringway = prepare().inherited_descriptors(DESCRIPTORS - needed - 2).start();
+    let ringway = Ringway::of(PROGRAM)
+        .config(&app(frontend, &[backend.address()], NO_CHECKS))
+        .argument("--engine")
+        .argument(engine.name())
+        .argument("--workers")
+        .argument("1")
+        .start();
     let mut first = client::connect(frontend).expect("it listens");
     first.write_all(b"hello").expect("it is read");
     first.read_exact(&mut [0; 5]).expect("it is echoed");
 
+    // Behind the back of the limit that it derived at its start: nothing more can be opened until the first is gone.
+    ringway.process().forbid_more_descriptors();
     let mut streams: Vec<_> =
         (0..CLIENTS).map(|_| client::connect(frontend).expect("the kernel queues it")).collect();
     for stream in &mut streams {
@@ -137,7 +130,7 @@ fn want_of_descriptors_pauses_accepting_and_it_resumes_when_some_are_free(engine
 
     drop(first);
     while let Some(mut stream) = take_ready(&mut streams) {
-        // Who was accepted with the last descriptor could not be dialled for and saw an end; nobody hangs.
+        // Who is accepted with the last descriptor cannot be dialled for and sees an end; nobody hangs.
         let _ = stream.read_exact(&mut [0; 5]);
     }
     eventually("a newcomer is served", PATIENCE, || {
