@@ -94,6 +94,8 @@ close_reasons! {
     ClientFailedBeforeAdmission: System, Accept, "failed";
     /// Ringway ended while the connection waited to be admitted.
     ShutdownBeforeAdmission: Ringway, Accept, "shutdown";
+    /// An operator ended the connection while it waited to be admitted.
+    KilledBeforeAdmission: Ringway, Accept, "killed";
     /// No backend was available: all are down, ejected, without weight, or without an address.
     NoBackend: Ringway, Accept, "no_backend";
     /// The last backend that could be tried refused.
@@ -120,6 +122,8 @@ close_reasons! {
     LifetimeWhileConnecting: Ringway, Connect, "lifetime";
     /// Ringway ended while the backend was being dialled.
     ShutdownWhileConnecting: Ringway, Connect, "shutdown";
+    /// An operator ended the connection while its backend was being dialled.
+    KilledWhileConnecting: Ringway, Connect, "killed";
     /// Both sides finished; the client first.
     ClientFinished: Client, Relay, "finished";
     /// Both sides finished; the backend first.
@@ -140,6 +144,31 @@ close_reasons! {
     Lifetime: Ringway, Relay, "lifetime";
     /// Ringway ended.
     Shutdown: Ringway, Relay, "shutdown";
+    /// An operator ended the connection.
+    Killed: Ringway, Relay, "killed";
+}
+
+/// Why Ringway ends a connection that could have gone on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// The process ends.
+    Shutdown,
+    /// An operator said so.
+    Killed,
+}
+
+impl Ending {
+    /// The reason of a connection that had come this far.
+    pub const fn reason(self, phase: Phase) -> CloseReason {
+        match (self, phase) {
+            (Self::Shutdown, Phase::Accept) => CloseReason::ShutdownBeforeAdmission,
+            (Self::Shutdown, Phase::Connect) => CloseReason::ShutdownWhileConnecting,
+            (Self::Shutdown, Phase::Relay) => CloseReason::Shutdown,
+            (Self::Killed, Phase::Accept) => CloseReason::KilledBeforeAdmission,
+            (Self::Killed, Phase::Connect) => CloseReason::KilledWhileConnecting,
+            (Self::Killed, Phase::Relay) => CloseReason::Killed,
+        }
+    }
 }
 
 impl CloseReason {
@@ -165,6 +194,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn an_ending_has_a_reason_of_its_phase_for_each_phase() {
+        for ending in [Ending::Shutdown, Ending::Killed] {
+            for phase in [Phase::Accept, Phase::Connect, Phase::Relay] {
+                assert_eq!(ending.reason(phase).phase(), phase);
+                assert_eq!(ending.reason(phase).initiator(), Initiator::Ringway);
+            }
+        }
+    }
 
     #[test]
     fn every_reason_has_its_own_words_and_place() {

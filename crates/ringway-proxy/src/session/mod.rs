@@ -7,6 +7,6 @@ mod peer;
 mod slab;
 pub mod tcp;
 
-pub use close_reason::{CloseReason, Initiator, Phase};
+pub use close_reason::{CloseReason, Ending, Initiator, Phase};
 pub use peer::{Peer, PeerTable};
 pub use slab::Slab;

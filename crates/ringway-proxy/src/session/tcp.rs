@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ringway::{RelayProgress, Time};
 
-use super::{CloseReason, Peer};
+use super::{CloseReason, Ending, Peer, Phase};
 use crate::endpoint::DialFailure;
 use crate::model;
 
@@ -110,8 +110,36 @@ pub enum Event {
     HalfClosed,
     /// The relay is over, and both connections are gone.
     RelayEnded(RelayOutcome),
-    /// All connections are to be closed now.
-    CloseNow,
+    /// It is to be closed now, whatever it is doing.
+    Close(Ending),
+}
+
+/// What a connection does at a moment, for whoever looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It waits below the connection limit.
+    Waiting,
+    /// Its backend is chosen and dialled.
+    Connecting,
+    /// Bytes may flow.
+    Relaying,
+    /// One side has finished sending.
+    HalfClosed,
+    /// It was told to end.
+    Closing,
+}
+
+impl Stage {
+    /// The word for people and for JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Connecting => "connecting",
+            Self::Relaying => "relaying",
+            Self::HalfClosed => "half_closed",
+            Self::Closing => "closing",
+        }
+    }
 }
 
 /// How a relay ended.
@@ -244,6 +272,19 @@ impl Session {
         self.state == State::AwaitingAdmission
     }
 
+    /// What it does now.
+    pub fn stage(&self) -> Stage {
+        match self.state {
+            State::AwaitingAdmission => Stage::Waiting,
+            State::AwaitingChoice { .. }
+            | State::AwaitingConnect { .. }
+            | State::AwaitingDescriptors { .. } => Stage::Connecting,
+            State::Relaying { half_closed: false } => Stage::Relaying,
+            State::Relaying { half_closed: true } => Stage::HalfClosed,
+            State::AwaitingRelayEnd(_) | State::Ended => Stage::Closing,
+        }
+    }
+
     /// Whether it waits for descriptors or memory of this process.
     pub fn is_starved(&self) -> bool {
         matches!(self.state, State::AwaitingDescriptors { .. })
@@ -286,7 +327,7 @@ impl Session {
             }
             Event::ClientLost { reset: true } => self.end(&[], CloseReason::ClientLeftBeforeAdmission),
             Event::ClientLost { reset: false } => self.end(&[], CloseReason::ClientFailedBeforeAdmission),
-            Event::CloseNow => self.end(&[Action::CloseClient], CloseReason::ShutdownBeforeAdmission),
+            Event::Close(ending) => self.end(&[Action::CloseClient], ending.reason(Phase::Accept)),
             _ => Actions::of(&[]),
         }
     }
@@ -390,9 +431,9 @@ impl Session {
                 };
                 self.end(&[Action::CloseBackend, Action::Release], reason)
             }
-            Event::CloseNow => {
+            Event::Close(ending) => {
                 let actions = [Action::CloseBackend, Action::Release, Action::CloseClient];
-                self.end(&actions, CloseReason::ShutdownWhileConnecting)
+                self.end(&actions, ending.reason(Phase::Connect))
             }
             _ => Actions::of(&[]),
         }
@@ -421,7 +462,7 @@ impl Session {
             }
             Event::ClientLost { reset: true } => self.end(&[], CloseReason::ClientLeftWhileConnecting),
             Event::ClientLost { reset: false } => self.end(&[], CloseReason::ClientFailedWhileConnecting),
-            Event::CloseNow => self.end(&[Action::CloseClient], CloseReason::ShutdownWhileConnecting),
+            Event::Close(ending) => self.end(&[Action::CloseClient], ending.reason(Phase::Connect)),
             _ => Actions::of(&[]),
         }
     }
@@ -474,7 +515,7 @@ impl Session {
                 let reason = if reset { CloseReason::BackendReset } else { CloseReason::BackendFailed };
                 self.end(&[Action::Release, Action::CloseClient], reason)
             }
-            Event::CloseNow => self.cut(CloseReason::Shutdown),
+            Event::Close(ending) => self.cut(ending.reason(Phase::Relay)),
             _ => Actions::of(&[]),
         }
     }

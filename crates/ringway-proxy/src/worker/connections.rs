@@ -17,7 +17,7 @@ use crate::health::passive;
 use crate::metrics::{AppCounter, WorkerMetrics};
 use crate::routing::Routes;
 use crate::session::tcp::{Action, Event, Identity, RelayOutcome, Session};
-use crate::session::{CloseReason, PeerTable, Phase, Slab};
+use crate::session::{CloseReason, Ending, PeerTable, Phase, Slab};
 
 /// How often a worker looks whether another one has made room below the limit.
 const LIMIT_PAUSE: Duration = Duration::from_millis(10);
@@ -134,7 +134,7 @@ impl Connections {
             return self.handle(ops, place, Event::Admitted);
         }
         self.line.push((place, number));
-        let event = if self.is_closing { Event::CloseNow } else { Event::MustWait };
+        let event = if self.is_closing { Event::Close(Ending::Shutdown) } else { Event::MustWait };
         self.handle(ops, place, event);
     }
 
@@ -214,7 +214,7 @@ impl Connections {
     pub(super) fn close_all(&mut self, ops: &mut Operations<'_>) {
         self.is_closing = true;
         for place in 0..self.entries.places() {
-            self.handle(ops, place, Event::CloseNow);
+            self.handle(ops, place, Event::Close(Ending::Shutdown));
         }
     }
 

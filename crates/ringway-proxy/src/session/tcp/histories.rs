@@ -199,14 +199,14 @@ proptest! {
         }
         // However far it is: the end can be ordered.
         if shell.end.is_none() {
-            shell.tell(Event::CloseNow);
+            shell.tell(Event::Close(Ending::Shutdown));
         }
         if shell.end.is_none() {
             shell.end_relay(RelayOutcome::Cut);
         }
         prop_assert!(shell.end.is_some());
         // And what comes late changes nothing.
-        for event in [Event::Connected, Event::CloseNow, Event::HalfClosed, Event::Admitted] {
+        for event in [Event::Connected, Event::Close(Ending::Shutdown), Event::HalfClosed, Event::Admitted] {
             shell.tell(event);
         }
     }

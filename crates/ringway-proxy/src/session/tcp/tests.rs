@@ -75,7 +75,7 @@ fn all_events() -> Vec<Event> {
         Event::BackendLost { reset: false },
         Event::TimerFired(progress(NOW)),
         Event::HalfClosed,
-        Event::CloseNow,
+        Event::Close(Ending::Shutdown),
     ];
     events.extend(outcomes.map(Event::RelayEnded));
     events
@@ -111,7 +111,11 @@ fn waiting_for_admission_it_goes_on_or_leaves() {
             (FINISHED_EMPTY, State::Ended, &left),
             (LOST_BY_RESET, State::Ended, &[End(CloseReason::ClientLeftBeforeAdmission)]),
             (LOST, State::Ended, &[End(CloseReason::ClientFailedBeforeAdmission)]),
-            (Event::CloseNow, State::Ended, &[CloseClient, End(CloseReason::ShutdownBeforeAdmission)]),
+            (
+                Event::Close(Ending::Shutdown),
+                State::Ended,
+                &[CloseClient, End(CloseReason::ShutdownBeforeAdmission)],
+            ),
         ],
     );
 }
@@ -190,7 +194,7 @@ fn dial_is_answered_retried_elsewhere_or_cancelled() {
                 &[SetTimer(after(5))],
             ),
             (
-                Event::CloseNow,
+                Event::Close(Ending::Shutdown),
                 State::Ended,
                 &[CloseBackend, Release, CloseClient, End(CloseReason::ShutdownWhileConnecting)],
             ),
@@ -214,7 +218,11 @@ fn want_of_descriptors_is_waited_out() {
             (FINISHED_EMPTY, State::Ended, &left),
             (LOST_BY_RESET, State::Ended, &[End(CloseReason::ClientLeftWhileConnecting)]),
             (LOST, State::Ended, &[End(CloseReason::ClientFailedWhileConnecting)]),
-            (Event::CloseNow, State::Ended, &[CloseClient, End(CloseReason::ShutdownWhileConnecting)]),
+            (
+                Event::Close(Ending::Shutdown),
+                State::Ended,
+                &[CloseClient, End(CloseReason::ShutdownWhileConnecting)],
+            ),
         ],
     );
 }
@@ -296,8 +304,10 @@ fn relaying_it_ends_by_either_side_by_a_limit_or_by_shutdown() {
         let state = State::Relaying { half_closed };
         let limit = if half_closed { 10 } else { 60 };
         let due = [SetTimer(NOW + limit * SECOND)];
-        let mut table: Vec<(Event, State, &[Action])> =
-            vec![(Event::TimerFired(progress(NOW)), state, &due), (Event::CloseNow, cut, &[CutRelay])];
+        let mut table: Vec<(Event, State, &[Action])> = vec![
+            (Event::TimerFired(progress(NOW)), state, &due),
+            (Event::Close(Ending::Shutdown), cut, &[CutRelay]),
+        ];
         let half_close = [SetTimer(NOW + 10 * SECOND)];
         if !half_closed {
             table.push((Event::HalfClosed, State::Relaying { half_closed: true }, &half_close));
