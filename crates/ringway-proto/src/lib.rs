@@ -9,4 +9,5 @@
 extern crate alloc;
 
 pub mod http1;
+pub mod proxy_protocol;
 pub mod reader;

@@ -25,13 +25,16 @@ impl core::error::Error for Incomplete {}
 /// assert_eq!(reader.u8(), Err(Incomplete));
 /// # Ok::<(), Incomplete>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
     position: usize,
 }
 
 impl<'a> Reader<'a> {
+    /// A reader of nothing.
+    pub const EMPTY: Self = Self { bytes: &[], position: 0 };
+
     /// A reader at the first of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, position: 0 }
@@ -127,7 +130,11 @@ impl<'a> Reader<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Incomplete> {
+    /// The next `N` bytes.
+    ///
+    /// # Errors
+    /// [`Incomplete`] when there are fewer.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Incomplete> {
         let array = *self.rest().first_chunk().ok_or(Incomplete)?;
         self.position += N;
         Ok(array)
