@@ -5,11 +5,16 @@
 
 mod check;
 mod fault;
+mod keys;
+mod reference;
+mod schema;
 mod tree;
 
 use std::path::{Path, PathBuf};
 
 pub use fault::{ConfigErrors, Fault, FaultKind, render_faults};
+pub use reference::write_reference;
+pub use schema::schema;
 
 use crate::model::{Config, LogLevel};
 use tree::source::Source;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::address::AddressError;
 use super::value;
 use crate::config::fault::{Fault, FaultKind};
+use crate::config::keys::{self, Kind};
 use crate::config::tree::source::Source;
 use crate::config::tree::{Entry, Node, Value, path_of, quote};
 
@@ -39,6 +40,11 @@ pub(super) struct Fields<'t> {
 impl<'t> Fields<'t> {
     /// The value of a key, if it is there.
     pub(super) fn take(&mut self, name: &'static str) -> Option<Item<'t>> {
+        debug_assert!(
+            keys::find(&self.path(name)).is_some_and(|key| key.since != keys::Since::Later),
+            "{} is missing in config/keys, or still said to come later",
+            self.path(name)
+        );
         self.asked.push(name);
         let entry = self.entries.iter().find(|entry| entry.key == name)?;
         Some(Item { node: &entry.value, key: self.path(name), key_span: entry.key_span.clone() })
@@ -66,6 +72,13 @@ impl<'t> Fields<'t> {
 
     /// Reports the keys that nobody asked for. `later` are names of the plan that this version does not have.
     pub(super) fn finish(self, later: &[&'static str], checker: &mut Checker<'_>) {
+        debug_assert!(
+            later
+                .iter()
+                .all(|name| keys::find(&self.path(name)).is_some_and(|key| key.since == keys::Since::Later)),
+            "of {later:?} of {} one is not said to come later in config/keys",
+            self.key
+        );
         for entry in self.entries.iter().filter(|entry| !self.asked.contains(&entry.key.as_str())) {
             let key = self.path(&entry.key);
             let span = entry.key_span.clone();
@@ -181,6 +194,8 @@ impl Checker<'_> {
     }
 
     pub(super) fn boolean(&mut self, item: &Item<'_>) -> Option<bool> {
+        let is_kind = |kind: &Kind| matches!(kind, Kind::Boolean);
+        debug_assert!(keys::agrees(&item.key, is_kind), "config/keys takes {} for something else", item.key);
         match (&item.node.value, item.node.template.is_some()) {
             (Value::Boolean(value), _) => Some(*value),
             // Variables are strings: the key's type decides what they are taken for.
@@ -200,6 +215,8 @@ impl Checker<'_> {
         range: RangeInclusive<u32>,
         or_else: &str,
     ) -> Option<u32> {
+        let is_kind = |kind: &Kind| matches!(kind, Kind::Number { min, max } if (*min, *max) == (*range.start(), *range.end()));
+        debug_assert!(keys::agrees(&item.key, is_kind), "config/keys has other limits of {}", item.key);
         let found = integer(item.node).and_then(|number| u32::try_from(number).ok());
         match found {
             Some(number) if range.contains(&number) => Some(number),
@@ -213,6 +230,8 @@ impl Checker<'_> {
 
     /// A number from 0 to 1.
     pub(super) fn share(&mut self, item: &Item<'_>) -> Option<f64> {
+        let is_kind = |kind: &Kind| matches!(kind, Kind::Share);
+        debug_assert!(keys::agrees(&item.key, is_kind), "config/keys takes {} for something else", item.key);
         let found = match &item.node.value {
             Value::Float(number) => Some(*number),
             Value::Integer(0) => Some(0.0),
@@ -236,6 +255,9 @@ impl Checker<'_> {
         range: RangeInclusive<Duration>,
         zero_hint: Option<&str>,
     ) -> Option<Duration> {
+        let limits = || [range.start(), range.end()].map(|limit| Some(*limit));
+        let is_kind = |kind: &Kind| matches!(kind, Kind::Duration { min, max } if [value::duration(min), value::duration(max)] == limits());
+        debug_assert!(keys::agrees(&item.key, is_kind), "config/keys has other limits of {}", item.key);
         match item.as_text().and_then(value::duration) {
             Some(duration) if range.contains(&duration) => Some(duration),
             Some(duration) => {
@@ -256,6 +278,9 @@ impl Checker<'_> {
 
     /// A size in bytes, from 1 to `max`.
     pub(super) fn size(&mut self, item: &Item<'_>, max: u32) -> Option<u32> {
+        let is_kind =
+            |kind: &Kind| matches!(kind, Kind::Size { max: limit } if value::size(limit) == Some(max.into()));
+        debug_assert!(keys::agrees(&item.key, is_kind), "config/keys has another limit of {}", item.key);
         let found = item.as_text().and_then(value::size).and_then(|bytes| u32::try_from(bytes).ok());
         match found {
             Some(bytes) if (1..=max).contains(&bytes) => Some(bytes),
@@ -275,6 +300,11 @@ impl Checker<'_> {
         words: &[(&'static str, T)],
         later: &[&'static str],
     ) -> Option<T> {
+        let is_kind = |kind: &Kind| {
+            matches!(kind, Kind::Choice { words: known, later: planned }
+                if known.iter().eq(words.iter().map(|(word, _)| word)) && *planned == later)
+        };
+        debug_assert!(keys::agrees(&item.key, is_kind), "config/keys has other words for {}", item.key);
         let text = item.as_text();
         if let Some((_, chosen)) = words.iter().find(|(word, _)| Some(*word) == text) {
             return Some(*chosen);

@@ -1,0 +1,181 @@
+//! `[[app]]` and the tables in it.
+
+use super::{Default, Key, Kind, duration, key, later, number, required, table, text, value, words};
+
+/// Where to listen.
+const FRONTEND: Kind =
+    text("address", r"^([0-9.]+:[0-9]{1,5}|\[[0-9A-Fa-f:.%]+\]:[0-9]{1,5}|:[0-9]{1,5}|unix:[^@].*)$");
+/// Where to connect to.
+const BACKEND: Kind = text(
+    "address or host name with port",
+    r"^([0-9A-Za-z._-]+:[0-9]{1,5}|\[[0-9A-Fa-f:.%]+\]:[0-9]{1,5}|unix:[^@].*)$",
+);
+const NAME: Kind = Kind::Text { name: "string of 1–64 bytes", pattern: "^.+$", length_max: 64 };
+/// A timeout that can be switched off.
+const OR_NONE: Kind = Kind::AnyOf(&[duration("1ms", "365d"), words(&["none"])]);
+
+/// Limits that the checker reads too are asserted there against these.
+pub(super) const KEYS: &[Key] = &[
+    required(
+        "app",
+        Kind::Array { of: &Kind::Table, min: 1 },
+        "The apps: where each listens and where its connections go. At least one.",
+    ),
+    required("app.name", NAME, "In logs, metrics and `ringway status`. No two apps have the same."),
+    key(
+        "app.protocol",
+        Kind::Choice { words: &["tcp"], later: &["udp"] },
+        value("\"tcp\""),
+        "What is carried.",
+    ),
+    required(
+        "app.listen",
+        Kind::Array { of: &Kind::AnyOf(&[FRONTEND, Kind::Table]), min: 1 },
+        "Frontends: addresses, or tables with one and more about it.",
+    ),
+    required("app.listen.address", FRONTEND, "Where to listen."),
+    key(
+        "app.listen.backlog",
+        number(1, 1 << 20),
+        value("4096"),
+        "Length of the kernel's queue of connections that wait to be accepted; the kernel caps it at \
+         `net.core.somaxconn`.",
+    ),
+    key(
+        "app.listen.freebind",
+        Kind::Boolean,
+        value("false"),
+        "`IP_FREEBIND`: listen on an address that the machine does not have (yet). Not for Unix sockets.",
+    ),
+    key(
+        "app.listen.mode",
+        text("string, octal", "^0?[0-7]{3}$"),
+        Default::Words("by umask"),
+        "Permission bits of a Unix socket, as `\"0660\"`. Only for Unix sockets.",
+    ),
+    required(
+        "app.backends",
+        Kind::Array { of: &Kind::AnyOf(&[BACKEND, Kind::Table]), min: 1 },
+        "Backends: addresses, or tables with one and more about it.",
+    ),
+    required("app.backends.address", BACKEND, "Where to connect to."),
+    key(
+        "app.backends.weight",
+        number(0, 256),
+        value("1"),
+        "Share of the connections compared with the other backends. `0`: no new connections.",
+    ),
+    key(
+        "app.backends.backup",
+        Kind::Boolean,
+        value("false"),
+        "Used only while no other backend is available.",
+    ),
+    later("app.backends.max_connections"),
+    key(
+        "app.balance",
+        Kind::Choice {
+            words: &["least-connections", "round-robin"],
+            later: &["random", "two-choices", "source-hash", "maglev"],
+        },
+        value("\"least-connections\""),
+        "How a backend is chosen: the one with the fewest open connections for its weight, or each in turn as often as \
+         its weight says. Both are exact over all workers.",
+    ),
+    key(
+        "app.source",
+        Kind::Array { of: &text("IP address", r"^([0-9.]+|[0-9A-Fa-f:.]+)$"), min: 0 },
+        value("[]"),
+        "Local addresses to connect to backends from, taken in turn. Empty: the system chooses. Many connections to few \
+         backends need several, as each address has some 28,000 ports for one backend.",
+    ),
+    key(
+        "app.keep_alive",
+        Kind::AnyOf(&[Kind::Table, Kind::Boolean]),
+        value(r#"{ "idle": "2m", "interval": "30s", "count": 4 }"#),
+        "TCP keep-alive towards clients and backends. What is left out of the table has its default; `true` is all \
+         defaults, `false` is no probes.",
+    ),
+    key(
+        "app.keep_alive.idle",
+        duration("1s", "32767s"),
+        value("\"2m\""),
+        "The first probe follows so long after the last byte. Whole seconds.",
+    ),
+    key(
+        "app.keep_alive.interval",
+        duration("1s", "32767s"),
+        value("\"30s\""),
+        "Between probes. Whole seconds.",
+    ),
+    key(
+        "app.keep_alive.count",
+        number(1, 127),
+        value("4"),
+        "After so many probes without an answer the connection is closed.",
+    ),
+    key(
+        "app.user_timeout",
+        duration("1ms", "24d"),
+        Default::Words("the system's"),
+        "`TCP_USER_TIMEOUT` towards clients and backends: how long sent data may stay unacknowledged.",
+    ),
+    key(
+        "app.connect_attempts",
+        number(1, 100),
+        value("3"),
+        "How many backends are tried for one connection, the first included, while no byte has been sent.",
+    ),
+    table("app.timeouts", "How long things may take."),
+    key(
+        "app.timeouts.connect",
+        duration("1ms", "365d"),
+        value("\"5s\""),
+        "For connecting to one backend; then another one is tried.",
+    ),
+    key(
+        "app.timeouts.idle",
+        OR_NONE,
+        value("\"1h\""),
+        "A connection without a byte in either direction for so long is closed.",
+    ),
+    key("app.timeouts.half_close", OR_NONE, value("\"1m\""), "The same after one direction has ended."),
+    key("app.timeouts.lifetime", OR_NONE, value("\"none\""), "For the whole connection, whatever it does."),
+    later("app.timeouts.handshake"),
+    table("app.health", "How backends are checked."),
+    key(
+        "app.health.check",
+        Kind::Choice { words: &["none", "tcp"], later: &["tls", "http", "send-expect"] },
+        value("\"tcp\""),
+        "`\"tcp\"`: a connection can be opened. `\"none\"`: no checks, a backend counts as healthy.",
+    ),
+    key(
+        "app.health.interval",
+        duration("1ms", "365d"),
+        value("\"2s\""),
+        "Time between the starts of two checks of a backend.",
+    ),
+    key(
+        "app.health.timeout",
+        duration("1ms", "365d"),
+        value("\"1s\""),
+        "For one check: at most `interval`, which is the default where it is shorter than `\"1s\"`.",
+    ),
+    key("app.health.rise", number(1, 1_000), value("2"), "Good checks in a row that take a backend back."),
+    key(
+        "app.health.fall",
+        number(1, 1_000),
+        value("3"),
+        "Failed checks in a row that leave a backend out. The first check after start decides alone.",
+    ),
+    key(
+        "app.health.jitter",
+        Kind::Share,
+        value("0.1"),
+        "Share of `interval` by which each check is moved at random, so that checks do not come all at once.",
+    ),
+    later("app.tls"),
+    later("app.route"),
+    later("app.limits"),
+    later("app.proxy_protocol"),
+];
