@@ -30,8 +30,8 @@ pub use address::SocketAddress;
 pub use clock::{Clock, Time};
 pub use driver::{
     ConnectOptions, Datagram, DatagramBatch, Engine, EngineConfig, EngineKind, Event, ExportedConnection,
-    KeepAlive, ListenOptions, Operations, RelayCause, RelayEnd, RelayOptions, RelayProgress, RelayStop,
-    SendError, Side, Sink, SocketOptions,
+    KeepAlive, ListenOptions, Operations, PEEK_BYTES_MAX, RelayCause, RelayEnd, RelayOptions, RelayProgress,
+    RelayStop, SendError, Side, Sink, SocketOptions,
 };
 pub use id::{ConnectionId, DatagramSocketId, ListenerId, TimerId, Token};
 pub use listener::Listener;

@@ -47,6 +47,18 @@ pub trait EventHandler {
     /// Bytes arrived; they are lent for this call.
     fn on_read(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token, bytes: &mut [u8]);
 
+    /// More bytes than before wait on a connection that is peeked at, or (`ended`) no more will come. They are lent, and
+    /// stay where they are.
+    fn on_peek(
+        &mut self,
+        ops: &mut Operations<'_>,
+        connection: ConnectionId,
+        token: Token,
+        bytes: &[u8],
+        ended: bool,
+    ) {
+    }
+
     /// The other end finished sending. The default closes the connection.
     fn on_end(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {
         ops.close(connection);

@@ -18,9 +18,9 @@ pub use ringway_engine::driver::simulated;
 pub use ringway_engine::sys::raise_descriptor_limit;
 pub use ringway_engine::{
     Clock, ConnectOptions, ConnectionId, Datagram, DatagramBatch, DatagramSocketId, Engine, EngineConfig,
-    EngineKind, ExportedConnection, KeepAlive, ListenOptions, Listener, ListenerId, Operations, RelayCause,
-    RelayEnd, RelayOptions, RelayProgress, RelayStop, SendError, Side, SocketAddress, SocketOptions, Time,
-    TimerId, Token,
+    EngineKind, ExportedConnection, KeepAlive, ListenOptions, Listener, ListenerId, Operations,
+    PEEK_BYTES_MAX, RelayCause, RelayEnd, RelayOptions, RelayProgress, RelayStop, SendError, Side,
+    SocketAddress, SocketOptions, Time, TimerId, Token,
 };
 pub use server::{RunningServer, Server};
 pub use worker::{Mailer, Worker};

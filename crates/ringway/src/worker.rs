@@ -104,6 +104,9 @@ impl<H: EventHandler> ringway_engine::Sink for Adapter<H> {
                 handler.on_connect_failed(ops, connection, token, error);
             }
             Event::Received { connection, token, bytes } => handler.on_read(ops, connection, token, bytes),
+            Event::Peeked { connection, token, bytes, ended } => {
+                handler.on_peek(ops, connection, token, bytes, ended);
+            }
             Event::Ended { connection, token } => handler.on_end(ops, connection, token),
             Event::Writable { connection, token } => handler.on_write(ops, connection, token),
             Event::PeerLeft { connection, token, reset, unread } => {

@@ -22,6 +22,9 @@
 //! 9. **A listening socket is accepted empty before it is closed**; new connections are turned away meanwhile
 //!    without a reset to those that wait.
 //! 10. **Running out of descriptors or memory at accept pauses the listener**, says so once, and resumes by itself.
+//! 11. **Peeked bytes stay where they are**: whoever reads next, a receive, a relay or another engine, gets them first,
+//!     but for those that `consume` took. A peek tells of more bytes and of the end, of each once; what breaks the
+//!     connection ends it at once, unread bytes or not.
 //!
 //! One contract suite (`tests/contract`) runs against all three drivers.
 
@@ -42,6 +45,9 @@ use crate::{ConnectionId, DatagramSocketId, ListenerId, SocketAddress, Time, Tim
 pub use engine::Engine;
 pub(crate) use operations::DriverOperations;
 pub use operations::Operations;
+
+/// The farthest that [`Operations::start_peek`] looks: a ClientHello of TLS fits into it (RFC 8446, section 5.1).
+pub const PEEK_BYTES_MAX: usize = 16 << 10;
 
 /// Receives the events of an engine.
 pub trait Sink {
@@ -117,6 +123,17 @@ pub enum Event<'a> {
         connection: ConnectionId,
         /// Its token.
         token: Token,
+    },
+    /// More bytes than before wait on a connection that is peeked at, or its end. They are not taken.
+    Peeked {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Its token.
+        token: Token,
+        /// All bytes that wait, from the first, as far as the peek reaches; lent for this call.
+        bytes: &'a [u8],
+        /// The other end finished sending: `bytes` is all that will ever come.
+        ended: bool,
     },
     /// Everything queued on the connection has been handed to the kernel, after some had to wait.
     Writable {

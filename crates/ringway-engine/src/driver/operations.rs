@@ -21,6 +21,7 @@ pub(crate) trait DriverOperations {
     fn now(&self) -> Time;
     fn kind_name(&self) -> &'static str;
     fn set_token(&mut self, connection: ConnectionId, token: Token);
+    fn local_address(&self, connection: ConnectionId) -> Option<SocketAddress>;
     fn bind(&mut self, address: &SocketAddress, options: &ListenOptions) -> io::Result<Listener>;
     fn start_accept(&mut self, listener: Listener, token: Token) -> io::Result<ListenerId>;
     fn pause_accept(&mut self, listener: ListenerId);
@@ -31,6 +32,9 @@ pub(crate) trait DriverOperations {
     fn unwatch(&mut self, connection: ConnectionId);
     fn start_receive(&mut self, connection: ConnectionId);
     fn pause_receive(&mut self, connection: ConnectionId);
+    fn start_peek(&mut self, connection: ConnectionId, bytes_max: usize);
+    fn stop_peek(&mut self, connection: ConnectionId);
+    fn consume(&mut self, connection: ConnectionId, count: usize) -> usize;
     fn send(&mut self, connection: ConnectionId, bytes: &[u8]) -> Result<usize, SendError>;
     fn queued_bytes(&self, connection: ConnectionId) -> usize;
     fn shut(&mut self, connection: ConnectionId);
@@ -75,6 +79,11 @@ impl<'a> Operations<'a> {
     /// Attaches a number to a connection; its later events carry it.
     pub fn set_token(&mut self, connection: ConnectionId, token: Token) {
         self.driver.set_token(connection, token);
+    }
+
+    /// This end's address; for an accepted connection, the one that its client dialled. A system call.
+    pub fn local_address(&self, connection: ConnectionId) -> Option<SocketAddress> {
+        self.driver.local_address(connection)
     }
 
     /// Makes a listening socket. Connections queue from now on; they are accepted after [`Self::start_accept`].
@@ -124,7 +133,7 @@ impl<'a> Operations<'a> {
         self.driver.watch(connection);
     }
 
-    /// Ends a watch. `start_receive` and `start_relay` end it too.
+    /// Ends a watch. `start_receive`, `start_peek` and `start_relay` end it too.
     pub fn unwatch(&mut self, connection: ConnectionId) {
         self.driver.unwatch(connection);
     }
@@ -138,6 +147,25 @@ impl<'a> Operations<'a> {
     /// next `start_receive` (or relayed, or exported): no `Received` comes after this call.
     pub fn pause_receive(&mut self, connection: ConnectionId) {
         self.driver.pause_receive(connection);
+    }
+
+    /// Looks at what arrives without taking it: [`Event::Peeked`] each time that more waits than before, at most the
+    /// first `bytes_max` bytes ([`PEEK_BYTES_MAX`](crate::PEEK_BYTES_MAX) at the most). The bytes stay with the kernel,
+    /// so a peek owns no memory. It ends a watch; `start_receive`, `start_relay`, `export` and `stop_peek` end it.
+    pub fn start_peek(&mut self, connection: ConnectionId, bytes_max: usize) {
+        self.driver.start_peek(connection, bytes_max);
+    }
+
+    /// Ends a peek. No `Peeked` comes after this call.
+    pub fn stop_peek(&mut self, connection: ConnectionId) {
+        self.driver.stop_peek(connection);
+    }
+
+    /// Takes the first `count` bytes of what was peeked at, for good: nobody will see them again. Says how many it
+    /// took; fewer than asked for if fewer were there, none while a receive or a relay runs. A peek that goes on
+    /// begins anew with what follows.
+    pub fn consume(&mut self, connection: ConnectionId, count: usize) -> usize {
+        self.driver.consume(connection, count)
     }
 
     /// Sends, or queues what the kernel does not take. Returns the bytes now queued on the connection.

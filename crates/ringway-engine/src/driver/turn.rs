@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::kernel::{CHUNKS_PER_TURN, Core, Phase, READ_BYTES, flag};
+use super::kernel::{CHUNKS_PER_TURN, Core, Peek, Phase, READ_BYTES, flag};
 use super::{DatagramBatch, Event, Operations, Sink};
 use crate::{DatagramSocketId, sys, udp};
 
@@ -84,6 +84,8 @@ fn open_readable<S: Sink>(core: &mut Core, sink: &mut S, index: u32, error: bool
     }
     if entry.has(flag::RECEIVING) {
         receive(core, sink, index, buffer);
+    } else if entry.is_peeking() {
+        peek(core, sink, index, error, buffer);
     } else if entry.has(flag::WATCHED) {
         if entry.has(flag::HANGUP | flag::READ_ENDED) {
             core.watched_left(index);
@@ -175,6 +177,45 @@ fn receive<S: Sink>(core: &mut Core, sink: &mut S, index: u32, buffer: &mut [u8]
     }
     if core.place(id).is_some() {
         core.push_redo(index);
+    }
+}
+
+/// Shows what waits on an open connection, if it is more than was shown before.
+fn peek<S: Sink>(core: &mut Core, sink: &mut S, index: u32, error: bool, buffer: &mut [u8]) {
+    if !core.may_peek(index) {
+        return;
+    }
+    let broken = take_error(core, index)
+        .or_else(|| core.entry(index).fd().filter(|_| error).and_then(sys::take_error));
+    if let Some(error) = broken {
+        return core.fail(index, error);
+    }
+    let peek = core.entry(index).peek();
+    let buffer = &mut buffer[..peek.bytes_max];
+    let held = core.rare(index).map_or(&[][..], |rare| &rare.received);
+    let mut count = held.len().min(buffer.len());
+    buffer[..count].copy_from_slice(&held[..count]);
+    let entry = core.entry_mut(index);
+    let mut ended = entry.has(flag::READ_ENDED);
+    if !ended && count < buffer.len() {
+        let Some(fd) = entry.fd() else { return };
+        match sys::receive(fd, &mut buffer[count..], libc::MSG_PEEK) {
+            Ok(0) => ended = true,
+            Ok(seen) => {
+                count += seen;
+                // Where the end is known to follow and there was room for more, this was the last of it.
+                ended = entry.has(flag::HANGUP) && count < buffer.len();
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => entry.clear(flag::READABLE),
+            Err(error) => return core.fail(index, error),
+        }
+    }
+    let is_news = count > peek.told || ended && peek.told != Peek::ALL;
+    if is_news {
+        entry.set_peek(Peek { told: if ended { Peek::ALL } else { count }, ..peek });
+        let (connection, token) = (entry.id(index), entry.token);
+        give(core, sink, Event::Peeked { connection, token, bytes: &buffer[..count], ended });
+        deliver(core, sink);
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) enum Seen {
     Connected { connection: ConnectionId, token: Token },
     ConnectFailed { connection: ConnectionId, token: Token, error: Option<i32> },
     Received { connection: ConnectionId, token: Token },
+    Peeked { connection: ConnectionId, token: Token, bytes: Vec<u8>, ended: bool },
     Ended { connection: ConnectionId, token: Token },
     Writable { connection: ConnectionId, token: Token },
     PeerLeft { connection: ConnectionId, token: Token, reset: bool, unread: bool },
@@ -39,6 +40,7 @@ impl Seen {
             | Self::Connected { connection, .. }
             | Self::ConnectFailed { connection, .. }
             | Self::Received { connection, .. }
+            | Self::Peeked { connection, .. }
             | Self::Ended { connection, .. }
             | Self::Writable { connection, .. }
             | Self::PeerLeft { connection, .. }
@@ -155,6 +157,10 @@ impl Sink for Log {
                 // They may be changed in place, and nobody else may notice.
                 bytes.fill(0xee);
                 Seen::Received { connection, token }
+            }
+            Event::Peeked { connection, token, bytes, ended } => {
+                assert!(!bytes.is_empty() || ended, "Peeked without news");
+                Seen::Peeked { connection, token, bytes: bytes.to_vec(), ended }
             }
             Event::Ended { connection, token } => Seen::Ended { connection, token },
             Event::Writable { connection, token } => {

@@ -8,6 +8,7 @@ mod datagram;
 mod dial;
 mod handover;
 mod log;
+mod peek;
 mod property;
 mod relay;
 mod rig;

@@ -80,13 +80,30 @@ pub(crate) struct Entry {
     pub(crate) token: Token,
     /// Coarse tick at which bytes last came from it.
     pub(crate) activity: u32,
-    /// Low 24 bits: place of the rare record; high 8: phase and flow.
+    /// Low 24 bits: place of the rare record; then four of phase, three of flow, and one while it is peeked at.
     rare_and_phase: u32,
-    /// Low 48 bits: bytes relayed from it (256 TiB); high 16: flags.
+    /// Low 48 bits: bytes relayed from it (256 TiB), or how far it was peeked at; high 16: flags.
     bytes_and_flags: u64,
 }
 
 const _: () = assert!(size_of::<Entry>() == 32);
+
+/// It is peeked at, in `rare_and_phase`.
+const PEEKING: u32 = 1 << 31;
+const PEEK_TOLD_MASK: u64 = (1 << 24) - 1;
+
+/// How far a connection is peeked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Peek {
+    pub(crate) bytes_max: usize,
+    /// The bytes that were shown last; [`Peek::ALL`] once their end was told too.
+    pub(crate) told: usize,
+}
+
+impl Peek {
+    /// Nothing more can come.
+    pub(crate) const ALL: usize = PEEK_TOLD_MASK as usize;
+}
 
 const RARE_NONE: u32 = (1 << 24) - 1;
 const BYTES_MASK: u64 = (1 << 48) - 1;
@@ -124,11 +141,29 @@ impl Entry {
     }
 
     pub(crate) fn flow(&self) -> u8 {
-        (self.rare_and_phase >> 28) as u8
+        (self.rare_and_phase >> 28) as u8 & 0x07
     }
 
     pub(crate) fn set_flow(&mut self, flow: u8) {
-        self.rare_and_phase = self.rare_and_phase & !(0x0f << 28) | u32::from(flow & 0x0f) << 28;
+        self.rare_and_phase = self.rare_and_phase & !(0x07 << 28) | u32::from(flow & 0x07) << 28;
+    }
+
+    pub(crate) fn is_peeking(&self) -> bool {
+        self.rare_and_phase & PEEKING != 0
+    }
+
+    pub(crate) fn set_peeking(&mut self, peeking: bool) {
+        self.rare_and_phase = self.rare_and_phase & !PEEKING | if peeking { PEEKING } else { 0 };
+    }
+
+    /// How far a peek may look, and what it told of last. Only while it is peeked at: a relay counts in the same place.
+    pub(crate) fn peek(&self) -> Peek {
+        let bytes = self.bytes();
+        Peek { bytes_max: (bytes >> 24) as usize, told: (bytes & PEEK_TOLD_MASK) as usize }
+    }
+
+    pub(crate) fn set_peek(&mut self, peek: Peek) {
+        self.set_bytes((peek.bytes_max as u64) << 24 | (peek.told as u64).min(PEEK_TOLD_MASK));
     }
 
     pub(crate) fn rare(&self) -> Option<u32> {

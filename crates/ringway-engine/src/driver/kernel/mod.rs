@@ -7,6 +7,7 @@ mod accept;
 mod dial;
 mod entry;
 mod operations;
+mod peek;
 mod poll;
 mod relay;
 mod send;
@@ -16,7 +17,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-pub(crate) use entry::{Entry, Phase, Rare, flag, flow};
+pub(crate) use entry::{Entry, Peek, Phase, Rare, flag, flow};
 
 use super::epoll::EpollPoller;
 use super::uring::RingPoller;
@@ -143,6 +144,7 @@ impl Core {
         entry.set_bytes(0);
         entry.clear_all_flags();
         entry.set_flow(flow::SMALL);
+        entry.set_peeking(false);
         entry.set_rare(None);
         entry.set_phase(phase);
         index
@@ -289,6 +291,7 @@ impl Core {
             | Event::ListenerClosed { .. }
             | Event::ConnectFailed { .. }
             | Event::Received { .. }
+            | Event::Peeked { .. }
             | Event::Failed { .. }
             | Event::Closed { .. }
             | Event::RelayEnded(_)

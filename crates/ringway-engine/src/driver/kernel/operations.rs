@@ -33,6 +33,11 @@ impl DriverOperations for Core {
         }
     }
 
+    fn local_address(&self, connection: ConnectionId) -> Option<SocketAddress> {
+        let entry = self.entry(self.place(connection)?);
+        sys::local_address(entry.fd()?).ok()
+    }
+
     fn bind(&mut self, address: &SocketAddress, options: &ListenOptions) -> io::Result<Listener> {
         socket::listen(address, options)
     }
@@ -85,7 +90,7 @@ impl DriverOperations for Core {
     fn watch(&mut self, connection: ConnectionId) {
         let Some(index) = self.place(connection) else { return };
         let entry = self.entry_mut(index);
-        if entry.phase() != Phase::Open || entry.has(flag::RECEIVING) {
+        if entry.phase() != Phase::Open || entry.has(flag::RECEIVING) || entry.is_peeking() {
             return;
         }
         entry.set(flag::WATCHED);
@@ -101,6 +106,9 @@ impl DriverOperations for Core {
 
     fn start_receive(&mut self, connection: ConnectionId) {
         let Some(index) = self.place(connection) else { return };
+        if self.entry(index).phase() == Phase::Open {
+            self.end_peek(index);
+        }
         let held = self.rare(index).is_some_and(|rare| !rare.received.is_empty());
         let entry = self.entry_mut(index);
         if entry.phase() != Phase::Open || entry.has(flag::RECEIVING) {
@@ -122,6 +130,20 @@ impl DriverOperations for Core {
             self.entry_mut(index).clear(flag::RECEIVING);
             self.disarm_read(index);
         }
+    }
+
+    fn start_peek(&mut self, connection: ConnectionId, bytes_max: usize) {
+        self.begin_peek(connection, bytes_max);
+    }
+
+    fn stop_peek(&mut self, connection: ConnectionId) {
+        if let Some(index) = self.place(connection) {
+            self.end_peek(index);
+        }
+    }
+
+    fn consume(&mut self, connection: ConnectionId, count: usize) -> usize {
+        self.take_peeked(connection, count)
     }
 
     fn send(&mut self, connection: ConnectionId, bytes: &[u8]) -> Result<usize, SendError> {
@@ -180,6 +202,8 @@ impl DriverOperations for Core {
         self.flush_cork();
         let (Some(a), Some(b)) = (self.place(a), self.place(b)) else { return };
         if a != b && self.entry(a).phase() == Phase::Open && self.entry(b).phase() == Phase::Open {
+            self.end_peek(a);
+            self.end_peek(b);
             self.begin_relay(a, b, options);
         }
     }
@@ -209,6 +233,7 @@ impl DriverOperations for Core {
             && self.entry(index).phase() == Phase::Open
         {
             self.entry_mut(index).clear(flag::WATCHED);
+            self.end_peek(index);
             self.stop_reading_export(index);
         }
     }

@@ -20,6 +20,8 @@ pub(super) struct Connection {
     pub(super) told_ended: bool,
     pub(super) receiving: bool,
     pub(super) watched: bool,
+    /// How far it is peeked at, and what was told last; all once the end was.
+    pub(super) peek: Option<(usize, usize)>,
     /// Bytes sent by the user that the network did not take.
     pub(super) queue: Vec<u8>,
     /// Some had to wait, so `Writable` is owed.
@@ -67,6 +69,7 @@ impl Connection {
             told_ended: false,
             receiving: false,
             watched: false,
+            peek: None,
             queue: Vec::new(),
             owes_writable: false,
             shut: false,

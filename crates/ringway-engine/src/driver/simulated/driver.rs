@@ -257,6 +257,9 @@ impl SimulatedDriver {
             self.connections.remove(id);
             return self.deliver(sink, Event::Failed { connection: id, token, error });
         }
+        if connection.peek.is_some() {
+            return self.show_peeked(id, sink);
+        }
         if connection.watched {
             let state = self.network.world().peer_state(key);
             // An end that was delivered is no news.
@@ -350,6 +353,38 @@ impl SimulatedDriver {
                 }
             }
         }
+    }
+
+    /// Shows what waits, now and then not all of it, if it is more than was shown before.
+    fn show_peeked<S: Sink>(&mut self, id: ConnectionId, sink: &mut S) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some((bytes_max, told)) = connection.peek else { return };
+        let (token, key) = (connection.token, connection.key());
+        let mut world = self.network.world();
+        let state = world.peer_state(key);
+        if state.reset {
+            drop(world);
+            return self.fail(id, libc::ECONNRESET, sink);
+        }
+        if told == usize::MAX {
+            return;
+        }
+        let mut bytes = connection.received.clone();
+        bytes.truncate(bytes_max);
+        bytes.extend(world.peek(key, bytes_max - bytes.len()));
+        let mut ended = (connection.ended || state.ended) && bytes.len() < bytes_max;
+        let short = world.faults.short_read;
+        if bytes.len() > told + 1 && world.random.chance(short) {
+            bytes.truncate(world.random.between(told as u64 + 1, bytes.len() as u64 - 1) as usize);
+            ended = false;
+        }
+        drop(world);
+        if bytes.len() <= told && !ended {
+            return;
+        }
+        connection.peek = Some((bytes_max, if ended { usize::MAX } else { bytes.len() }));
+        self.touch(id);
+        self.deliver(sink, Event::Peeked { connection: id, token, bytes: &bytes, ended });
     }
 
     fn fail<S: Sink>(&mut self, id: ConnectionId, error: i32, sink: &mut S) {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::connection::{Connection, Ending, Phase, Socket};
 use super::driver::SimulatedDriver;
 use super::relay::Relay;
+use super::stream::Read;
 use super::world::{NetworkEvent, SocketKey};
 use crate::driver::{
     ConnectOptions, DatagramBatch, DriverOperations, ExportedConnection, ExportedHandle, ListenOptions,
@@ -49,6 +50,10 @@ impl DriverOperations for SimulatedDriver {
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.token = token;
         }
+    }
+
+    fn local_address(&self, connection: ConnectionId) -> Option<SocketAddress> {
+        self.network.world().local_address(self.connections.get(connection)?.key())
     }
 
     fn bind(&mut self, address: &SocketAddress, options: &ListenOptions) -> io::Result<Listener> {
@@ -122,7 +127,7 @@ impl DriverOperations for SimulatedDriver {
 
     fn watch(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.watched = true;
+            connection.watched = connection.peek.is_none();
             self.touch(id);
         }
     }
@@ -136,6 +141,7 @@ impl DriverOperations for SimulatedDriver {
     fn start_receive(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.watched = false;
+            connection.peek = None;
             connection.receiving = connection.ending.is_none();
             self.touch(id);
         }
@@ -145,6 +151,44 @@ impl DriverOperations for SimulatedDriver {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.receiving = false;
         }
+    }
+
+    fn start_peek(&mut self, id: ConnectionId, bytes_max: usize) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.phase == Phase::Open
+            && connection.ending.is_none()
+            && !connection.receiving
+        {
+            connection.watched = false;
+            connection.peek = Some((bytes_max.min(crate::PEEK_BYTES_MAX), 0));
+            self.touch(id);
+        }
+    }
+
+    fn stop_peek(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.peek = None;
+        }
+    }
+
+    fn consume(&mut self, id: ConnectionId, count: usize) -> usize {
+        let Some(connection) = self.connections.get_mut(id) else { return 0 };
+        if connection.phase != Phase::Open || connection.receiving {
+            return 0;
+        }
+        let mut taken = count.min(connection.received.len());
+        connection.received.drain(..taken);
+        while taken < count {
+            let Read::Bytes(bytes) = self.network.world().receive(connection.key(), count - taken) else {
+                break;
+            };
+            taken += bytes.len();
+        }
+        if let Some((_, told)) = &mut connection.peek {
+            *told = 0;
+            self.touch(id);
+        }
+        taken
     }
 
     fn send(&mut self, id: ConnectionId, bytes: &[u8]) -> Result<usize, SendError> {
@@ -211,6 +255,7 @@ impl DriverOperations for SimulatedDriver {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.phase = Phase::Relayed(place);
                 connection.watched = false;
+                connection.peek = None;
                 connection.receiving = false;
                 relay.start_side(index, connection);
             }
@@ -245,6 +290,7 @@ impl DriverOperations for SimulatedDriver {
             connection.ending = Some(Ending::Export);
             connection.receiving = false;
             connection.watched = false;
+            connection.peek = None;
             self.touch(id);
         }
     }
@@ -342,6 +388,7 @@ impl SimulatedDriver {
         }
         connection.receiving = false;
         connection.watched = false;
+        connection.peek = None;
         self.touch(id);
     }
 }

@@ -194,6 +194,17 @@ impl World {
         Read::Bytes(bytes)
     }
 
+    /// The first bytes of what arrived, which stay; at most `len`.
+    pub(super) fn peek(&self, key: SocketKey, len: usize) -> Vec<u8> {
+        self.sockets
+            .get(&key)
+            .map_or_else(Vec::new, |socket| socket.inbox.iter().take(len).copied().collect())
+    }
+
+    pub(super) fn local_address(&self, key: SocketKey) -> Option<SocketAddress> {
+        self.sockets.get(&key).map(|socket| socket.local.clone())
+    }
+
     pub(super) fn peer_state(&self, key: SocketKey) -> PeerState {
         match self.sockets.get(&key) {
             Some(socket) => PeerState {

@@ -321,7 +321,8 @@ impl UringDriver {
                 {
                     self.core.entry_mut(index).set(flag::FIRST_END);
                 }
-                if self.core.entry(index).has(flag::RECEIVING) {
+                let entry = self.core.entry(index);
+                if entry.has(flag::RECEIVING) || entry.is_peeking() {
                     // Delivered with whatever is held for the connection.
                     self.core.push_redo(index);
                 }
@@ -361,7 +362,10 @@ impl UringDriver {
         let entry = self.core.entry(index);
         match entry.phase() {
             Phase::Open => {
-                if entry.has(flag::RECEIVING) && !entry.has(flag::READ_ENDED) {
+                if entry.is_peeking() {
+                    self.core.arm_peek(index);
+                    self.core.push_redo(index);
+                } else if entry.has(flag::RECEIVING) && !entry.has(flag::READ_ENDED) {
                     self.core.arm_read(index);
                 }
             }
