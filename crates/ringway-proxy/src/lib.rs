@@ -9,6 +9,7 @@ pub mod control;
 pub mod demo;
 pub mod endpoint;
 pub mod health;
+pub mod inspection;
 pub mod metrics;
 pub mod model;
 pub mod prober;

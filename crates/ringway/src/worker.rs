@@ -18,12 +18,25 @@ pub struct Worker<H: EventHandler> {
 
 struct Adapter<H: EventHandler> {
     handler: H,
-    mail: Arc<Mutex<Vec<H::Mail>>>,
+    mail: Mailbox<H::Mail>,
+}
+
+/// Mail that waits; `None` once the worker has ended.
+type Waiting<M> = Arc<Mutex<Option<Vec<M>>>>;
+
+/// The worker's side of its mail. When it goes, so does the mail: whoever waits for an answer hears that none comes.
+struct Mailbox<M>(Waiting<M>);
+
+impl<M> Drop for Mailbox<M> {
+    fn drop(&mut self) {
+        let unread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(unread);
+    }
 }
 
 /// Sends mail to a worker from any thread.
 pub struct Mailer<M> {
-    mail: Arc<Mutex<Vec<M>>>,
+    mail: Waiting<M>,
     waker: Waker,
 }
 
@@ -34,9 +47,17 @@ impl<M> Clone for Mailer<M> {
 }
 
 impl<M> Mailer<M> {
-    /// Puts `mail` into the worker's box and wakes it. Mail to a worker that has ended is never read.
+    /// Puts `mail` into the worker's box and wakes it. Mail to a worker that has ended is dropped, as is what such a
+    /// worker had not read.
     pub fn send(&self, mail: M) {
-        self.mail.lock().unwrap_or_else(PoisonError::into_inner).push(mail);
+        let mut waiting = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(box_of_worker) = waiting.as_mut() else {
+            // What mail does when it is dropped is not done under the lock.
+            drop(waiting);
+            return drop(mail);
+        };
+        box_of_worker.push(mail);
+        drop(waiting);
         self.waker.wake();
     }
 }
@@ -44,12 +65,16 @@ impl<M> Mailer<M> {
 impl<H: EventHandler> Worker<H> {
     /// Puts the two together.
     pub fn new(engine: Engine, handler: H) -> Self {
-        Self { engine, adapter: Adapter { handler, mail: Arc::default() }, started: false }
+        Self {
+            engine,
+            adapter: Adapter { handler, mail: Mailbox(Arc::new(Mutex::new(Some(Vec::new())))) },
+            started: false,
+        }
     }
 
     /// A way to send it mail.
     pub fn mailer(&self) -> Mailer<H::Mail> {
-        Mailer { mail: Arc::clone(&self.adapter.mail), waker: self.engine.waker() }
+        Mailer { mail: Arc::clone(&self.adapter.mail.0), waker: self.engine.waker() }
     }
 
     /// The handler.
@@ -127,8 +152,8 @@ impl<H: EventHandler> ringway_engine::Sink for Adapter<H> {
             Event::Datagrams { socket, token, batch } => handler.on_datagrams(ops, socket, token, batch),
             Event::TimerFired { timer, token } => handler.on_timer(ops, timer, token),
             Event::Woken => {
-                let mail = std::mem::take(&mut *self.mail.lock().unwrap_or_else(PoisonError::into_inner));
-                for mail in mail {
+                let waiting = self.mail.0.lock().unwrap_or_else(PoisonError::into_inner).replace(Vec::new());
+                for mail in waiting.into_iter().flatten() {
                     self.handler.on_mail(ops, mail);
                 }
             }

@@ -14,6 +14,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("demo", 60),
     ("worker", 50),
     ("prober", 50),
+    ("inspection", 45),
     ("session", 40),
     ("admission", 30),
     ("routing", 30),

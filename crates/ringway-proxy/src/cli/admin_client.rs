@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ringway::SocketAddress;
 use ringway_proto::http1::{BodyLength, ResponseParser, write_request_head};
+use serde::Deserialize;
 
 /// For each step: connecting, sending, each read.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,31 +22,34 @@ pub(super) enum AskError {
     Unreachable(io::Error),
     /// Somebody else answers there, or something went wrong on its side.
     Answer(String),
+    /// It says no, and why.
+    Refused(String),
 }
 
 impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(error) => write!(f, "no ringway answers: {error}"),
+            Self::Refused(why) => f.write_str(why),
             Self::Answer(problem) => write!(f, "that is no answer of ringway: {problem}"),
         }
     }
 }
 
-/// The body of the page at `target`.
-pub(super) fn get(admin: &SocketAddress, target: &str) -> Result<Vec<u8>, AskError> {
+/// The body of the answer to a request without one.
+pub(super) fn send(admin: &SocketAddress, method: &str, target: &str) -> Result<Vec<u8>, AskError> {
     let response = match admin {
         SocketAddress::Inet(address) => TcpStream::connect_timeout(address, TIMEOUT).and_then(|stream| {
             stream.set_read_timeout(Some(TIMEOUT))?;
             stream.set_write_timeout(Some(TIMEOUT))?;
-            exchange(stream, target)
+            exchange(stream, method, target)
         }),
         SocketAddress::Unix(path) => {
             let path = path.as_deref().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput));
             path.and_then(UnixStream::connect).and_then(|stream| {
                 stream.set_read_timeout(Some(TIMEOUT))?;
                 stream.set_write_timeout(Some(TIMEOUT))?;
-                exchange(stream, target)
+                exchange(stream, method, target)
             })
         }
     };
@@ -53,10 +57,10 @@ pub(super) fn get(admin: &SocketAddress, target: &str) -> Result<Vec<u8>, AskErr
 }
 
 /// Sends the request and reads until the other side closes.
-fn exchange(mut stream: impl Read + Write, target: &str) -> io::Result<Vec<u8>> {
+fn exchange(mut stream: impl Read + Write, method: &str, target: &str) -> io::Result<Vec<u8>> {
     let mut request = Vec::new();
     let headers = [("Host", "ringway"), ("Connection", "close"), ("Accept", "application/json")];
-    write_request_head(&mut request, "GET", target, &headers);
+    write_request_head(&mut request, method, target, &headers);
     stream.write_all(&request)?;
     let mut response = Vec::new();
     stream.take(RESPONSE_BYTES_MAX as u64).read_to_end(&mut response)?;
@@ -68,12 +72,10 @@ fn body_of(mut response: Vec<u8>) -> Result<Vec<u8>, AskError> {
     let mut parser = ResponseParser::default();
     let parsed = parser.parse(&response).map_err(|error| answer(&error.to_string()))?;
     let Some((head, length)) = parsed else { return Err(answer("it ends in its head")) };
-    if head.status != 200 {
-        return Err(AskError::Answer(format!("status {}", head.status)));
-    }
+    let status = head.status;
     let body_length = head.body_length().map_err(|error| answer(&error.to_string()))?;
     let mut body = response.split_off(length);
-    match body_length {
+    let body = match body_length {
         BodyLength::Bytes(expected) => {
             let expected = usize::try_from(expected).unwrap_or(usize::MAX);
             if body.len() < expected {
@@ -84,7 +86,20 @@ fn body_of(mut response: Vec<u8>) -> Result<Vec<u8>, AskError> {
         }
         BodyLength::UntilClose => Ok(body),
         BodyLength::Chunked => Err(answer("it comes in chunks")),
+    }?;
+    if status == 200 {
+        return Ok(body);
     }
+    match serde_json::from_slice(&body) {
+        Ok(Refused { error }) => Err(AskError::Refused(error)),
+        Err(_) => Err(AskError::Answer(format!("status {status}"))),
+    }
+}
+
+/// What a refusal looks like.
+#[derive(Deserialize)]
+struct Refused {
+    error: String,
 }
 
 #[cfg(test)]
@@ -114,6 +129,12 @@ mod tests {
         ] {
             assert!(body(response).is_err(), "{response}");
         }
+    }
+
+    #[test]
+    fn a_refusal_is_told_as_it_is() {
+        let response = "HTTP/1.1 404 Not Found\r\nContent-Length: 16\r\n\r\n{\"error\":\"none\"}";
+        assert_eq!(body(response), Err("none".to_owned()));
     }
 
     proptest! {

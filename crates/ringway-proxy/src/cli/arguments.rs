@@ -29,6 +29,10 @@ pub(super) enum Command {
     Check(CheckArguments),
     /// Prints what a running ringway does
     Status(StatusArguments),
+    /// Lists connections of a running ringway
+    Connections(ConnectionsArguments),
+    /// Ends connections of a running ringway
+    Kill(KillArguments),
     /// Drives connections at a proxy and measures it
     Bench(Box<loadgen::Options>),
 }
@@ -83,13 +87,62 @@ pub(super) struct CheckArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArguments {
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConnectionsArguments {
+    #[command(flatten)]
+    pub(super) filter: FilterArguments,
+    /// The most that are listed; all are counted
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub(super) limit: u32,
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KillArguments {
+    #[command(flatten)]
+    pub(super) filter: FilterArguments,
+    /// Ends all connections; needed where nothing else says which
+    #[arg(long)]
+    pub(super) all: bool,
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
+}
+
+/// Which connections are meant: those that fit everything that is named.
+#[derive(Debug, Args)]
+pub(super) struct FilterArguments {
+    /// Only those of this app
+    #[arg(long, value_name = "NAME")]
+    pub(super) app: Option<String>,
+    /// Only those of this backend, by its name or the address of an endpoint
+    #[arg(long, value_name = "NAME")]
+    pub(super) backend: Option<String>,
+    /// Only those of clients in this network, as 10.0.0.0/8, or at this address
+    #[arg(long, value_name = "CIDR")]
+    pub(super) source: Option<String>,
+    /// Only those that were accepted so long ago, as 30s or 5m
+    #[arg(long, value_name = "DURATION")]
+    pub(super) older_than: Option<String>,
+    /// Only the one with this number
+    #[arg(long, value_name = "ID")]
+    pub(super) id: Option<u64>,
+}
+
+/// Which ringway is meant, and how its answer is printed.
+#[derive(Debug, Args)]
+pub(super) struct AdminArguments {
     /// Configuration that names the admin interface [default: ringway.toml, else config.json, else the demo's]
     #[arg(long, value_name = "FILE", conflicts_with = "admin")]
     pub(super) config: Option<PathBuf>,
     /// The admin interface: 127.0.0.1:9900 or unix:/path
     #[arg(long, value_name = "ADDRESS", value_parser = admin_address)]
     pub(super) admin: Option<SocketAddress>,
-    /// Prints the status page as it is
+    /// Prints the answer as JSON
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -205,7 +258,7 @@ mod tests {
         }
         match parsed("status --admin unix:/run/admin.sock --json") {
             Ok(Command::Status(status)) => {
-                assert_eq!(status.admin, Some(SocketAddress::unix("/run/admin.sock")))
+                assert_eq!(status.admin.admin, Some(SocketAddress::unix("/run/admin.sock")))
             }
             other => panic!("{other:?}"),
         }

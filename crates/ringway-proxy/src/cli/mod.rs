@@ -1,13 +1,16 @@
-//! The command line: `run`, `check`, `status`, `bench`.
+//! The command line: what each command does.
 
 mod admin_client;
 mod arguments;
+mod ask;
 mod bench;
 mod check;
+mod connections;
 pub mod reference;
 mod run;
 mod status;
 mod table;
+mod units;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -32,6 +35,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(run) => run::main(run),
         Command::Check(check) => check::main(&check),
         Command::Status(status) => status::main(&status),
+        Command::Connections(connections) => connections::list(&connections),
+        Command::Kill(kill) => connections::kill(&kill),
         Command::Bench(options) => bench::main(&options),
     };
     exit.into()

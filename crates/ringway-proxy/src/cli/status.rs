@@ -1,67 +1,19 @@
 //! `ringway status`: what a running ringway does, as tables.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use ringway::SocketAddress;
-
-use super::admin_client;
 use super::arguments::StatusArguments;
+use super::ask::Asker;
 use super::table::Table;
-use super::{complain, print};
-use crate::config::{self, render_faults};
+use super::units::time;
 use crate::control::exit::Exit;
 use crate::control::status::{BackendStatus, EndpointStatus, FrontendStatus, Status};
 
 /// Asks and prints.
 pub(super) fn main(arguments: &StatusArguments) -> Exit {
-    let admin = match admin_address(arguments) {
-        Ok(admin) => admin,
-        Err(problem) => {
-            complain(&problem);
-            return Exit::Misused;
-        }
+    let asker = match Asker::new("status", &arguments.admin) {
+        Ok(asker) => asker,
+        Err(exit) => return exit,
     };
-    match page(&admin, arguments.json) {
-        Ok(text) => {
-            print(&text);
-            Exit::Finished
-        }
-        Err(problem) => {
-            complain(&format!("ringway status: {admin}: {problem}"));
-            Exit::Failed
-        }
-    }
-}
-
-fn page(admin: &SocketAddress, json: bool) -> Result<String, String> {
-    let body = admin_client::get(admin, "/status").map_err(|error| error.to_string())?;
-    let status: Status = serde_json::from_slice(&body)
-        .map_err(|error| format!("the status page is not understood: {error}"))?;
-    if json {
-        // Reading it as a `Status` first has shown that it is text.
-        return Ok(format!("{}\n", String::from_utf8_lossy(&body)));
-    }
-    Ok(render(&status))
-}
-
-/// Where to ask: as named, or as the configuration says, or where the demo listens.
-fn admin_address(arguments: &StatusArguments) -> Result<SocketAddress, String> {
-    if let Some(admin) = &arguments.admin {
-        return Ok(admin.clone());
-    }
-    let path: Option<PathBuf> = arguments.config.clone().or_else(|| config::find(Path::new("")));
-    let (config, name) = match &path {
-        Some(path) => {
-            let loaded = config::load(path).map_err(|errors| render_faults(&errors))?;
-            (loaded.config, path.display().to_string())
-        }
-        None => (config::demo(), "the demo".to_owned()),
-    };
-    let admin = config.admin.ok_or_else(|| {
-        format!("ringway status: {name} has no [admin] section with `listen`, so there is nobody to ask")
-    })?;
-    Ok(admin.listen)
+    asker.print("GET", "/status", &(), render)
 }
 
 fn render(status: &Status) -> String {
@@ -136,18 +88,6 @@ fn health(endpoint: &EndpointStatus) -> String {
     }
 }
 
-/// The two largest units of a time.
-fn time(seconds: f64) -> String {
-    let seconds = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, _) => format!("{minutes}m{}s", seconds % 60),
-        (0, _, _) => format!("{hours}h{minutes}m"),
-        _ => format!("{days}d{hours}h"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,15 +110,5 @@ mod tests {
              app  b0:80    127.0.0.1:3000  ejected 1h1m (refused)  1         0            0      1\n\
              app  b1:80    -               unresolved              2 backup\n"
         );
-    }
-
-    #[test]
-    fn times_show_their_two_largest_units() {
-        for (seconds, wanted) in
-            [(0.0, "0s"), (59.9, "59s"), (61.0, "1m1s"), (7260.0, "2h1m"), (90_000.0, "1d1h")]
-        {
-            assert_eq!(time(seconds), wanted);
-        }
-        assert_eq!(time(f64::NAN), "0s");
     }
 }

@@ -11,6 +11,7 @@ mod schema;
 mod tree;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use fault::{ConfigErrors, Fault, FaultKind, render_faults};
 pub use reference::write_reference;
@@ -132,6 +133,16 @@ pub fn find(directory: &Path) -> Option<PathBuf> {
 /// error: 3 to 6 are all [`LogLevel::Error`], 7 is [`LogLevel::Off`].
 pub fn log_level(text: &str) -> Option<LogLevel> {
     check::log_level(text)
+}
+
+/// A length of time as a configuration writes it: `"5s"`, `"1m30s"`; `None` for anything else.
+pub fn duration(text: &str) -> Option<Duration> {
+    check::duration(text)
+}
+
+/// The name among `names` that `written` was probably meant to be.
+pub fn nearest_name(written: &str, names: &[&str]) -> Option<String> {
+    check::nearest(written, names.iter().copied())
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {

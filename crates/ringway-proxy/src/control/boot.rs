@@ -18,6 +18,7 @@ use super::discovery::{self, SystemResolver};
 use super::exit::Exit;
 use super::fleet::{Crew, Parts};
 use super::lifecycle::{self, Event};
+use super::operator::Operator;
 use super::status::Process;
 use super::{engine_choice, limits, panic, process_log, signals};
 use crate::admission::Admission;
@@ -158,12 +159,13 @@ async fn serve(
         metrics: Arc::clone(&metrics),
     });
     let is_draining = Arc::new(AtomicBool::new(false));
-    if let Some(admin) = &config.admin {
-        let pages = Admin { process, is_draining: Arc::clone(&is_draining) };
-        start_admin(pages, admin.listen.clone()).await;
-    }
     let parts = Parts { server: config.server.clone(), apps: apps.clone(), admission, metrics, access_log };
     let crew = Crew::start(parts, workers, &engine, &events)?;
+    if let Some(admin) = &config.admin {
+        let operator = Operator::new(Arc::clone(&process), crew.mailers().to_vec());
+        let pages = Admin { process, operator, is_draining: Arc::clone(&is_draining) };
+        start_admin(pages, admin.listen.clone()).await;
+    }
     tokio::spawn(say_ready(apps, workers, config.demo));
     let on_drain = || is_draining.store(true, Ordering::Relaxed);
     let exit = lifecycle::run(&crew, &mut receiver, config.server.drain_timeout, on_drain).await;

@@ -68,6 +68,11 @@ impl Crew {
         Ok(Self { workers: mailers, prober, admission, metrics })
     }
 
+    /// A way to send mail to each worker.
+    pub(super) fn mailers(&self) -> &[Mailer<WorkerMail>] {
+        &self.workers
+    }
+
     fn tell_workers(&self, mail: &WorkerMail) {
         for worker in &self.workers {
             worker.send(mail.clone());

@@ -10,6 +10,7 @@ mod fleet;
 mod lifecycle;
 mod limits;
 mod line_queue;
+pub mod operator;
 mod panic;
 pub mod process_log;
 mod signals;

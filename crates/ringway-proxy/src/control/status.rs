@@ -206,7 +206,7 @@ fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
     }
 }
 
-fn whole_milliseconds(duration: Duration) -> f64 {
+pub(super) fn whole_milliseconds(duration: Duration) -> f64 {
     duration.as_millis() as f64 / 1000.0
 }
 

@@ -49,17 +49,26 @@ impl PeerTable {
         Peer { host: Host::Stored(self.whole.insert(address).to_ne_bytes()), port: 0 }
     }
 
-    /// The whole address, which is forgotten by this table.
-    pub fn take(&mut self, peer: Peer) -> SocketAddress {
+    /// The whole address, which this table keeps.
+    pub fn address(&self, peer: Peer) -> SocketAddress {
         let inet = |ip: IpAddr| SocketAddr::from((ip, peer.port)).into();
         match peer.host {
             Host::V4(octets) => inet(Ipv4Addr::from(octets).into()),
             Host::V6(octets) => inet(Ipv6Addr::from(octets).into()),
             Host::UnnamedUnix => SocketAddress::Unix(None),
             Host::Stored(place) => {
-                self.whole.remove(u32::from_ne_bytes(place)).unwrap_or(SocketAddress::Unix(None))
+                self.whole.get(u32::from_ne_bytes(place)).cloned().unwrap_or(SocketAddress::Unix(None))
             }
         }
+    }
+
+    /// The whole address, which is forgotten by this table.
+    pub fn take(&mut self, peer: Peer) -> SocketAddress {
+        let address = self.address(peer);
+        if let Host::Stored(place) = peer.host {
+            self.whole.remove(u32::from_ne_bytes(place));
+        }
+        address
     }
 }
 
@@ -81,6 +90,7 @@ mod tests {
             SocketAddress::unix("/run/client.sock"),
         ] {
             let peer = table.store(address.clone());
+            assert_eq!(table.address(peer), address);
             assert_eq!(table.take(peer), address);
         }
         assert!(table.whole.is_empty());

@@ -1,5 +1,7 @@
 //! The sessions of one worker, and the doing of what they decide.
 
+mod inspect;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -359,8 +361,7 @@ impl Connections {
         let endpoint = self.endpoints.get(entry.endpoint);
         AccessRecord {
             ended: ops.now(),
-            // Numbers of different workers never meet.
-            connection: u64::from(identity.number) * u64::from(self.workers) + u64::from(self.worker),
+            connection: self.number_of(entry),
             worker: self.worker,
             app: Arc::clone(self.apps[app].state.name()),
             frontend: Arc::clone(self.routes.frontend(identity.frontend).name()),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::endpoint::EndpointSet;
+use crate::inspection::Inquiry;
 
 /// What the control plane tells a worker.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub enum WorkerMail {
         /// Its endpoints from now on.
         set: Arc<EndpointSet>,
     },
+    /// Look at connections, or end some.
+    Inspect(Inquiry),
     /// Stop accepting, once what waits in the queues is accepted; let connections finish.
     Drain,
     /// Stop accepting and close all connections now.

@@ -241,6 +241,7 @@ impl EventHandler for ProxyHandler {
     fn on_mail(&mut self, ops: &mut Operations<'_>, mail: WorkerMail) {
         match mail {
             WorkerMail::Endpoints { app, set } => self.connections.adopt(app, set),
+            WorkerMail::Inspect(inquiry) => self.connections.inspect(ops, &inquiry),
             WorkerMail::Drain => self.drain(ops),
             WorkerMail::CloseNow => {
                 self.drain(ops);

@@ -33,6 +33,7 @@ mod engines;
 mod frontends;
 mod memory;
 mod observation;
+mod operations;
 mod programs;
 mod relay;
 mod support;

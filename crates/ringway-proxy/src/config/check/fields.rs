@@ -86,7 +86,7 @@ impl<'t> Fields<'t> {
                 checker.faults.push(checker.source.fault(FaultKind::NotSupportedYet, span, &key, ""));
             } else {
                 let mut fault = checker.source.fault(FaultKind::UnknownKey, span, &key, "");
-                fault.nearest = nearest(&entry.key, self.asked.iter().chain(later));
+                fault.nearest = nearest(&entry.key, self.asked.iter().chain(later).copied());
                 checker.faults.push(fault);
             }
         }
@@ -314,7 +314,7 @@ impl Checker<'_> {
             return None;
         }
         let names: Vec<&'static str> = words.iter().map(|(word, _)| *word).collect();
-        let near = text.and_then(|text| nearest(text, names.iter().chain(later)));
+        let near = text.and_then(|text| nearest(text, names.iter().chain(later).copied()));
         let quoted: Vec<String> = names.iter().map(|name| quote(name)).collect();
         self.report(FaultKind::WrongValue, item, list(&quoted), near, None);
         None
@@ -370,7 +370,7 @@ fn list(words: &[String]) -> String {
 }
 
 /// The name that is nearest to what was written, if any is near.
-fn nearest<'n>(written: &str, names: impl Iterator<Item = &'n &'static str>) -> Option<String> {
+pub(in crate::config) fn nearest<'n>(written: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
     let plain = |text: &str| text.to_ascii_lowercase().replace('-', "_");
     let written = plain(written);
     // Names are short: what is far longer is near to none, and comparing it would be slow.
@@ -378,7 +378,7 @@ fn nearest<'n>(written: &str, names: impl Iterator<Item = &'n &'static str>) -> 
         return None;
     }
     names
-        .map(|name| (strsim::damerau_levenshtein(&written, &plain(name)), *name))
+        .map(|name| (strsim::damerau_levenshtein(&written, &plain(name)), name))
         .filter(|(distance, name)| *distance <= (name.len() / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name.to_owned())

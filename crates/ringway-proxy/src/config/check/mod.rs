@@ -22,7 +22,8 @@ use super::tree::{Node, Value, json, toml};
 use crate::model::{Admin, App, Config, Frontend, Server};
 use fields::{Checker, Item};
 
-pub(super) use value::log_level;
+pub(super) use fields::nearest;
+pub(super) use value::{duration, log_level};
 
 /// Names of the plan, at the top of the file, that this version does not have.
 const LATER: [&str; 1] = ["include"];

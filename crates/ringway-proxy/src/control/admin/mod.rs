@@ -1,9 +1,11 @@
-//! The admin interface: `/healthz`, `/status` and `/metrics` over HTTP on a loopback address or a Unix socket.
+//! The admin interface: pages and orders over HTTP on a loopback address or a Unix socket.
 //!
-//! Whoever may open a loopback connection, or the socket of mode 0600, may read everything here; nothing can be
-//! changed. An address that is busy is tried again until it is free: it never keeps the proxy from serving.
+//! Whoever may open a loopback connection, or the socket of mode 0600, may read everything here and give orders. Web
+//! pages in a browser of that machine may not: what changes something is never GET, and is refused with an `Origin`.
+//! An address that is busy is tried again until it is free: it never keeps the proxy from serving.
 
 mod bounded;
+mod connections;
 mod unix_socket;
 
 use std::io;
@@ -12,14 +14,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use ringway::SocketAddress;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
 
+use super::operator::{Operator, Refusal};
 use super::status::Process;
 use crate::metrics::page;
 use bounded::Bounded;
@@ -33,6 +37,8 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 pub struct Admin {
     /// The running process.
     pub process: Arc<Process>,
+    /// Does what is ordered.
+    pub operator: Operator,
     /// Set when the process no longer accepts connections: `/healthz` then says so.
     pub is_draining: Arc<AtomicBool>,
 }
@@ -99,7 +105,31 @@ fn router(admin: Admin) -> Router {
         .route("/healthz", get(healthz))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
+        .route("/connections", get(connections::list).delete(connections::kill))
+        .layer(middleware::from_fn(refuse_web_pages))
         .with_state(admin)
+}
+
+/// A browser says which page a request comes from, unless it only reads: no page may give orders.
+async fn refuse_web_pages(request: Request, next: Next) -> Response {
+    if !request.method().is_safe() && request.headers().contains_key(header::ORIGIN) {
+        return refusal(StatusCode::FORBIDDEN, "orders from web pages are refused");
+    }
+    next.run(request).await
+}
+
+fn refusal(status: StatusCode, error: &str) -> Response {
+    (status, axum::Json(serde_json::json!({ "error": error }))).into_response()
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Self::Unknown(_) => StatusCode::NOT_FOUND,
+            Self::Wrong(_) => StatusCode::BAD_REQUEST,
+        };
+        refusal(status, &self.to_string())
+    }
 }
 
 /// 200 while connections are accepted, 503 once they are not.

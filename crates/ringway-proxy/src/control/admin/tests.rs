@@ -7,11 +7,15 @@ use super::*;
 use crate::control::status::{Status, testing};
 
 async fn get(admin: &Admin, target: &str) -> String {
+    request(admin, &format!("GET {target}"), "").await
+}
+
+async fn request(admin: &Admin, order: &str, headers: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let server = tokio::spawn(axum::serve(listener, router(admin.clone())).into_future());
     let mut stream = TcpStream::connect(address).await.expect("it listens");
-    let request = format!("GET {target} HTTP/1.1\r\nHost: ringway\r\nConnection: close\r\n\r\n");
+    let request = format!("{order} HTTP/1.1\r\nHost: ringway\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.expect("it reads");
     let mut response = String::new();
     stream.read_to_string(&mut response).await.expect("it answers");
@@ -20,7 +24,9 @@ async fn get(admin: &Admin, target: &str) -> String {
 }
 
 fn admin() -> Admin {
-    Admin { process: Arc::new(testing::process()), is_draining: Arc::default() }
+    let process = Arc::new(testing::process());
+    let operator = Operator::new(Arc::clone(&process), Vec::new());
+    Admin { process, operator, is_draining: Arc::default() }
 }
 
 #[tokio::test]
@@ -37,6 +43,27 @@ async fn status_is_json_that_the_client_reads() {
     let body = response.split("\r\n\r\n").nth(1).expect("a body");
     let status: Status = serde_json::from_str(body).expect("the same type");
     assert_eq!(status.apps[0].backends[0].endpoints[0].address, "127.0.0.1:3000");
+}
+
+#[tokio::test]
+async fn orders_come_from_the_command_line_and_not_from_a_web_page() {
+    let admin = admin();
+    let order = "DELETE /connections?all=true";
+    assert!(request(&admin, order, "Origin: http://127.0.0.1:9900\r\n").await.starts_with("HTTP/1.1 403 "));
+    assert!(request(&admin, order, "").await.ends_with("{\"killed\":0}"));
+    assert!(request(&admin, "POST /connections?all=true", "").await.starts_with("HTTP/1.1 405 "));
+}
+
+#[tokio::test]
+async fn a_refusal_says_why_in_json() {
+    let response = get(&admin(), "/connections?app=ap").await;
+    assert!(response.starts_with("HTTP/1.1 404 "), "{response}");
+    assert!(
+        response.ends_with("{\"error\":\"no app is called \\\"ap\\\"; did you mean \\\"app\\\"?\"}"),
+        "{response}"
+    );
+    assert!(get(&admin(), "/connections?apps=x").await.starts_with("HTTP/1.1 400 "));
+    assert!(get(&admin(), "/connections?app=app").await.ends_with("{\"matched\":0,\"connections\":[]}"));
 }
 
 #[tokio::test]

@@ -1,0 +1,125 @@
+//! `ringway connections` and `ringway kill`: the connections of a running ringway.
+
+use super::arguments::{ConnectionsArguments, FilterArguments, KillArguments};
+use super::ask::Asker;
+use super::table::Table;
+use super::units::{bytes, count, time};
+use crate::control::exit::Exit;
+use crate::control::operator::{ConnectionList, ConnectionsQuery, Killed};
+
+/// Lists.
+pub(super) fn list(arguments: &ConnectionsArguments) -> Exit {
+    let query =
+        ConnectionsQuery { limit: usize::try_from(arguments.limit).ok(), ..query_of(&arguments.filter) };
+    match Asker::new("connections", &arguments.admin) {
+        Ok(asker) => asker.print("GET", "/connections", &query, render),
+        Err(exit) => exit,
+    }
+}
+
+/// Ends.
+pub(super) fn kill(arguments: &KillArguments) -> Exit {
+    let query = ConnectionsQuery { all: arguments.all.then_some(true), ..query_of(&arguments.filter) };
+    if query == ConnectionsQuery::default() {
+        super::complain("ringway kill: say which connections, or --all");
+        return Exit::Misused;
+    }
+    match Asker::new("kill", &arguments.admin) {
+        Ok(asker) => asker.print("DELETE", "/connections", &query, |Killed { killed }| {
+            format!("{} killed\n", count(*killed, "connection"))
+        }),
+        Err(exit) => exit,
+    }
+}
+
+fn query_of(filter: &FilterArguments) -> ConnectionsQuery {
+    let FilterArguments { app, backend, source, older_than, id } = filter;
+    ConnectionsQuery {
+        app: app.clone(),
+        backend: backend.clone(),
+        source: source.clone(),
+        older_than: older_than.clone(),
+        id: *id,
+        limit: None,
+        all: None,
+    }
+}
+
+fn render(list: &ConnectionList) -> String {
+    let heads = ["ID", "APP", "FRONTEND", "CLIENT", "BACKEND", "PHASE", "AGE", "IDLE", "SENT", "RECEIVED"];
+    let mut table = Table::new(&heads);
+    for connection in &list.connections {
+        table.push([
+            connection.id.to_string(),
+            connection.app.clone(),
+            connection.frontend.clone(),
+            connection.client.clone(),
+            backend(connection.backend.as_deref(), connection.endpoint.as_deref()),
+            connection.phase.clone(),
+            time(connection.age_seconds),
+            connection.idle_seconds.map_or_else(|| "-".to_owned(), time),
+            bytes(connection.bytes_sent),
+            bytes(connection.bytes_received),
+        ]);
+    }
+    let listed = list.connections.len() as u64;
+    if listed == 0 {
+        return format!("{}\n", count(list.matched, "connection"));
+    }
+    let mut text = table.render();
+    if listed < list.matched {
+        text.push_str(&format!("{listed} of {} connections; --limit lists more\n", list.matched));
+    }
+    text
+}
+
+/// A backend that is named by host, with the address that was dialled.
+fn backend(name: Option<&str>, endpoint: Option<&str>) -> String {
+    match (name, endpoint) {
+        (Some(name), Some(endpoint)) if name != endpoint => format!("{name} ({endpoint})"),
+        (Some(name), _) => name.to_owned(),
+        (None, _) => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::operator::ConnectionStatus;
+
+    #[test]
+    fn the_table_has_a_line_for_each_connection_and_says_what_it_leaves_out() {
+        let one = ConnectionStatus {
+            id: 7,
+            worker: 1,
+            app: "app".to_owned(),
+            frontend: ":80".to_owned(),
+            client: "192.0.2.1:5000".to_owned(),
+            backend: Some("db:5432".to_owned()),
+            endpoint: Some("10.0.0.1:5432".to_owned()),
+            phase: "relaying".to_owned(),
+            age_seconds: 61.0,
+            idle_seconds: Some(2.5),
+            bytes_sent: 10,
+            bytes_received: 2048,
+        };
+        let new = ConnectionStatus {
+            id: 8,
+            backend: None,
+            endpoint: None,
+            phase: "waiting".to_owned(),
+            idle_seconds: None,
+            bytes_received: 0,
+            ..one.clone()
+        };
+        let list = ConnectionList { matched: 5, connections: vec![one, new] };
+        assert_eq!(
+            render(&list),
+            "ID  APP  FRONTEND  CLIENT          BACKEND                  PHASE     AGE   IDLE  SENT  RECEIVED\n\
+             7   app  :80       192.0.2.1:5000  db:5432 (10.0.0.1:5432)  relaying  1m1s  2s    10 B  2.0 KiB\n\
+             8   app  :80       192.0.2.1:5000  -                        waiting   1m1s  -     10 B  0 B\n\
+             2 of 5 connections; --limit lists more\n"
+        );
+        assert_eq!(render(&ConnectionList { matched: 0, connections: Vec::new() }), "0 connections\n");
+    }
+}

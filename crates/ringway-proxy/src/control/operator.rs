@@ -1,0 +1,322 @@
+//! What an operator can do to a running process: look at its connections, and end some.
+//!
+//! Workers are asked in pieces, one at a time: see [`inspection`](crate::inspection).
+
+use std::fmt;
+use std::sync::Arc;
+
+use ringway::Mailer;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::status::{Process, whole_milliseconds};
+use crate::config;
+use crate::inspection::{Inquiry, Piece, Selection, Sighting, Verb};
+use crate::session::Ending;
+use crate::worker::WorkerMail;
+
+/// Connections that are listed when nobody says how many.
+pub const ROWS_DEFAULT: usize = 1_000;
+/// The most that are listed: some 30 MB of JSON.
+pub const ROWS_MAX: usize = 100_000;
+
+/// The wire form of a [`Selection`]: the query of `/connections`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionsQuery {
+    /// Name of an app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    /// Name of a backend, or address of an endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
+    /// A network, or one address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// A duration as `5m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_than: Option<String>,
+    /// Number of one connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// How many are listed; not for ending them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Ends all connections if nothing else is named; not for listing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all: Option<bool>,
+}
+
+/// Why an operator's wish is not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// What is named is not there.
+    Unknown(String),
+    /// What is asked for makes no sense.
+    Wrong(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Unknown(why) | Self::Wrong(why)) = self;
+        f.write_str(why)
+    }
+}
+
+/// The answer to a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionList {
+    /// How many connections fit, listed or not.
+    pub matched: u64,
+    /// Those that are listed, by their numbers.
+    pub connections: Vec<ConnectionStatus>,
+}
+
+/// One connection in a list. Fields are only ever added.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionStatus {
+    /// Its number, as in the access log.
+    pub id: u64,
+    /// The worker that serves it.
+    pub worker: u32,
+    /// Name of its app.
+    pub app: String,
+    /// Name of its frontend.
+    pub frontend: String,
+    /// The client's address.
+    pub client: String,
+    /// Name of its backend, if one was chosen.
+    pub backend: Option<String>,
+    /// The backend's address.
+    pub endpoint: Option<String>,
+    /// `waiting`, `connecting`, `relaying` or `half_closed`.
+    pub phase: String,
+    /// Since it was accepted.
+    pub age_seconds: f64,
+    /// Since the last byte; `null` before bytes can flow.
+    pub idle_seconds: Option<f64>,
+    /// Bytes handed on from client to backend.
+    pub bytes_sent: u64,
+    /// Bytes handed on from backend to client.
+    pub bytes_received: u64,
+}
+
+impl From<Sighting> for ConnectionStatus {
+    fn from(seen: Sighting) -> Self {
+        let [bytes_sent, bytes_received] = seen.bytes;
+        Self {
+            id: seen.connection,
+            worker: seen.worker,
+            app: seen.app.to_string(),
+            frontend: seen.frontend.to_string(),
+            client: seen.client.to_string(),
+            backend: seen.backend.map(|name| name.to_string()),
+            endpoint: seen.endpoint.map(|address| address.to_string()),
+            phase: seen.stage.as_str().to_owned(),
+            age_seconds: whole_milliseconds(seen.age),
+            idle_seconds: seen.idle.map(whole_milliseconds),
+            bytes_sent,
+            bytes_received,
+        }
+    }
+}
+
+/// The answer to an order to end connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Killed {
+    /// How many were ended.
+    pub killed: u64,
+}
+
+/// Does what operators ask.
+#[derive(Clone)]
+pub struct Operator {
+    process: Arc<Process>,
+    workers: Vec<Mailer<WorkerMail>>,
+}
+
+impl Operator {
+    /// Acts on this process, with these workers.
+    pub fn new(process: Arc<Process>, workers: Vec<Mailer<WorkerMail>>) -> Self {
+        Self { process, workers }
+    }
+
+    /// The process it acts on.
+    pub fn process(&self) -> &Arc<Process> {
+        &self.process
+    }
+
+    /// Lists connections.
+    ///
+    /// # Errors
+    /// When the query names what is not there, or makes no sense.
+    pub async fn list(&self, query: &ConnectionsQuery) -> Result<ConnectionList, Refusal> {
+        if query.all.is_some() {
+            return Err(Refusal::Wrong("`all` is for ending connections".to_owned()));
+        }
+        let limit = query.limit.unwrap_or(ROWS_DEFAULT);
+        if limit > ROWS_MAX {
+            return Err(Refusal::Wrong(format!("limit: {limit}; expected at most {ROWS_MAX}")));
+        }
+        let selection = Arc::new(self.selection(query)?);
+        let mut list = ConnectionList { matched: 0, connections: Vec::new() };
+        for worker in &self.workers {
+            let mut from = Some(0);
+            while let Some(start) = from {
+                let verb = Verb::List { rows_max: limit - list.connections.len() };
+                let Some(piece) = ask(worker, &selection, verb, start).await else { break };
+                list.matched += piece.matched;
+                list.connections.extend(piece.rows.into_iter().map(ConnectionStatus::from));
+                from = piece.next;
+            }
+        }
+        list.connections.sort_by_key(|connection| connection.id);
+        Ok(list)
+    }
+
+    /// Ends connections because an operator says so.
+    ///
+    /// # Errors
+    /// When the query names what is not there, or makes no sense, or names nothing and does not say `all`.
+    pub async fn kill(&self, query: &ConnectionsQuery) -> Result<Killed, Refusal> {
+        if query.limit.is_some() {
+            return Err(Refusal::Wrong("`limit` is for listing connections".to_owned()));
+        }
+        let selection = self.selection(query)?;
+        if selection.is_everything() && query.all != Some(true) {
+            return Err(Refusal::Wrong("nothing says which connections; `all` ends all of them".to_owned()));
+        }
+        let killed = self.close(selection, Ending::Killed).await;
+        tracing::info!(killed, selection = ?query, "connections killed by an operator");
+        Ok(Killed { killed })
+    }
+
+    /// Ends connections; says how many.
+    pub async fn close(&self, selection: Selection, ending: Ending) -> u64 {
+        let selection = Arc::new(selection);
+        let mut closed = 0;
+        for worker in &self.workers {
+            let mut from = Some(0);
+            while let Some(start) = from {
+                let Some(piece) = ask(worker, &selection, Verb::Close(ending), start).await else { break };
+                closed += piece.matched;
+                from = piece.next;
+            }
+        }
+        closed
+    }
+
+    fn selection(&self, query: &ConnectionsQuery) -> Result<Selection, Refusal> {
+        if let Some(name) = &query.app {
+            self.check_app(name)?;
+        }
+        if let Some(name) = &query.backend {
+            self.check_backend(query.app.as_deref(), name)?;
+        }
+        let source = match &query.source {
+            Some(text) => Some(network(text).ok_or_else(|| {
+                Refusal::Wrong(format!("source: \"{text}\"; expected a network as 10.0.0.0/8 or an address"))
+            })?),
+            None => None,
+        };
+        let older_than = match &query.older_than {
+            Some(text) => Some(config::duration(text).ok_or_else(|| {
+                Refusal::Wrong(format!("older_than: \"{text}\"; expected a duration as 30s or 5m"))
+            })?),
+            None => None,
+        };
+        Ok(Selection {
+            app: query.app.clone(),
+            backend: query.backend.clone(),
+            source,
+            older_than,
+            connection: query.id,
+        })
+    }
+
+    fn check_app(&self, name: &str) -> Result<(), Refusal> {
+        let names: Vec<&str> = self.process.apps.iter().map(|app| &**app.name()).collect();
+        if names.contains(&name) { Ok(()) } else { Err(unknown("app", name, &names)) }
+    }
+
+    /// A backend of the app, or of any, by its name or by the address of an endpoint.
+    fn check_backend(&self, app: Option<&str>, name: &str) -> Result<(), Refusal> {
+        let apps = || self.process.apps.iter().filter(|state| app.is_none_or(|app| app == &**state.name()));
+        let names: Vec<&str> =
+            apps().flat_map(|app| &app.model().backends).map(|backend| backend.name.as_str()).collect();
+        let is_address = |state: &crate::endpoint::AppState| {
+            state.endpoints().endpoints().iter().any(|endpoint| endpoint.address().to_string() == name)
+        };
+        if names.contains(&name) || apps().any(|state| is_address(state)) {
+            return Ok(());
+        }
+        Err(unknown("backend", name, &names))
+    }
+}
+
+/// One piece; none if the worker has ended.
+async fn ask(
+    worker: &Mailer<WorkerMail>,
+    selection: &Arc<Selection>,
+    verb: Verb,
+    from: u32,
+) -> Option<Piece> {
+    let (reply, mut answer) = unbounded_channel();
+    worker.send(WorkerMail::Inspect(Inquiry { selection: Arc::clone(selection), verb, from, reply }));
+    answer.recv().await
+}
+
+fn unknown(what: &str, name: &str, names: &[&str]) -> Refusal {
+    let hint = config::nearest_name(name, names).map(|near| format!("; did you mean \"{near}\"?"));
+    Refusal::Unknown(format!("no {what} is called \"{name}\"{}", hint.unwrap_or_default()))
+}
+
+/// A network, or an address as the network of just that.
+fn network(text: &str) -> Option<ipnet::IpNet> {
+    text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::status::testing;
+
+    fn operator() -> Operator {
+        Operator::new(Arc::new(testing::process()), Vec::new())
+    }
+
+    fn query(text: &str) -> ConnectionsQuery {
+        serde_urlencoded::from_str(text).expect("a query")
+    }
+
+    #[tokio::test]
+    async fn a_wish_that_makes_no_sense_is_refused_in_words() {
+        for (text, wanted) in [
+            ("app=ap", "no app is called \"ap\"; did you mean \"app\"?"),
+            ("app=app&backend=b0:81", "no backend is called \"b0:81\"; did you mean \"b0:80\"?"),
+            ("source=here", "source: \"here\"; expected a network as 10.0.0.0/8 or an address"),
+            ("older_than=5", "older_than: \"5\"; expected a duration as 30s or 5m"),
+            ("limit=100001", "limit: 100001; expected at most 100000"),
+            ("all=true", "`all` is for ending connections"),
+        ] {
+            let refusal = operator().list(&query(text)).await.expect_err(text);
+            assert_eq!(refusal.to_string(), wanted);
+        }
+        assert!(serde_urlencoded::from_str::<ConnectionsQuery>("apps=x").is_err());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_killed_by_an_order_that_names_nothing() {
+        assert!(operator().kill(&query("")).await.is_err());
+        assert!(operator().kill(&query("limit=3")).await.is_err());
+        assert_eq!(operator().kill(&query("all=true")).await, Ok(Killed { killed: 0 }));
+        assert_eq!(operator().kill(&query("backend=127.0.0.1:3000")).await, Ok(Killed { killed: 0 }));
+    }
+
+    #[test]
+    fn an_address_is_a_network_of_one() {
+        assert_eq!(network("10.0.0.1"), network("10.0.0.1/32"));
+        assert_eq!(network("::1"), network("::1/128"));
+        assert_eq!(network("10.0.0.1/33"), None);
+    }
+}
