@@ -39,7 +39,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
-    /// Configuration, TOML or JSON [default: ringway.toml, else config.json, else an embedded demo]
+    /// Configuration: TOML, YAML or JSON [default: ringway.toml, else config.json, else an embedded demo]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// trace, debug, info, warn, error, off, or 0 (debug) to 7 (off)
@@ -80,7 +80,7 @@ impl From<Engine> for EngineChoice {
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArguments {
-    /// Configuration, TOML or JSON [default: ringway.toml, else config.json]
+    /// Configuration: TOML, YAML or JSON [default: ringway.toml, else config.json]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 }

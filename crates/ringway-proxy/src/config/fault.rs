@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub enum FaultKind {
     /// The file cannot be read.
     Unreadable,
-    /// The text is not TOML or not JSON.
+    /// The text is not in the language that it should be in.
     Syntax,
     /// A key is given twice.
     DuplicateKey,

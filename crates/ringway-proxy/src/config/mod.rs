@@ -1,4 +1,4 @@
-//! The configuration: from a file, TOML or JSON, to [`model::Config`](crate::model::Config).
+//! The configuration: from a file, TOML, YAML or JSON, to [`model::Config`](crate::model::Config).
 //!
 //! Text → `tree` (values that know their place; variables filled in) → `check` (types, ranges, and what does not go
 //! together). Every fault is reported at once, as a [`Fault`]; a faulty configuration gives no `Config` at all.
@@ -28,6 +28,8 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 pub enum Format {
     /// TOML 1.1.
     Toml,
+    /// YAML 1.2.
+    Yaml,
     /// JSON, in Ringway's schema or the seed proxy's.
     Json,
 }
@@ -53,16 +55,11 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let format = match path.extension().and_then(|extension| extension.to_str()) {
         Some("toml") => Format::Toml,
         Some("json") => Format::Json,
-        Some("yaml" | "yml") => {
-            return Err(refuse(
-                FaultKind::NotSupportedYet,
-                "YAML is not supported yet; write TOML (.toml) or JSON (.json)".to_owned(),
-            ));
-        }
+        Some("yaml" | "yml") => Format::Yaml,
         _ => {
             return Err(refuse(
                 FaultKind::Unreadable,
-                "the language goes by the extension: .toml or .json".to_owned(),
+                "the language goes by the extension: .toml, .yaml, .yml or .json".to_owned(),
             ));
         }
     };

@@ -7,11 +7,12 @@ use ringway_proxy::config::{self, Format};
 
 const FULL: &str = include_str!("../../../../examples/configs/full.toml");
 const SEED: &str = include_str!("../../../../examples/configs/seed.json");
+const YAML: &str = include_str!("../../../../examples/configs/gateway.yaml");
 const JSON: &str = r#"{"server": {"workers": 2}, "app": [{"name": "${A:-a}", "listen": [":80"],
     "backends": [{"address": "b:1", "weight": 3}], "health": {"jitter": 0.5}}]}"#;
 
 fn read(text: &str) -> Result<(), TestCaseError> {
-    for format in [Format::Toml, Format::Json] {
+    for format in [Format::Toml, Format::Yaml, Format::Json] {
         if let Err(errors) = config::parse(text, format, Path::new("/"), &|_| None) {
             prop_assert!(!errors.faults().is_empty());
             for fault in errors.faults() {
@@ -27,8 +28,8 @@ fn read(text: &str) -> Result<(), TestCaseError> {
 
 /// A good file with some of it cut out, doubled or replaced.
 fn damaged() -> impl Strategy<Value = String> {
-    let edit = (any::<prop::sample::Index>(), 0..40_usize, "[ -~\n\"'\\[\\]{}=,$é]{0,12}");
-    (prop::sample::select(vec![FULL, SEED, JSON]), prop::collection::vec(edit, 1..5)).prop_map(
+    let edit = (any::<prop::sample::Index>(), 0..40_usize, "[ -~\n\"'\\[\\]{}=,$é&*-]{0,12}");
+    (prop::sample::select(vec![FULL, SEED, JSON, YAML]), prop::collection::vec(edit, 1..5)).prop_map(
         |(text, edits)| {
             let mut characters: Vec<char> = text.chars().collect();
             for (at, length, inserted) in edits {
@@ -66,6 +67,8 @@ fn deep_nesting_is_refused_and_not_followed() {
         "[".repeat(100_000),
         format!("a={}", "[".repeat(100_000)),
         "{\"a\":".repeat(100_000),
+        "- ".repeat(100_000),
+        (0..500).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect(),
         "a.".repeat(100_000),
     ] {
         assert!(read(&text).is_ok());

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ringway_proxy::config::{self, ConfigErrors, FaultKind, Format};
 
-fn refused(text: &str, format: Format) -> ConfigErrors {
+pub(super) fn refused(text: &str, format: Format) -> ConfigErrors {
     match config::parse(text, format, Path::new("/etc/ringway"), &|_| None) {
         Ok(config) => panic!("{text}\nis a good configuration: {config:?}"),
         Err(errors) => errors,
@@ -110,10 +110,13 @@ fn a_file_that_cannot_be_taken_is_refused_by_name() {
         "DIR/gone.toml: cannot be read: No such file or directory (os error 2)"
     );
     assert_eq!(
-        faults("a.yaml", Some(b"")),
-        "DIR/a.yaml: YAML is not supported yet; write TOML (.toml) or JSON (.json)"
+        faults("a.yml", Some(b"")),
+        "DIR/a.yml:1:1: app: missing; expected at least one app, [[app]] in TOML"
     );
-    assert_eq!(faults("a.conf", Some(b"")), "DIR/a.conf: the language goes by the extension: .toml or .json");
+    assert_eq!(
+        faults("a.conf", Some(b"")),
+        "DIR/a.conf: the language goes by the extension: .toml, .yaml, .yml or .json"
+    );
     assert_eq!(faults("a.toml", Some(b"# \xc3\xa9\nx = '\xff'")), "DIR/a.toml:2:6: not UTF-8 from here on");
     assert_eq!(
         faults("b.toml", Some(b"x = 1")),
@@ -130,7 +133,7 @@ fn own_directory() -> std::path::PathBuf {
 }
 
 /// Lines at the end of an app of four lines, and what is said about them.
-const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
+pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
     ("balanse = 'round-robin'", &[r#"5:1: app[0].balanse: unknown key; did you mean "balance"?"#]),
     ("timeout = {}", &[r#"5:1: app[0].timeout: unknown key; did you mean "timeouts"?"#]),
     ("Protocol = 'tcp'", &[r#"5:1: app[0].Protocol: unknown key; did you mean "protocol"?"#]),
@@ -269,7 +272,7 @@ const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
     ),
 ];
 
-const TOML_FILES: &[(&str, &[&str])] = &[
+pub(super) const TOML_FILES: &[(&str, &[&str])] = &[
     ("", &["1:1: app: missing; expected at least one app, [[app]] in TOML"]),
     ("app = 3", &["1:7: app: found 3, expected an array of tables, [[app]] in TOML"]),
     ("app = []", &["1:7: app: found an array, expected at least one app"]),

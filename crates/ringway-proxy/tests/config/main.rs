@@ -3,4 +3,6 @@
 mod arbitrary;
 mod examples;
 mod faults;
+mod formats;
 mod meaning;
+mod yaml;

@@ -18,7 +18,7 @@ use super::Format;
 use super::fault::{ConfigErrors, FaultKind};
 use super::tree::source::Source;
 use super::tree::substitute::{Environment, substitute};
-use super::tree::{Node, Value, json, toml};
+use super::tree::{Node, Value, json, toml, yaml};
 use crate::model::{Admin, App, Config, Frontend, Server};
 use fields::{Checker, Item};
 
@@ -42,6 +42,10 @@ pub(super) fn check(
         Format::Toml => {
             let parsed = toml::parse(source);
             (parsed.root, parsed.faults, parsed.sound_until)
+        }
+        Format::Yaml => {
+            let (root, faults) = yaml::parse(source).map_err(|fault| ConfigErrors::new(vec![*fault]))?;
+            (root, faults, usize::MAX)
         }
         Format::Json => {
             let (root, faults) = json::parse(source).map_err(|fault| ConfigErrors::new(vec![*fault]))?;

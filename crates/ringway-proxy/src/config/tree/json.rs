@@ -80,8 +80,9 @@ fn number(text: &str) -> Value {
     if let Ok(number) = text.parse() {
         return Value::Integer(number);
     }
+    let is_whole = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     match text.parse::<f64>() {
-        Ok(number) if number.is_finite() => Value::Float(number),
+        Ok(number) if number.is_finite() && !is_whole => Value::Float(number),
         _ => Value::Other("a number that is out of range".to_owned()),
     }
 }

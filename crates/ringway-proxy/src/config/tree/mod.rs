@@ -1,9 +1,10 @@
-//! A configuration as a tree of values that know their place in the text: what TOML and JSON have in common.
+//! A configuration as a tree of values that know their place in the text: what TOML, YAML and JSON have in common.
 
 pub(super) mod json;
 pub(super) mod source;
 pub(super) mod substitute;
 pub(super) mod toml;
+pub(super) mod yaml;
 
 use std::ops::Range;
 
