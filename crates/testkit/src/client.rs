@@ -115,6 +115,9 @@ pub fn stopped_readers(address: SocketAddr, count: usize) -> io::Result<Vec<StdS
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         // The kernel's minimum: what is under test is the memory of the process in the middle.
         socket.set_recv_buffer_size(4096)?;
+        // Send buffers grow to many segments. With those of the loopback device thousands of stalled connections
+        // take more than all the memory that the kernel has for TCP, and it resets whom it likes.
+        socket.set_tcp_mss(1400)?;
         socket.connect_timeout(&address.into(), PATIENCE)?;
         let mut stream: StdStream = socket.into();
         stream.set_read_timeout(Some(PATIENCE))?;

@@ -17,6 +17,7 @@ contract!(
     relay_hands_on_what_came_before_it,
     a_reader_that_stops_stops_its_sender_and_resumes,
     relay_over_budget_still_moves,
+    a_reader_that_stops_resumes_though_nothing_may_be_queued_for_it,
     reset_hands_on_what_came_before_it,
     reset_while_the_other_side_sends_ends_the_relay,
     reset_of_b_names_b,
@@ -163,6 +164,32 @@ fn relay_over_budget_still_moves(rig: &mut Rig) {
     let joined = Joined { ends, proxy, client, a, b, server };
     let (there, back) = (rig.bulk(), rig.bulk());
     exchange(rig, joined, &there, &back);
+}
+
+fn a_reader_that_stops_resumes_though_nothing_may_be_queued_for_it(rig: &mut Rig) {
+    let (ends, proxy) =
+        (rig.node(), rig.node_with(EngineConfig { pending_bytes_max: 0, ..Default::default() }));
+    let (client, a) = rig.pair(ends, proxy);
+    let (b, server) = rig.pair(proxy, ends);
+    rig.ops(proxy).start_relay(a, b, RelayOptions { splice: false, ..RelayOptions::default() });
+    let payload = rig.payload(if rig.is_simulated() { 2_000_000 } else { 24 << 20 });
+    // Those that were accepted and those that were dialled: the engine knows different things of them.
+    for (sender, reader) in [(client, server), (server, client)] {
+        rig.ops(ends).send(sender, &payload).expect("to send");
+        rig.ops(ends).shut(sender);
+        let mut moved = [u64::MAX; 2];
+        loop {
+            rig.settle();
+            let now = rig.ops(proxy).relay_progress(a).bytes;
+            if std::mem::replace(&mut moved, now) == now {
+                break;
+            }
+        }
+        assert!(rig.ops(ends).queued_bytes(sender) > 0, "the sender was not stopped");
+        rig.ops(ends).start_receive(reader);
+        rig.until("the end", |rig| rig.log(ends).ended(reader));
+        assert_same(rig.log(ends).bytes(reader), &payload);
+    }
 }
 
 fn reset_hands_on_what_came_before_it(rig: &mut Rig) {

@@ -105,7 +105,11 @@ impl Core {
         let entry = entries.get_mut(index).expect("an index of this table");
         let Some(fd) = entry.fd.as_ref() else { return Ok(true) };
         let fd = std::os::fd::AsFd::as_fd(fd);
-        let Some(rare) = entry.rare().and_then(|place| rares.get_mut(place)) else { return Ok(true) };
+        let Some(rare) = entry.rare().and_then(|place| rares.get_mut(place)) else {
+            // It blocked while nothing might be queued for it: what was not sent is still at its source.
+            entry.clear(flag::BLOCKED);
+            return Ok(true);
+        };
         let mut counted = 0;
         let result = loop {
             let waiting = rare.queued().len();
