@@ -8,13 +8,18 @@ use loom::sync::Arc;
 use loom::thread;
 
 mod sync {
-    pub(super) use loom::sync::atomic::{AtomicU32, Ordering};
+    pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 }
 
 #[path = "../src/endpoint/count.rs"]
 #[allow(unreachable_pub, dead_code, reason = "the file is part of a library elsewhere")]
 mod count;
 
+#[path = "../src/balance/table/bounds.rs"]
+#[allow(unreachable_pub, dead_code, reason = "the file is part of a library elsewhere")]
+mod bounds;
+
+use bounds::Bounds;
 use count::ExactCount;
 
 #[test]
@@ -75,5 +80,62 @@ fn connections_opened_at_once_land_on_different_backends() {
         open(&backends);
         other.join().expect("no panic");
         assert_eq!([backends[0].get(), backends[1].get()], [1, 1]);
+    });
+}
+
+/// The choice of least connections among groups of one endpoint each: the group with the lowest bound, whose count
+/// goes into the bound; taken if all others' bounds are no lower and its count still holds.
+fn open_in_groups(backends: &[ExactCount; 2], bounds: &Bounds) -> usize {
+    loop {
+        let seen = [bounds.get(0), bounds.get(1)];
+        let least = usize::from(seen[1].key() < seen[0].key());
+        let count = backends[least].get();
+        if u64::from(count) > seen[least].key() {
+            bounds.raise(least, seen[least], count.into());
+        }
+        if u64::from(count) <= seen[1 - least].key() && backends[least].acquire_if(count) {
+            return least;
+        }
+    }
+}
+
+#[test]
+fn connections_opened_at_once_in_groups_land_on_different_backends() {
+    loom::model(|| {
+        let shared = Arc::new(([ExactCount::new(), ExactCount::new()], Bounds::new(2)));
+        let other = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || open_in_groups(&shared.0, &shared.1))
+        };
+        open_in_groups(&shared.0, &shared.1);
+        other.join().expect("no panic");
+        assert_eq!([shared.0[0].get(), shared.0[1].get()], [1, 1]);
+    });
+}
+
+#[test]
+fn a_bound_raised_while_a_connection_ends_is_not_above_the_truth() {
+    loom::model(|| {
+        let shared = Arc::new(([ExactCount::new(), ExactCount::new()], Bounds::new(2)));
+        let (backends, bounds) = (&shared.0, &shared.1);
+        // Two at the first, one at the second: the next goes to the second, unless one of the first ends before.
+        backends[0].acquire();
+        backends[0].acquire();
+        backends[1].acquire();
+        let other = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let (backends, bounds) = (&shared.0, &shared.1);
+                for _ in 0..2 {
+                    backends[0].release();
+                    bounds.lower(0, backends[0].get().into());
+                }
+            })
+        };
+        open_in_groups(backends, bounds);
+        other.join().expect("no panic");
+        for (group, backend) in backends.iter().enumerate() {
+            assert!(bounds.get(group).key() <= backend.get().into());
+        }
     });
 }

@@ -7,7 +7,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use ringway::{Engine, EngineConfig, EngineKind, Mailer, SocketAddress, Worker};
 use ringway_proxy::admission::Admission;
@@ -46,6 +45,7 @@ impl Proxy {
                 metrics: Arc::new(WorkerMetrics::new(1, CloseReason::ALL.len())),
                 recorder: Box::new(AccessLog::off()),
                 congestion: None,
+                seed: 1,
             };
             let (sender, receiver) = mpsc::channel();
             proxy.threads.push(thread::spawn(move || {
@@ -80,7 +80,6 @@ impl Proxy {
 
 fn app(frontend: SocketAddress, backend: SocketAddr) -> model::App {
     model::App {
-        name: "app".into(),
         frontends: vec![model::Frontend {
             name: "front".into(),
             address: frontend,
@@ -96,24 +95,10 @@ fn app(frontend: SocketAddress, backend: SocketAddr) -> model::App {
             weight: 1,
             backup: false,
         }],
-        source: Vec::new(),
-        timeouts: model::Timeouts {
-            connect: Duration::from_secs(5),
-            idle: None,
-            half_close: None,
-            lifetime: None,
-        },
-        health: model::Health {
-            check: model::Check::None,
-            interval: Duration::from_secs(2),
-            timeout: Duration::from_secs(1),
-            rise: 2,
-            fall: 3,
-            jitter: 0.1,
-        },
+        timeouts: model::Timeouts { idle: None, half_close: None, ..model::Timeouts::default() },
+        health: model::Health { check: model::Check::None, ..model::Health::default() },
         keep_alive: None,
-        user_timeout: None,
-        connect_attempts: 3,
+        ..model::App::new("app")
     }
 }
 

@@ -67,6 +67,8 @@ impl Proxy {
                     metrics: metrics.worker(index),
                     recorder: Box::new(Records(Arc::clone(&records))),
                     congestion: None,
+                    // Unlike that of any other worker, and repeated with the scenario.
+                    seed: scenario.probe_seed.wrapping_add(1 + index as u64),
                 };
                 Worker::new(Engine::simulated(network, &config), ProxyHandler::new(setup))
             })

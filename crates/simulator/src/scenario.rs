@@ -111,9 +111,13 @@ fn address(ip: Ipv4Addr, port: u16) -> SocketAddress {
 
 fn app(index: u16, backends: &[SocketAddress], random: &mut Random) -> model::App {
     let between = |random: &mut Random, low, high| Duration::from_millis(random.between(low, high));
-    let balance = match random.chance(0.5) {
-        true => model::Balance::LeastConnections,
-        false => model::Balance::RoundRobin,
+    let balance = match random.below(8) {
+        0 => model::Balance::Random,
+        1 => model::Balance::TwoChoices,
+        2 => model::Balance::SourceHash,
+        3 => model::Balance::Maglev,
+        4 | 5 => model::Balance::RoundRobin,
+        _ => model::Balance::LeastConnections,
     };
     model::App {
         name: format!("app{index}"),
@@ -136,7 +140,6 @@ fn app(index: u16, backends: &[SocketAddress], random: &mut Random) -> model::Ap
                 backup: place > 0 && random.chance(0.2),
             })
             .collect(),
-        source: Vec::new(),
         timeouts: model::Timeouts {
             connect: between(random, 300, 3_000),
             // Some connections end by nothing else.
@@ -151,10 +154,12 @@ fn app(index: u16, backends: &[SocketAddress], random: &mut Random) -> model::Ap
             rise: random.between(1, 3) as u32,
             fall: random.between(1, 3) as u32,
             jitter: 0.2,
+            panic_threshold: if random.chance(0.2) { 0.6 } else { 0.0 },
         },
         keep_alive: None,
-        user_timeout: None,
         connect_attempts: random.between(1, 4) as u32,
+        slow_start: random.chance(0.3).then(|| between(random, 500, 5_000)),
+        ..model::App::new("")
     }
 }
 

@@ -1,7 +1,7 @@
 //! Clients for tests: checked exchanges, resets, half-closes, and readers that stop.
 
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpStream as StdStream};
+use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -20,6 +20,21 @@ const CHUNK_BYTES: usize = 32 * 1024;
 /// When the connection fails.
 pub fn connect(address: SocketAddr) -> io::Result<StdStream> {
     let stream = StdStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// As [`connect`], from the local address `ip`.
+///
+/// # Errors
+///
+/// What the system says about either address.
+pub fn connect_from(ip: IpAddr, address: SocketAddr) -> io::Result<StdStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((ip, 0)).into())?;
+    socket.connect_timeout(&address.into(), PATIENCE)?;
+    let stream = StdStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)

@@ -21,6 +21,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("balance", 30),
     ("health", 30),
     ("endpoint", 20),
+    // What is looked up is kept in the sets of endpoints.
+    ("balance::table", 15),
     ("config", 20),
     // The queue of log records is a leaf that workers fill; only its writer belongs to the control plane.
     ("control::access_log", 15),

@@ -3,140 +3,153 @@
 //! The choice counts only if the count it was made on still holds when it is taken (compare-and-swap); else all are
 //! looked at again. Counts that only grow are then never further apart, by weight, than one connection, however many
 //! workers open at once: whoever takes a place has seen every other at least as full.
+//!
+//! Hundreds of endpoints are all looked at. Above that they are in groups, each with a bound below which none of the
+//! group is ([`Bounds`]): the group with the lowest is looked at, and if its least full endpoint is no fuller than all
+//! other bounds say, it is the least full of all. A bound that proves too low is raised, and the next one is tried.
 
-use crate::endpoint::{Endpoint, EndpointSet};
+use super::Draw;
+use super::table::bounds::{Bounds, NOBODY, Seen};
 
-/// Rounds of looking at all endpoints before a choice is taken as it is. Each lost round means that another worker
-/// took the same endpoint in between: as many in a row never happen with real numbers of workers, so the bound costs
-/// no exactness and only rules out an endless loop.
-const ROUNDS_MAX: usize = 256;
+/// Looks at all that may change before a choice is taken as it is. Each lost one means that another worker took the
+/// same endpoint, or anything was released, in between: as many in a row never happen with real numbers of workers,
+/// so the bound costs no exactness and only rules out an endless loop.
+const LOOKS_MAX: usize = 256;
 
-/// The method; the state is in the endpoints.
-#[derive(Debug)]
-pub(super) struct LeastConnections {
-    /// Places in the set.
-    places: Vec<usize>,
+pub(super) fn choose(draw: &mut Draw<'_>) -> Option<usize> {
+    if draw.pool.places().is_empty() {
+        return None;
+    }
+    match draw.tier.bounds() {
+        Some(bounds) => choose_of_groups(draw, bounds),
+        None => choose_of_all(draw),
+    }
 }
 
-impl LeastConnections {
-    pub(super) fn new(places: Vec<usize>) -> Self {
-        Self { places }
-    }
+/// An endpoint, how full it is, and the count of connections that says so.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    place: u32,
+    key: u64,
+    active: u32,
+}
 
-    pub(super) fn choose(&self, set: &EndpointSet, may: &dyn Fn(&Endpoint) -> bool) -> Option<usize> {
-        if self.places.is_empty() {
+fn choose_of_all(draw: &Draw<'_>) -> Option<usize> {
+    let turn = draw.set.next_turn();
+    // Endpoints that are equally full take turns: an idle app spreads its short connections.
+    let start = (turn % draw.pool.places().len() as u64) as usize;
+    let mut found = None;
+    for _ in 0..LOOKS_MAX {
+        found = Some(least(draw, draw.pool.around(start), 0, true)?);
+        if let Some(place) = found.and_then(|found| draw.take_if(found.place, found.active)) {
+            return Some(place);
+        }
+    }
+    draw.take(found?.place)
+}
+
+/// The least full of `places` that may be chosen, the first of several; with `but_tried` none that was tried. Nobody
+/// is less full than `floor`.
+fn least(draw: &Draw<'_>, places: impl Iterator<Item = u32>, floor: u64, but_tried: bool) -> Option<Found> {
+    let mut best: Option<Found> = None;
+    for place in places {
+        if !draw.is_open(place) || but_tried && draw.was_tried(place) {
+            continue;
+        }
+        let active = draw.set.endpoints()[place as usize].active().get();
+        let key = draw.fullness_of(place, active);
+        if best.is_none_or(|best| key < best.key) {
+            best = Some(Found { place, key, active });
+        }
+        if key <= floor {
+            break;
+        }
+    }
+    best
+}
+
+fn choose_of_groups(draw: &mut Draw<'_>, bounds: &Bounds) -> Option<usize> {
+    let turn = draw.set.next_turn();
+    let groups = bounds.len();
+    // Equally full ones take turns: first by group, then within it.
+    let start = (turn % groups as u64) as usize;
+    let offset = (turn / groups as u64) as usize;
+    // Groups whose least full was tried already: what is least in them for this connection.
+    let mut of_tried: Vec<(usize, u64)> = Vec::new();
+    // A group may be looked at once for each time its bound is raised: at most once for all in a calm moment.
+    for _ in 0..groups + LOOKS_MAX {
+        let Lowest { group, seen, key: lowest_key, others } = lowest(bounds, start, &of_tried);
+        if draw.pool.is_stale(draw.set) {
+            // What is known of who may be chosen, and so would go into bounds, is old.
+            draw.refresh();
+            if draw.pool.places().is_empty() {
+                return None;
+            }
+            continue;
+        }
+        if lowest_key == NOBODY {
             return None;
         }
-        // Endpoints that are equally full take turns: an idle app spreads its short connections.
-        let start = set.next_turn(self.places.len());
-        for _ in 0..ROUNDS_MAX {
-            let (place, seen) = self.least(set, start, may)?;
-            if set.endpoints()[place].active().acquire_if(seen) {
-                return Some(place);
+        let members = draw.tier.group(group);
+        let (before, after) = members.split_at(offset % members.len());
+        let around = || after.iter().chain(before).copied();
+        let all = least(draw, around(), seen.key(), false);
+        let key = all.map_or(NOBODY, |found| found.key);
+        if key > seen.key() {
+            bounds.raise(group, seen, key);
+        }
+        let found = match all {
+            Some(found) if draw.was_tried(found.place) => least(draw, around(), seen.key(), true),
+            found => found,
+        };
+        match found {
+            Some(found) if found.key <= others => {
+                if let Some(place) = draw.take_if(found.place, found.active) {
+                    return Some(place);
+                }
+            }
+            found => {
+                let key_here = found.map_or(NOBODY, |found| found.key);
+                if key_here > key {
+                    of_tried.retain(|(of, _)| *of != group);
+                    of_tried.push((group, key_here));
+                }
             }
         }
-        let (place, _) = self.least(set, start, may)?;
-        set.endpoints()[place].active().acquire();
-        Some(place)
     }
-
-    /// The least full endpoint, the first from `start` on of several, and its count.
-    fn least(
-        &self,
-        set: &EndpointSet,
-        start: usize,
-        may: &dyn Fn(&Endpoint) -> bool,
-    ) -> Option<(usize, u32)> {
-        let mut best: Option<(usize, u32, u16)> = None;
-        let (before, after) = self.places.split_at(start);
-        for &place in after.iter().chain(before) {
-            let endpoint = &set.endpoints()[place];
-            if !may(endpoint) {
-                continue;
-            }
-            let (active, weight) = (endpoint.active().get(), endpoint.weight());
-            // active / weight < best_active / best_weight, without division.
-            let less = best.is_none_or(|(_, best_active, best_weight)| {
-                u64::from(active) * u64::from(best_weight) < u64::from(best_active) * u64::from(weight)
-            });
-            if less {
-                best = Some((place, active, weight));
-            }
-            if active == 0 {
-                // None has fewer.
-                break;
-            }
-        }
-        best.map(|(place, active, _)| (place, active))
-    }
+    let least = least(draw, draw.pool.around(0), 0, true)?;
+    draw.take(least.place)
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// The group with the lowest bound.
+struct Lowest {
+    group: usize,
+    seen: Seen,
+    /// Its bound for this connection.
+    key: u64,
+    /// The lowest bound of all other groups.
+    others: u64,
+}
 
-    use super::super::tests::balancer;
-    use crate::model::Balance;
-
-    proptest! {
-        #[test]
-        fn one_after_another_lands_on_the_true_minimum(
-            weights in prop::collection::vec(1u16..=256, 1..8),
-            steps in prop::collection::vec(any::<(bool, u8)>(), 1..200),
-        ) {
-            let backends: Vec<_> = weights.iter().map(|weight| (*weight, false)).collect();
-            let balancer = balancer(Balance::LeastConnections, &backends);
-            let endpoints = balancer.set().endpoints();
-            let mut open = Vec::new();
-            for (close, which) in steps {
-                if close && !open.is_empty() {
-                    let place: usize = open.swap_remove(usize::from(which) % open.len());
-                    endpoints[place].active().release();
-                    continue;
-                }
-                let before: Vec<u32> = endpoints.iter().map(|endpoint| endpoint.active().get()).collect();
-                let place = balancer.choose(&[]).expect("all are available");
-                for (other, count) in before.iter().enumerate() {
-                    prop_assert!(
-                        u64::from(before[place]) * u64::from(weights[other])
-                            <= u64::from(*count) * u64::from(weights[place])
-                    );
-                }
-                open.push(place);
-            }
-            let total: u32 = endpoints.iter().map(|endpoint| endpoint.active().get()).sum();
-            prop_assert_eq!(total as usize, open.len());
+/// The group with the lowest bound, the first from `start` on of several.
+fn lowest(bounds: &Bounds, start: usize, of_tried: &[(usize, u64)]) -> Lowest {
+    let look_at = |group: usize| {
+        let seen = bounds.get(group);
+        let local = of_tried.iter().find(|(of, _)| *of == group).map_or(0, |(_, key)| *key);
+        Lowest { group, seen, key: seen.key().max(local), others: u64::MAX }
+    };
+    let mut best = look_at(start);
+    for group in (start + 1..bounds.len()).chain(0..start) {
+        // None is lower, and nobody else has to be waited for.
+        if best.key == 0 {
+            return Lowest { others: 0, ..best };
+        }
+        let next = look_at(group);
+        if next.key < best.key {
+            best = Lowest { others: best.key, ..next };
+        } else {
+            best.others = best.others.min(next.key);
         }
     }
-
-    #[test]
-    fn opened_at_once_by_several_workers_counts_stay_together() {
-        const WORKERS: u32 = 4;
-        let balancer = balancer(Balance::LeastConnections, &[(1, false); 5]);
-        std::thread::scope(|scope| {
-            for _ in 0..WORKERS {
-                scope.spawn(|| {
-                    for _ in 0..2_000 {
-                        balancer.choose(&[]).expect("all are available");
-                    }
-                });
-            }
-        });
-        let counts: Vec<u32> = balancer.set().endpoints().iter().map(|e| e.active().get()).collect();
-        let (min, max) = (counts.iter().min().expect("some"), counts.iter().max().expect("some"));
-        assert_eq!(counts.iter().sum::<u32>(), WORKERS * 2_000);
-        assert!(max - min <= WORKERS, "{counts:?}");
-    }
-
-    #[test]
-    fn short_connections_one_at_a_time_go_to_all_in_turn() {
-        let balancer = balancer(Balance::LeastConnections, &[(1, false); 3]);
-        let mut hits = [0; 3];
-        for _ in 0..30 {
-            let place = balancer.choose(&[]).expect("all are available");
-            hits[place] += 1;
-            balancer.set().endpoints()[place].active().release();
-        }
-        assert_eq!(hits, [10, 10, 10]);
-    }
+    best
 }

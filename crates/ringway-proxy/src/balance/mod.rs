@@ -1,45 +1,63 @@
-//! Which endpoint gets the next connection. A method is a file here and an arm of `Method`.
+//! Which endpoint gets the next connection. A method is a file here and an arm of `Balancer::choose_of`.
 //!
 //! To choose is to reserve: the endpoint's count of connections is raised by the choice itself, so that no other
 //! worker decides on a count that is about to change. Whoever chose gives the place back, once.
+//!
+//! What a method looks things up in ([`table`]) is made with the set of endpoints and shared by all workers. Each worker
+//! keeps a list of those that may be chosen (`pool`), made anew when the health of any changed. No method looks at
+//! all of thousands of endpoints for a choice.
 
+mod by_source;
 mod least_connections;
+mod maglev;
+mod pool;
+mod random;
 mod round_robin;
+mod source_hash;
+pub(crate) mod table;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod two_choices;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::endpoint::{Endpoint, EndpointId, EndpointSet};
+use ringway::Time;
+
+use crate::endpoint::{Endpoint, EndpointId, EndpointSet, Tier};
 use crate::model::Balance;
-use least_connections::LeastConnections;
-use round_robin::RoundRobin;
+use pool::Pool;
+pub use table::Random;
+use table::bounds::key;
+use table::hash_of_source;
 
 /// Chooses among the endpoints of one set. Each worker has its own; what must be common to all is in the set.
 #[derive(Debug)]
 pub struct Balancer {
+    balance: Balance,
     set: Arc<EndpointSet>,
-    primaries: Method,
-    backups: Method,
+    primaries: Pool,
+    backups: Pool,
+    random: Random,
 }
 
-#[derive(Debug)]
-enum Method {
-    LeastConnections(LeastConnections),
-    RoundRobin(RoundRobin),
+/// For whom an endpoint is chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The client's address; `None`: it has none, as it came to a Unix socket.
+    pub source: Option<IpAddr>,
+    /// Endpoints that failed for it already.
+    pub tried: &'a [EndpointId],
+    /// The time.
+    pub now: Time,
 }
 
 impl Balancer {
-    /// Chooses among `set` by `balance`.
-    pub fn new(balance: Balance, set: Arc<EndpointSet>) -> Self {
-        let places = |backup: bool| {
-            let wanted = |endpoint: &Endpoint| endpoint.weight() > 0 && endpoint.is_backup() == backup;
-            let all = set.endpoints().iter().enumerate();
-            all.filter(|(_, endpoint)| wanted(endpoint)).map(|(place, _)| place).collect()
-        };
-        Self {
-            primaries: Method::new(balance, &set, places(false)),
-            backups: Method::new(balance, &set, places(true)),
-            set,
-        }
+    /// Chooses among `set` by `balance`. `random`: where chance comes from, a different one for each worker.
+    pub fn new(balance: Balance, set: Arc<EndpointSet>, random: Random) -> Self {
+        Self { balance, set, primaries: Pool::new(), backups: Pool::new(), random }
     }
 
     /// The endpoints it chooses among.
@@ -47,98 +65,116 @@ impl Balancer {
         &self.set
     }
 
-    /// The place in the set of an available endpoint that is not in `tried`, with a connection reserved at it: a
+    /// Chooses among `set` from now on.
+    pub fn adopt(&mut self, set: Arc<EndpointSet>) {
+        self.set = set;
+        self.primaries = Pool::new();
+        self.backups = Pool::new();
+    }
+
+    /// Whether health is not asked for, as too few are healthy; as it was at the last choice.
+    pub fn is_panicking(&self) -> bool {
+        self.primaries.is_panicking()
+    }
+
+    /// The place in the set of an available endpoint that was not tried, with a connection reserved at it: a
     /// backup only if no primary is available. `None` if there is none.
     ///
-    /// The caller owes the endpoint's count one `release`.
+    /// The caller owes the endpoint one `release`.
     #[must_use]
-    pub fn choose(&self, tried: &[EndpointId]) -> Option<usize> {
-        let may = |endpoint: &Endpoint| endpoint.is_available() && !tried.contains(&endpoint.id());
-        self.primaries.choose(&self.set, &may).or_else(|| self.backups.choose(&self.set, &may))
-    }
-}
-
-impl Method {
-    fn new(balance: Balance, set: &EndpointSet, places: Vec<usize>) -> Self {
-        match balance {
-            Balance::LeastConnections => Self::LeastConnections(LeastConnections::new(places)),
-            Balance::RoundRobin => Self::RoundRobin(RoundRobin::new(set, &places)),
-        }
-    }
-
-    fn choose(&self, set: &EndpointSet, may: &dyn Fn(&Endpoint) -> bool) -> Option<usize> {
-        match self {
-            Self::LeastConnections(method) => method.choose(set, may),
-            Self::RoundRobin(method) => method.choose(set, may),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use ringway::Time;
-
-    use super::*;
-    use crate::endpoint::testing::app_of_hosts;
-    use crate::endpoint::{AppState, DialFailure, Health};
-
-    /// A balancer over one endpoint for each `(weight, backup)`.
-    pub(super) fn balancer(balance: Balance, backends: &[(u16, bool)]) -> Balancer {
-        let app = AppState::new(0, &app_of_hosts(backends));
-        let addresses: Vec<_> = (0..backends.len())
-            .map(|n| vec![SocketAddr::from(([127, 0, 0, 1], n as u16 + 1)).into()])
-            .collect();
-        app.resolve(&addresses);
-        Balancer::new(balance, app.endpoints())
-    }
-
-    const METHODS: [Balance; 2] = [Balance::LeastConnections, Balance::RoundRobin];
-
-    #[test]
-    fn choice_reserves_a_connection() {
-        for method in METHODS {
-            let balancer = balancer(method, &[(1, false)]);
-            assert_eq!(balancer.choose(&[]), Some(0));
-            assert_eq!(balancer.set().endpoints()[0].active().get(), 1);
-        }
-    }
-
-    #[test]
-    fn unavailable_endpoints_are_passed_over() {
-        for method in METHODS {
-            let balancer = balancer(method, &[(1, false), (0, false), (1, false), (1, false)]);
-            let endpoints = balancer.set().endpoints();
-            endpoints[0].set_health(Health::Down, None, Time::ZERO);
-            endpoints[2].eject(DialFailure::Refused, Time::ZERO);
-            for _ in 0..8 {
-                assert_eq!(balancer.choose(&[]), Some(3), "{method:?}");
+    pub fn choose(&mut self, request: &Request<'_>) -> Option<usize> {
+        let Self { balance, set, primaries, backups, random } = self;
+        let source = match balance {
+            Balance::SourceHash | Balance::Maglev => hash_of_source(request.source),
+            Balance::LeastConnections | Balance::RoundRobin | Balance::Random | Balance::TwoChoices => 0,
+        };
+        let tiers = [(set.primaries(), primaries), (set.backups(), backups)];
+        tiers.into_iter().find_map(|(tier, pool)| {
+            let mut draw = Draw { set, tier, pool, random, source, tried: request.tried, now: request.now };
+            draw.refresh();
+            match balance {
+                Balance::LeastConnections => least_connections::choose(&mut draw),
+                Balance::RoundRobin => round_robin::choose(&mut draw),
+                Balance::Random => random::choose(&mut draw),
+                Balance::TwoChoices => two_choices::choose(&mut draw),
+                Balance::SourceHash => source_hash::choose(&mut draw),
+                Balance::Maglev => maglev::choose(&mut draw),
             }
-            assert_eq!(balancer.choose(&[endpoints[3].id()]), None, "{method:?}");
-            assert_eq!(endpoints[3].active().get(), 8, "a choice that fails reserves nothing");
+        })
+    }
+}
+
+/// One choice among the endpoints of a tier: what the methods ask.
+struct Draw<'a> {
+    set: &'a EndpointSet,
+    tier: &'a Tier,
+    pool: &'a mut Pool,
+    random: &'a mut Random,
+    /// The hash of the client's address.
+    source: u64,
+    tried: &'a [EndpointId],
+    now: Time,
+}
+
+impl Draw<'_> {
+    /// Brings the pool up to date.
+    fn refresh(&mut self) {
+        if self.pool.refresh(self.set, self.tier, self.now)
+            && let Some(bounds) = self.tier.bounds()
+        {
+            // They were of those that could be chosen before.
+            bounds.reset();
         }
     }
 
-    #[test]
-    fn backup_is_chosen_only_while_no_primary_is_available() {
-        for method in METHODS {
-            let balancer = balancer(method, &[(1, true), (1, false)]);
-            let endpoints = balancer.set().endpoints();
-            assert_eq!(balancer.choose(&[]), Some(1));
-            assert_eq!(balancer.choose(&[]), Some(1));
-            assert_eq!(balancer.choose(&[endpoints[1].id()]), Some(0));
-            endpoints[1].set_health(Health::Down, None, Time::ZERO);
-            assert_eq!(balancer.choose(&[]), Some(0));
-            endpoints[1].set_health(Health::Up, None, Time::ZERO);
-            assert_eq!(balancer.choose(&[]), Some(1));
-        }
+    fn endpoint(&self, place: u32) -> &Endpoint {
+        &self.set.endpoints()[place as usize]
     }
 
-    #[test]
-    fn empty_set_has_nothing_to_choose() {
-        for method in METHODS {
-            assert_eq!(balancer(method, &[]).choose(&[]), None);
-        }
+    /// Whether an endpoint gets connections at all.
+    fn is_open(&self, place: u32) -> bool {
+        self.pool.is_panicking() || self.endpoint(place).is_available()
+    }
+
+    fn was_tried(&self, place: u32) -> bool {
+        !self.tried.is_empty() && self.tried.contains(&self.endpoint(place).id())
+    }
+
+    /// Whether it may get this connection.
+    fn may(&self, place: u32) -> bool {
+        self.is_open(place) && !self.was_tried(place)
+    }
+
+    /// How full it is for its weight.
+    fn fullness(&self, place: u32) -> u64 {
+        self.fullness_of(place, self.endpoint(place).active().get())
+    }
+
+    fn fullness_of(&self, place: u32, active: u32) -> u64 {
+        key(active, self.set.effective_weight(place, self.pool.made()))
+    }
+
+    /// An index of the pool at random by effective weight.
+    fn draw(&mut self) -> Option<usize> {
+        let weight = self.pool.weight();
+        (weight > 0).then(|| self.pool.at(self.random.below(weight)))
+    }
+
+    /// Reserves a connection at `place`, if it may get one.
+    fn take(&self, place: u32) -> Option<usize> {
+        self.may(place).then(|| {
+            self.endpoint(place).active().acquire();
+            place as usize
+        })
+    }
+
+    /// Reserves a connection at `place`, if its count is still `active`.
+    fn take_if(&self, place: u32, active: u32) -> Option<usize> {
+        self.endpoint(place).active().acquire_if(active).then_some(place as usize)
+    }
+
+    /// Reserves a connection at the first of the pool, from `index` on, that may get one.
+    fn take_around(&self, index: usize) -> Option<usize> {
+        self.pool.around(index).find_map(|place| self.take(place))
     }
 }

@@ -1,53 +1,39 @@
 //! In turn, smoothly by weight: one cursor for all workers over a sequence that is worked out beforehand.
-//!
-//! The sequence spreads each endpoint evenly: the n-th turn of one with weight w lies at (2n + 1) / w, the divisors
-//! by which Sainte-Laguë shares seats. So each stretch holds each endpoint nearly as often as its weight says.
 
-use crate::endpoint::{Endpoint, EndpointSet};
+use super::Draw;
+use crate::endpoint::FULL;
 
-/// The method: its sequence. The cursor is in the set.
-#[derive(Debug)]
-pub(super) struct RoundRobin {
-    /// Places in the set, each as often as its weight over the greatest common divisor of all.
-    sequence: Vec<u32>,
+/// Turns that are passed over before those that are available are asked instead.
+const TURNS: usize = 64;
+/// 2^64 over the golden ratio: its multiples fill an interval evenly, whichever of them are picked.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+pub(super) fn choose(draw: &mut Draw<'_>) -> Option<usize> {
+    if draw.pool.places().is_empty() {
+        return None;
+    }
+    let sequence = draw.tier.sequence();
+    let mut turn = 0;
+    // Those that are passed over use up their turns, so that the others keep their shares among themselves.
+    for _ in 0..TURNS {
+        turn = draw.set.next_turn();
+        let place = sequence[(turn % sequence.len() as u64) as usize];
+        if takes_turn(draw, place, turn)
+            && let Some(place) = draw.take(place)
+        {
+            return Some(place);
+        }
+    }
+    // Nearly all are down, or at the beginning of their slow start.
+    let point = (u128::from(turn.wrapping_mul(GOLDEN)) * u128::from(draw.pool.weight())) >> 64;
+    draw.take_around(draw.pool.at(point as u64))
 }
 
-impl RoundRobin {
-    pub(super) fn new(set: &EndpointSet, places: &[usize]) -> Self {
-        let weight = |place: usize| u32::from(set.endpoints()[place].weight());
-        let divisor =
-            places.iter().fold(0, |divisor, place| greatest_common_divisor(divisor, weight(*place)));
-        let mut turns: Vec<(u32, u32, u32)> = Vec::new();
-        for &place in places {
-            let count = weight(place) / divisor;
-            let place = u32::try_from(place).expect("fewer endpoints than addresses");
-            turns.extend((0..count).map(|turn| (2 * turn + 1, count, place)));
-        }
-        turns.sort_by(|(one, one_count, one_place), (two, two_count, two_place)| {
-            let (left, right) =
-                (u64::from(*one) * u64::from(*two_count), u64::from(*two) * u64::from(*one_count));
-            left.cmp(&right).then(one_place.cmp(two_place))
-        });
-        Self { sequence: turns.into_iter().map(|(_, _, place)| place).collect() }
-    }
-
-    pub(super) fn choose(&self, set: &EndpointSet, may: &dyn Fn(&Endpoint) -> bool) -> Option<usize> {
-        let available = |place: &u32| may(&set.endpoints()[*place as usize]);
-        if !self.sequence.iter().any(available) {
-            return None;
-        }
-        // Those that are passed over use up their turns, so that the others keep their shares among themselves.
-        // Other workers take turns in between: once around may miss an available one, hence the second look.
-        let turns = (0..self.sequence.len()).map(|_| &self.sequence[set.next_turn(self.sequence.len())]);
-        let place =
-            turns.chain(&self.sequence).find(|place| available(place)).map(|place| *place as usize)?;
-        set.endpoints()[place].active().acquire();
-        Some(place)
-    }
-}
-
-fn greatest_common_divisor(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+/// During its slow start an endpoint takes a part of its turns.
+fn takes_turn(draw: &Draw<'_>, place: u32, turn: u64) -> bool {
+    let full = u32::from(draw.set.endpoints()[place as usize].weight()) * FULL;
+    let weight = draw.set.effective_weight(place, draw.pool.made());
+    weight == full || (turn.wrapping_mul(GOLDEN) >> 32) * u64::from(full) < u64::from(weight) << 32
 }
 
 #[cfg(test)]
@@ -55,7 +41,7 @@ mod tests {
     use proptest::prelude::*;
     use ringway::Time;
 
-    use super::super::tests::balancer;
+    use super::super::testing::{balancer, counts, workers};
     use crate::endpoint::Health;
     use crate::model::Balance;
 
@@ -66,7 +52,7 @@ mod tests {
             length in 1usize..100,
         ) {
             let backends: Vec<_> = weights.iter().map(|weight| (*weight, false)).collect();
-            let balancer = balancer(Balance::RoundRobin, &backends);
+            let mut balancer = balancer(Balance::RoundRobin, &backends);
             for _ in 0..length {
                 balancer.choose(&[]).expect("all are available");
             }
@@ -81,9 +67,9 @@ mod tests {
 
     #[test]
     fn one_round_of_all_workers_gives_each_endpoint_exactly_its_weight() {
-        let balancer = balancer(Balance::RoundRobin, &[(5, false), (3, false), (2, false)]);
+        let mut workers = workers(Balance::RoundRobin, &[(5, false), (3, false), (2, false)], 4);
         std::thread::scope(|scope| {
-            for _ in 0..4 {
+            for balancer in &mut workers {
                 scope.spawn(|| {
                     for _ in 0..250 {
                         balancer.choose(&[]).expect("all are available");
@@ -91,25 +77,35 @@ mod tests {
                 });
             }
         });
-        let counts: Vec<u32> = balancer.set().endpoints().iter().map(|e| e.active().get()).collect();
-        assert_eq!(counts, [500, 300, 200]);
+        assert_eq!(counts(&workers[0]), [500, 300, 200]);
     }
 
     #[test]
     fn turns_of_an_endpoint_that_is_down_are_shared_by_all_others() {
-        let balancer = balancer(Balance::RoundRobin, &[(1, false); 3]);
+        let mut balancer = balancer(Balance::RoundRobin, &[(1, false); 3]);
         balancer.set().endpoints()[1].set_health(Health::Down, None, Time::ZERO);
         for _ in 0..100 {
             balancer.choose(&[]).expect("two are available");
         }
-        let counts: Vec<u32> = balancer.set().endpoints().iter().map(|e| e.active().get()).collect();
-        assert_eq!(counts, [50, 0, 50]);
+        assert_eq!(counts(&balancer), [50, 0, 50]);
     }
 
     #[test]
-    fn equal_weights_make_a_short_sequence() {
-        let balancer = balancer(Balance::RoundRobin, &[(200, false), (200, false)]);
-        let order: Vec<_> = (0..4).map(|_| balancer.choose(&[])).collect();
-        assert_eq!(order, [Some(0), Some(1), Some(0), Some(1)]);
+    fn the_few_of_thousands_that_are_up_share_by_weight() {
+        let mut backends = vec![(1, false); 3_000];
+        backends[2_000].0 = 3;
+        let mut balancer = balancer(Balance::RoundRobin, &backends);
+        for (place, endpoint) in balancer.set().endpoints().iter().enumerate() {
+            if place % 1_000 != 0 {
+                endpoint.set_health(Health::Down, None, Time::ZERO);
+            }
+        }
+        for _ in 0..5_000 {
+            balancer.choose(&[]).expect("three are available");
+        }
+        let counts = counts(&balancer);
+        for (place, ideal) in [(0, 1_000), (1_000, 1_000), (2_000, 3_000)] {
+            assert!(counts[place].abs_diff(ideal) < 200, "{} instead of {ideal}", counts[place]);
+        }
     }
 }

@@ -47,7 +47,7 @@ fn render(status: &Status) -> String {
                     app.name.clone(),
                     backend.name.clone(),
                     endpoint.address.clone(),
-                    health(endpoint),
+                    health(endpoint, app.panic),
                     weight.clone(),
                     endpoint.connections.to_string(),
                     endpoint.connections_total.to_string(),
@@ -80,10 +80,11 @@ fn frontend_state(frontend: &FrontendStatus) -> String {
     }
 }
 
-fn health(endpoint: &EndpointStatus) -> String {
+fn health(endpoint: &EndpointStatus, is_panicking: bool) -> String {
     let since = time(endpoint.since_seconds);
+    let used = if is_panicking { ", used all the same" } else { "" };
     match &endpoint.reason {
-        Some(reason) => format!("{} {since} ({reason})", endpoint.health),
+        Some(reason) => format!("{} {since} ({reason}){used}", endpoint.health),
         None => format!("{} {since}", endpoint.health),
     }
 }

@@ -60,6 +60,8 @@ impl Crew {
                 metrics: parts.metrics.worker(index),
                 recorder: Box::new(parts.access_log.clone()),
                 congestion: parts.server.congestion.clone(),
+                // Processes and workers should not all choose the same at the same time.
+                seed: RandomState::new().hash_one(index),
             };
             mailers.push(threads::spawn(&thread, engine, move || ProxyHandler::new(setup), on_end)?);
         }

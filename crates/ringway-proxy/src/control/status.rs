@@ -59,6 +59,9 @@ pub struct AppStatus {
     pub name: String,
     /// Connections of clients that are open.
     pub connections: u32,
+    /// So few backends are healthy that health is not asked for.
+    #[serde(default)]
+    pub panic: bool,
     /// Its frontends, in the order of the configuration.
     pub frontends: Vec<FrontendStatus>,
     /// Its backends, in the order of the configuration.
@@ -138,6 +141,8 @@ impl Process {
         ];
         for app in &self.apps {
             samples.push(Sample::new(Reading::Connections, [&**app.name()], app.active().get()));
+            let panic = u32::from(app.endpoints().is_panicking());
+            samples.push(Sample::new(Reading::AppPanic, [&**app.name()], panic));
             for frontend in app.frontends() {
                 let workers = frontend.listening().workers as f64;
                 let labels = [&**app.name(), &**frontend.name()];
@@ -165,6 +170,7 @@ fn app_status(app: &AppState) -> AppStatus {
     AppStatus {
         name: app.name().to_string(),
         connections: app.active().get(),
+        panic: set.is_panicking(),
         frontends: app
             .frontends()
             .iter()

@@ -30,11 +30,12 @@ impl AppState {
                 model::Target::Host { .. } => Vec::new(),
             })
             .collect();
+        let endpoints = EndpointSet::new(model, &resolved, None).expect("there was none before");
         Self {
             index,
             name: Arc::from(model.name.as_str()),
             frontends: model.frontends.iter().cloned().map(FrontendState::new).collect(),
-            endpoints: Mutex::new(Arc::new(EndpointSet::new(model, &resolved, None))),
+            endpoints: Mutex::new(Arc::new(endpoints)),
             active: ExactCount::new(),
             model: model.clone(),
         }
@@ -78,11 +79,7 @@ impl AppState {
     /// If there is not one list for each backend.
     pub fn resolve(&self, resolved: &[Vec<SocketAddress>]) -> Option<Arc<EndpointSet>> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = EndpointSet::new(&self.model, resolved, Some(&endpoints));
-        if new.same_endpoints(&endpoints) {
-            return None;
-        }
-        *endpoints = Arc::new(new);
+        *endpoints = Arc::new(EndpointSet::new(&self.model, resolved, Some(&endpoints))?);
         Some(Arc::clone(&endpoints))
     }
 }

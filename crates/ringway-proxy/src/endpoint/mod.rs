@@ -8,10 +8,12 @@ mod count;
 mod dial;
 mod dial_failure;
 mod frontend;
+mod ramp;
 mod set;
 mod socket_file;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tier;
 
 /// The atomics that [`count`] is built on.
 mod sync {
@@ -19,8 +21,9 @@ mod sync {
 }
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use ringway::{SocketAddress, Time};
 
@@ -29,8 +32,14 @@ pub use count::ExactCount;
 pub(crate) use dial::{Sources, socket_options};
 pub use dial_failure::DialFailure;
 pub use frontend::{FrontendState, Listening};
+pub(crate) use ramp::FULL;
 pub use set::EndpointSet;
 pub(crate) use socket_file::SocketFile;
+pub use tier::Tier;
+
+use crate::balance::table::bounds::Bounds;
+use crate::balance::table::hash_of_address;
+use ramp::Ramp;
 
 /// Names an endpoint within the process; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +60,34 @@ pub struct Endpoint {
     /// [`Health`], the reason, and since when, in one word: see [`encode_health`].
     health: AtomicU64,
     source_cursor: AtomicU64,
+    /// What it is known by in every process: the hash of its address.
+    identity: u64,
+    ramp: Ramp,
+    changes: Arc<Changes>,
+    /// Where it has to say that it became less full. Written only when a set is made or goes away.
+    seats: RwLock<Vec<Seat>>,
+}
+
+/// How often anything changed that decides which endpoints of an app may be chosen; whoever keeps a list of them
+/// compares.
+#[derive(Debug, Default)]
+pub(crate) struct Changes(AtomicU64);
+
+impl Changes {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn note(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// A place of an endpoint in a group that least-connections keeps a bound of.
+#[derive(Debug)]
+struct Seat {
+    bounds: Arc<Bounds>,
+    group: usize,
 }
 
 /// Whether an endpoint gets new connections.
@@ -82,12 +119,20 @@ impl fmt::Display for Health {
 }
 
 impl Endpoint {
-    fn new(backend: usize, name: Arc<str>, address: SocketAddress, weight: u16, backup: bool) -> Self {
+    fn new(
+        backend: usize,
+        name: Arc<str>,
+        address: SocketAddress,
+        (weight, backup): (u16, bool),
+        ramp: Ramp,
+        changes: Arc<Changes>,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             id: EndpointId(NEXT.fetch_add(1, Ordering::Relaxed)),
             backend,
             name,
+            identity: hash_of_address(&address.to_string()),
             address,
             weight,
             backup,
@@ -96,6 +141,9 @@ impl Endpoint {
             connect_failures: AtomicU64::new(0),
             health: AtomicU64::new(encode_health(Health::Up, None, Time::ZERO)),
             source_cursor: AtomicU64::new(0),
+            ramp,
+            changes,
+            seats: RwLock::default(),
         }
     }
 
@@ -129,9 +177,38 @@ impl Endpoint {
         self.backup
     }
 
-    /// Connections open to it or being opened, over all workers.
+    /// Connections open to it or being opened, over all workers. Taken by a choice, given back by [`Self::release`].
     pub fn active(&self) -> &ExactCount {
         &self.active
+    }
+
+    /// Takes one connection away, which the caller had added.
+    pub fn release(&self) {
+        self.active.release();
+        // The lock also orders this after whoever gave it a seat: one of both sees the other.
+        for seat in self.seats.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            seat.bounds.lower(seat.group, tier::fullness(self));
+        }
+    }
+
+    fn sit_down(&self, seat: Seat) {
+        self.seats.write().unwrap_or_else(PoisonError::into_inner).push(seat);
+    }
+
+    fn stand_up(&self, bounds: &Arc<Bounds>) {
+        let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
+        seats.retain(|seat| !Arc::ptr_eq(&seat.bounds, bounds));
+    }
+
+    /// What it is known by in every process: the hash of its address.
+    pub(crate) fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    /// Its weight in 256ths, less during its slow start; zero only if its weight is.
+    pub(crate) fn effective_weight(&self, slow_start: Option<Duration>, now: Time) -> u32 {
+        let part = slow_start.map_or(FULL, |slow_start| self.ramp.part(slow_start, now));
+        u32::from(self.weight) * part
     }
 
     /// Connections that were established to it since the process started.
@@ -194,7 +271,13 @@ impl Endpoint {
             }
             let new = encode_health(health, reason, now);
             match self.health.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Some(before),
+                Ok(_) => {
+                    if health == Health::Up {
+                        self.ramp.begin(now);
+                    }
+                    self.changes.note();
+                    return Some(before);
+                }
                 // Another thread changed it; each turn of the loop means that one got on.
                 Err(other) => word = other,
             }
@@ -238,7 +321,7 @@ mod tests {
 
     fn endpoint() -> Endpoint {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into();
-        Endpoint::new(0, Arc::from("a"), address, 1, false)
+        Endpoint::new(0, Arc::from("a"), address, (1, false), Ramp::full(), Arc::default())
     }
 
     #[test]

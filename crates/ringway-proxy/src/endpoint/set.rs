@@ -1,11 +1,14 @@
 //! The endpoints of an app at one moment.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use ringway::SocketAddress;
+use ringway::{SocketAddress, Time};
 
-use super::Endpoint;
+use super::ramp::{Ramp, step};
+use super::{Changes, Endpoint, Tier};
 use crate::model;
 
 /// The endpoints of an app at one moment, and the means to choose among them. Never changes; a new one takes its
@@ -13,7 +16,12 @@ use crate::model;
 #[derive(Debug)]
 pub struct EndpointSet {
     endpoints: Vec<Arc<Endpoint>>,
+    primaries: Tier,
+    backups: Tier,
     cursor: Cursor,
+    slow_start: Option<Duration>,
+    panic_threshold: f64,
+    changes: Arc<Changes>,
 }
 
 /// Counts turns over all workers, on a cache line of its own.
@@ -23,31 +31,65 @@ struct Cursor(AtomicU64);
 
 impl EndpointSet {
     /// The set of `resolved` addresses, one list a backend. Endpoints of `before` with the same backend and address
-    /// are kept.
-    pub(super) fn new(model: &model::App, resolved: &[Vec<SocketAddress>], before: Option<&Self>) -> Self {
-        assert_eq!(resolved.len(), model.backends.len(), "one list of addresses for each backend");
-        let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
-        for (index, (backend, addresses)) in model.backends.iter().zip(resolved).enumerate() {
-            let name: Arc<str> = Arc::from(backend.name.as_str());
-            let first = endpoints.len();
-            for address in addresses {
-                // A resolver may name an address twice.
-                if endpoints[first..].iter().any(|endpoint| endpoint.address() == address) {
-                    continue;
-                }
-                let kept = before.and_then(|set| {
-                    let same = |endpoint: &&Arc<Endpoint>| {
-                        endpoint.backend() == index && endpoint.address() == address
-                    };
-                    set.endpoints.iter().find(same).cloned()
-                });
-                endpoints.push(kept.unwrap_or_else(|| {
-                    let name = Arc::clone(&name);
-                    Arc::new(Endpoint::new(index, name, address.clone(), backend.weight, backend.backup))
-                }));
-            }
+    /// are kept; `None` if these are all of both.
+    pub(super) fn new(
+        model: &model::App,
+        resolved: &[Vec<SocketAddress>],
+        before: Option<&Self>,
+    ) -> Option<Self> {
+        let changes = before.map_or_else(Arc::default, |set| Arc::clone(&set.changes));
+        let endpoints = gather(model, resolved, before, &changes);
+        if before.is_some_and(|before| same_endpoints(&before.endpoints, &endpoints)) {
+            return None;
         }
-        Self { endpoints, cursor: Cursor::default() }
+        Some(Self {
+            primaries: Tier::new(model.balance, &endpoints, false),
+            backups: Tier::new(model.balance, &endpoints, true),
+            endpoints,
+            cursor: Cursor::default(),
+            slow_start: model.slow_start,
+            panic_threshold: model.health.panic_threshold,
+            changes,
+        })
+    }
+
+    /// The endpoints that get connections, those with weight.
+    pub fn primaries(&self) -> &Tier {
+        &self.primaries
+    }
+
+    /// The endpoints that get connections while no primary is available, those with weight.
+    pub fn backups(&self) -> &Tier {
+        &self.backups
+    }
+
+    /// How often anything changed that decides which endpoints may be chosen.
+    pub(crate) fn change_count(&self) -> u64 {
+        self.changes.count()
+    }
+
+    /// The weight of the endpoint at `place` in 256ths, less during its slow start.
+    pub(crate) fn effective_weight(&self, place: u32, now: Time) -> u32 {
+        self.endpoints[place as usize].effective_weight(self.slow_start, now)
+    }
+
+    /// How long effective weights stay as they are while an endpoint is in its slow start; `None` without one.
+    pub(crate) fn slow_start_step(&self) -> Option<Duration> {
+        self.slow_start.map(step)
+    }
+
+    /// Whether so few endpoints are healthy that health is not asked for: those that are would be overrun. Looks at
+    /// every endpoint.
+    pub fn is_panicking(&self) -> bool {
+        let available = |tier: &Tier| {
+            let places = tier.places().iter();
+            places.filter(|place| self.endpoints[**place as usize].is_available()).count()
+        };
+        // No precision is lost: endpoints are far fewer than 2^53.
+        self.panic_threshold > 0.0
+            && (available(&self.primaries) as f64)
+                < self.panic_threshold * self.primaries.places().len() as f64
+            && available(&self.backups) == 0
     }
 
     /// The endpoints, in the order of the configuration.
@@ -55,18 +97,56 @@ impl EndpointSet {
         &self.endpoints
     }
 
-    /// Whose turn it is of `count`, over all workers; the next call gets the next.
-    ///
-    /// # Panics
-    /// If `count` is zero.
-    pub fn next_turn(&self, count: usize) -> usize {
-        let turn = self.cursor.0.fetch_add(1, Ordering::Relaxed);
-        (turn % count as u64) as usize
+    /// The number of this turn, over all workers; the next call gets the next.
+    pub(crate) fn next_turn(&self) -> u64 {
+        self.cursor.0.fetch_add(1, Ordering::Relaxed)
     }
+}
 
-    pub(super) fn same_endpoints(&self, other: &Self) -> bool {
-        self.endpoints.len() == other.endpoints.len()
-            && self.endpoints.iter().zip(&other.endpoints).all(|(one, two)| Arc::ptr_eq(one, two))
+/// The endpoints of `resolved` addresses: those of `before`, as far as they are among them, and new ones.
+fn gather(
+    model: &model::App,
+    resolved: &[Vec<SocketAddress>],
+    before: Option<&EndpointSet>,
+    changes: &Arc<Changes>,
+) -> Vec<Arc<Endpoint>> {
+    assert_eq!(resolved.len(), model.backends.len(), "one list of addresses for each backend");
+    // Those that an app starts with have nobody beside them to be spared by.
+    let is_first = before.is_none_or(|set| set.endpoints.is_empty());
+    let known: HashMap<(usize, &SocketAddress), &Arc<Endpoint>> = before
+        .iter()
+        .flat_map(|set| &set.endpoints)
+        .map(|endpoint| ((endpoint.backend(), endpoint.address()), endpoint))
+        .collect();
+    let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
+    for (index, (backend, addresses)) in model.backends.iter().zip(resolved).enumerate() {
+        let name: Arc<str> = Arc::from(backend.name.as_str());
+        let mut named = HashSet::new();
+        for address in addresses {
+            // A resolver may name an address twice.
+            if !named.insert(address) {
+                continue;
+            }
+            let kept = known.get(&(index, address)).map(|endpoint| Arc::clone(endpoint));
+            endpoints.push(kept.unwrap_or_else(|| {
+                let ramp = if is_first { Ramp::full() } else { Ramp::joined() };
+                let rank = (backend.weight, backend.backup);
+                let (name, changes) = (Arc::clone(&name), Arc::clone(changes));
+                Arc::new(Endpoint::new(index, name, address.clone(), rank, ramp, changes))
+            }));
+        }
+    }
+    endpoints
+}
+
+fn same_endpoints(some: &[Arc<Endpoint>], others: &[Arc<Endpoint>]) -> bool {
+    some.len() == others.len() && some.iter().zip(others).all(|(one, other)| Arc::ptr_eq(one, other))
+}
+
+impl Drop for EndpointSet {
+    fn drop(&mut self) {
+        self.primaries.leave(&self.endpoints);
+        self.backups.leave(&self.endpoints);
     }
 }
 

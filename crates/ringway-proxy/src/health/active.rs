@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ringway::Time;
 
+use crate::balance::table::Random;
 use crate::endpoint::{DialFailure, Health};
 use crate::model;
 
@@ -28,7 +29,7 @@ impl ActiveCheck {
             fall: health.fall.max(1),
             interval: health.interval,
             jitter: health.jitter.clamp(0.0, 1.0),
-            random: Random(seed),
+            random: Random::new(seed),
             good_in_a_row: 0,
             bad_in_a_row: 0,
             has_result: false,
@@ -75,22 +76,6 @@ impl ActiveCheck {
     }
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, seeded, good enough to spread checks.
-#[derive(Clone, Debug)]
-struct Random(u64);
-
-impl Random {
-    /// A number from 0 to below 1.
-    fn share(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        (z >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -103,7 +88,10 @@ mod tests {
     fn check(rise: u32, fall: u32) -> ActiveCheck {
         let interval = Duration::from_secs(2);
         let timeout = Duration::from_secs(1);
-        ActiveCheck::new(&model::Health { check: Check::Tcp, interval, timeout, rise, fall, jitter: 0.1 }, 7)
+        ActiveCheck::new(
+            &model::Health { check: Check::Tcp, interval, timeout, rise, fall, ..model::Health::default() },
+            7,
+        )
     }
 
     /// Feeds `results` and gives the health after each.
@@ -153,7 +141,7 @@ mod tests {
             let interval = Duration::from_secs(2);
             let mut check = check(2, 3);
             check.jitter = jitter;
-            check.random = Random(seed);
+            check.random = Random::new(seed);
             let started = Time::from_nanos(1_000_000_000);
             for _ in 0..20 {
                 let pause = check.next(started, started).since(started);

@@ -95,6 +95,8 @@ rows! {
         in "checks": "Active health checks, by result.";
     BackendEjections = Counter "ringway_backend_ejections_total" ["app"] {}
         in "ejections": "Endpoints left out because a client's dial failed, until their next good check.";
+    PanicChoices = Counter "ringway_panic_choices_total" ["app"] {}
+        in "dials": "Choices of a backend that did not ask for health, as too few were healthy.";
 }
 
 rows! {
@@ -134,6 +136,8 @@ rows! {
         in "connections": "Connections of clients that are open.";
     FrontendListening = Gauge "ringway_frontend_listening" ["app", "frontend"] {}
         in "workers": "Workers that listen at a frontend.";
+    AppPanic = Gauge "ringway_app_panic" ["app"] {}
+        in "none": "1 while so few backends of an app are healthy that health is not asked for, else 0.";
     EndpointUp = Gauge "ringway_endpoint_up" ["app", "backend", "endpoint"] {}
         in "none": "1 if an endpoint gets connections, else 0.";
     EndpointConnections = Gauge "ringway_endpoint_connections" ["app", "backend", "endpoint"] {}

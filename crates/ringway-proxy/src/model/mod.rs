@@ -130,6 +130,8 @@ pub struct App {
     pub user_timeout: Option<Duration>,
     /// How many backends are tried for one connection, the first included. Default 3.
     pub connect_attempts: u32,
+    /// How long a backend that came up or joined takes to its whole weight; `None`: it has it at once. Default none.
+    pub slow_start: Option<Duration>,
 }
 
 impl App {
@@ -151,6 +153,7 @@ impl App {
             keep_alive: Some(Self::DEFAULT_KEEP_ALIVE),
             user_timeout: None,
             connect_attempts: 3,
+            slow_start: None,
         }
     }
 }
@@ -186,6 +189,14 @@ pub enum Balance {
     LeastConnections,
     /// In turn, smoothly by weight.
     RoundRobin,
+    /// At random by weight.
+    Random,
+    /// Of two at random by weight the one with fewer open connections for its weight.
+    TwoChoices,
+    /// By the client's address, on a ring: when backends leave or join nobody else's clients move.
+    SourceHash,
+    /// By the client's address, by Maglev's table: exact shares, and few others move.
+    Maglev,
 }
 
 /// One target of an app, before its name is resolved.
@@ -261,6 +272,8 @@ pub struct Health {
     pub fall: u32,
     /// Share of the interval by which each check is moved at random, 0 to 1. Default 0.1.
     pub jitter: f64,
+    /// Share of the backends below which health is not asked for, 0 to 1. Default 0: it always is.
+    pub panic_threshold: f64,
 }
 
 impl Default for Health {
@@ -272,6 +285,7 @@ impl Default for Health {
             rise: 2,
             fall: 3,
             jitter: 0.1,
+            panic_threshold: 0.0,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ringway::{ConnectOptions, SocketOptions};
 
 use super::endpoint_table::EndpointTable;
-use crate::balance::Balancer;
-use crate::endpoint::{AppState, Endpoint, EndpointId, EndpointSet, Sources, socket_options};
+use crate::balance::{Balancer, Random, Request};
+use crate::endpoint::{AppState, Endpoint, EndpointSet, Sources, socket_options};
 use crate::session::tcp::Limits;
 
 /// An app in one worker.
@@ -23,13 +23,18 @@ pub(super) struct WorkerApp {
 }
 
 impl WorkerApp {
-    pub(super) fn new(state: Arc<AppState>, congestion: Option<String>, table: &mut EndpointTable) -> Self {
+    pub(super) fn new(
+        state: Arc<AppState>,
+        congestion: Option<String>,
+        random: Random,
+        table: &mut EndpointTable,
+    ) -> Self {
         let model = state.model();
         let set = state.endpoints();
         Self {
             limits: Limits::of(model),
             places: table.adopt(&set, &[]),
-            balancer: Balancer::new(model.balance, set),
+            balancer: Balancer::new(model.balance, set, random),
             sources: Sources::new(&model.source),
             options: ConnectOptions { source: None, socket: socket_options(model, congestion) },
             state,
@@ -47,12 +52,17 @@ impl WorkerApp {
             return;
         }
         self.places = table.adopt(&set, &self.places);
-        self.balancer = Balancer::new(self.state.model().balance, set);
+        self.balancer.adopt(set);
     }
 
-    /// Chooses an endpoint that is not in `tried`, reserves it, and gives its place in the worker's table.
-    pub(super) fn choose(&self, tried: &[EndpointId]) -> Option<u32> {
-        self.balancer.choose(tried).map(|index| self.places[index])
+    /// Chooses an endpoint that was not tried, reserves it, and gives its place in the worker's table.
+    pub(super) fn choose(&mut self, request: &Request<'_>) -> Option<u32> {
+        self.balancer.choose(request).map(|index| self.places[index])
+    }
+
+    /// Whether the last choice did not ask for health, as too few endpoints are healthy.
+    pub(super) fn is_panicking(&self) -> bool {
+        self.balancer.is_panicking()
     }
 
     /// From how many local addresses `endpoint` can be dialled, the system's choice counted as one.

@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway::{ConnectionId, Operations, RelayOptions, Side, SocketAddress, TimerId};
+use ringway::{ConnectionId, Operations, RelayOptions, Side, SocketAddress, Time, TimerId};
 
 use super::app::WorkerApp;
 use super::endpoint_table::{EndpointTable, NO_ENDPOINT};
 use super::token::Owner;
 use super::{Recorder, WorkerSetup, WorkerSummary};
 use crate::admission::WaitingLine;
+use crate::balance::{Random, Request};
 use crate::control::access_log::AccessRecord;
 use crate::endpoint::{DialFailure, EndpointId, EndpointSet};
 use crate::health::passive;
@@ -65,7 +66,11 @@ const _: () = assert!(Slab::<Entry>::SLOT_SIZE <= 72);
 impl Connections {
     pub(super) fn new(setup: WorkerSetup) -> Self {
         let mut endpoints = EndpointTable::default();
-        let app = |app: &Arc<_>| WorkerApp::new(Arc::clone(app), setup.congestion.clone(), &mut endpoints);
+        let mut random = Random::new(setup.seed);
+        let app = |app: &Arc<_>| {
+            let random = Random::new(random.number());
+            WorkerApp::new(Arc::clone(app), setup.congestion.clone(), random, &mut endpoints)
+        };
         Self {
             worker: setup.worker,
             workers: setup.workers.max(1),
@@ -237,7 +242,7 @@ impl Connections {
             self.starved += usize::from(entry.session.is_starved());
             for action in actions.as_slice() {
                 match *action {
-                    Action::Choose => next = Some(self.choose(place, app)),
+                    Action::Choose => next = Some(self.choose(place, app, ops.now())),
                     Action::End(reason) => self.end(ops, place, app, reason, was_admitted, bytes),
                     action => self.perform(ops, place, app, action),
                 }
@@ -245,11 +250,16 @@ impl Connections {
         }
     }
 
-    fn choose(&mut self, place: u32, app: usize) -> Event {
+    fn choose(&mut self, place: u32, app: usize, now: Time) -> Event {
+        let Some(entry) = self.entries.get_mut(place) else { return Event::NoneAvailable };
+        let source = self.peers.address(entry.session.identity().peer).inet().map(|address| address.ip());
         let tried = self.tried.get(&place).map_or(&[][..], Vec::as_slice);
-        let (Some(chosen), Some(entry)) = (self.apps[app].choose(tried), self.entries.get_mut(place)) else {
+        let Some(chosen) = self.apps[app].choose(&Request { source, tried, now }) else {
             return Event::NoneAvailable;
         };
+        if self.apps[app].is_panicking() {
+            self.metrics.add(AppCounter::PanicChoices, app, 1);
+        }
         self.endpoints.hold(chosen);
         self.endpoints.let_go(std::mem::replace(&mut entry.endpoint, chosen));
         let endpoint = self.endpoints.get(chosen).expect("it is held");
@@ -272,7 +282,7 @@ impl Connections {
             }
             Action::NoteFailure(failure) => self.note_failure(ops, place, app, failure),
             Action::CloseBackend => ops.close(std::mem::replace(&mut entry.backend, ConnectionId::NONE)),
-            Action::Release => endpoint.expect("what is released was chosen, and is held").active().release(),
+            Action::Release => endpoint.expect("what is released was chosen, and is held").release(),
             Action::StartRelay => {
                 endpoint.expect("what is connected was chosen, and is held").count_connected();
                 ops.start_relay(entry.client, entry.backend, RelayOptions::default());

@@ -3,9 +3,10 @@
 //! An endpoint stays while it is in the set of an app or a session names it. The table counts both, on this thread
 //! only; so a connection to an address that DNS has forgotten keeps its endpoint until it ends.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::endpoint::{Endpoint, EndpointSet};
+use crate::endpoint::{Endpoint, EndpointId, EndpointSet};
 use crate::session::Slab;
 
 /// Names no endpoint.
@@ -29,9 +30,10 @@ impl EndpointTable {
     /// takes the place of.
     pub(super) fn adopt(&mut self, set: &EndpointSet, before: &[u32]) -> Vec<u32> {
         let mut places = Vec::with_capacity(set.endpoints().len());
+        let known: HashMap<EndpointId, u32> =
+            before.iter().filter_map(|place| Some((self.get(*place)?.id(), *place))).collect();
         for endpoint in set.endpoints() {
-            let same = |place: &&u32| self.get(**place).is_some_and(|known| Arc::ptr_eq(known, endpoint));
-            let place = match before.iter().find(same) {
+            let place = match known.get(&endpoint.id()) {
                 Some(place) => *place,
                 None => self.known.insert(Known { endpoint: Arc::clone(endpoint), holders: 0 }),
             };

@@ -48,6 +48,8 @@ pub struct WorkerSetup {
     pub recorder: Box<dyn Recorder>,
     /// TCP_CONGESTION of all its sockets.
     pub congestion: Option<String>,
+    /// Decides what is chosen at random; a different one for each worker.
+    pub seed: u64,
 }
 
 /// Serves all frontends of a process on one worker.

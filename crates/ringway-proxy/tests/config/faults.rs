@@ -142,18 +142,48 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
     ("limts = 3", &[r#"5:1: app[0].limts: unknown key; did you mean "limits"?"#]),
     ("protocol = 'udp'", &[r#"5:12: app[0].protocol: "udp" is not supported yet"#]),
     ("protocol = 'sctp'", &[r#"5:12: app[0].protocol: found "sctp", expected "tcp""#]),
-    ("balance = 'maglev'", &[r#"5:11: app[0].balance: "maglev" is not supported yet"#]),
+    (
+        "balance = 'maglef'",
+        &[concat!(
+            r#"5:11: app[0].balance: found "maglef", expected "least-connections", "round-robin", "random", "#,
+            r#""two-choices", "source-hash" or "maglev"; did you mean "maglev"?"#
+        )],
+    ),
+    (
+        "slow_start = '0s'",
+        &[
+            r#"5:14: app[0].slow_start: found "0s", expected a duration from "1ms" to "1d"; leave the key out"#,
+        ],
+    ),
+    (
+        "balance = 'maglev'\nslow_start = '30s'",
+        &[concat!(
+            "6:14: app[0].slow_start: a backend that is chosen by the client's address gets its clients at once; ",
+            "leave the key out, or choose another balance"
+        )],
+    ),
+    (
+        "[app.health]\npanic_threshold = 50",
+        &["6:19: app[0].health.panic_threshold: found 50, expected a number from 0 to 1"],
+    ),
     (
         "balance = 'leastconn'",
-        &[r#"5:11: app[0].balance: found "leastconn", expected "least-connections" or "round-robin""#],
+        &[
+            r#"5:11: app[0].balance: found "leastconn", expected "least-connections", "round-robin", "random", "two-choices", "source-hash" or "maglev""#,
+        ],
     ),
     (
         "balance = 'least_connections'",
         &[
-            r#"5:11: app[0].balance: found "least_connections", expected "least-connections" or "round-robin"; did you mean "least-connections"?"#,
+            r#"5:11: app[0].balance: found "least_connections", expected "least-connections", "round-robin", "random", "two-choices", "source-hash" or "maglev"; did you mean "least-connections"?"#,
         ],
     ),
-    ("balance = 3", &[r#"5:11: app[0].balance: found 3, expected "least-connections" or "round-robin""#]),
+    (
+        "balance = 3",
+        &[
+            r#"5:11: app[0].balance: found 3, expected "least-connections", "round-robin", "random", "two-choices", "source-hash" or "maglev""#,
+        ],
+    ),
     (
         "connect_attempts = 0",
         &["5:20: app[0].connect_attempts: found 0, expected a whole number from 1 to 100"],

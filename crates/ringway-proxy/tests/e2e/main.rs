@@ -27,6 +27,7 @@ macro_rules! on_both_engines {
 }
 
 mod backends;
+mod balancing;
 mod command_line;
 mod ending;
 mod engines;

@@ -40,7 +40,6 @@ pub(crate) fn backend(index: u8) -> SocketAddress {
 /// An app with so many backends, without checks.
 pub(crate) fn app(backends: u8) -> model::App {
     model::App {
-        name: "app".into(),
         frontends: vec![model::Frontend {
             name: "front".into(),
             address: SocketAddr::from(([10, 1, 0, 1], 0)).into(),
@@ -58,24 +57,14 @@ pub(crate) fn app(backends: u8) -> model::App {
                 backup: false,
             })
             .collect(),
-        source: Vec::new(),
         timeouts: model::Timeouts {
-            connect: Duration::from_secs(5),
             idle: Some(Duration::from_secs(60)),
             half_close: Some(Duration::from_secs(10)),
-            lifetime: None,
+            ..model::Timeouts::default()
         },
-        health: model::Health {
-            check: model::Check::None,
-            interval: Duration::from_secs(2),
-            timeout: Duration::from_secs(1),
-            rise: 2,
-            fall: 3,
-            jitter: 0.1,
-        },
+        health: model::Health { check: model::Check::None, ..model::Health::default() },
         keep_alive: None,
-        user_timeout: None,
-        connect_attempts: 3,
+        ..model::App::new("app")
     }
 }
 
@@ -101,6 +90,7 @@ impl World {
                 metrics: metrics(),
                 recorder: Box::new(Shelf(Arc::clone(&records))),
                 congestion: None,
+                seed: worker.into(),
             })
         };
         let prober = ProbeHandler::new(ProbeSetup {

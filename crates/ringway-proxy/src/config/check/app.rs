@@ -23,6 +23,8 @@ const BACKLOG_MAX: u32 = 1 << 20;
 /// Names stand in every line of the access log and in metric labels.
 const NAME_BYTES_MAX: usize = 64;
 const WEIGHT_MAX: u32 = 256;
+/// A backend that is warm after a day is warm.
+const SLOW_START_MAX: Duration = Duration::from_secs(86_400);
 const CONNECT_ATTEMPTS_MAX: u32 = 100;
 const RISE_FALL_MAX: u32 = 1_000;
 
@@ -30,7 +32,6 @@ const RISE_FALL_MAX: u32 = 1_000;
 const LATER_KEYS: [&str; 4] = ["tls", "route", "limits", "proxy_protocol"];
 const LATER_TIMEOUTS: [&str; 1] = ["handshake"];
 const LATER_BACKEND: [&str; 1] = ["max_connections"];
-const LATER_BALANCE: [&str; 4] = ["random", "two-choices", "source-hash", "maglev"];
 const LATER_CHECKS: [&str; 3] = ["tls", "http", "send-expect"];
 
 const BACKENDS: &str = "an array of addresses, as [\"10.0.0.1:5432\"]";
@@ -60,8 +61,15 @@ pub(super) fn app<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<Plac
         }
     }
     if let Some(item) = fields.take("balance") {
-        let words = [("least-connections", Balance::LeastConnections), ("round-robin", Balance::RoundRobin)];
-        app.balance = checker.choice(&item, &words, &LATER_BALANCE).unwrap_or(app.balance);
+        let words = [
+            ("least-connections", Balance::LeastConnections),
+            ("round-robin", Balance::RoundRobin),
+            ("random", Balance::Random),
+            ("two-choices", Balance::TwoChoices),
+            ("source-hash", Balance::SourceHash),
+            ("maglev", Balance::Maglev),
+        ];
+        app.balance = checker.choice(&item, &words, &[]).unwrap_or(app.balance);
     }
     let mut backends = Vec::new();
     if let Some(item) = fields.require("backends", BACKENDS, checker) {
@@ -99,12 +107,29 @@ pub(super) fn app<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<Plac
         let attempts = checker.number(&item, 1..=CONNECT_ATTEMPTS_MAX, "");
         app.connect_attempts = attempts.unwrap_or(app.connect_attempts);
     }
+    if let Some(item) = fields.take("slow_start") {
+        app.slow_start = slow_start(&item, app.balance, checker);
+    }
     fields.finish(&LATER_KEYS, checker);
     Some(PlacedApp { app, name, frontends })
 }
 
 /// TCP_USER_TIMEOUT is an int of milliseconds: 24 days.
 const TIMEOUT_MAX_MILLIS: Duration = Duration::from_secs(24 * 86_400);
+
+fn slow_start(item: &Item<'_>, balance: Balance, checker: &mut Checker<'_>) -> Option<Duration> {
+    let period = checker.duration(item, TIMEOUT_MIN..=SLOW_START_MAX, Some("leave the key out"))?;
+    match balance {
+        Balance::LeastConnections | Balance::RoundRobin | Balance::Random | Balance::TwoChoices => {
+            Some(period)
+        }
+        Balance::SourceHash | Balance::Maglev => {
+            let message = "a backend that is chosen by the client's address gets its clients at once";
+            checker.conflict(item, message, Some("leave the key out, or choose another balance"));
+            None
+        }
+    }
+}
 
 pub(super) fn app_name(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<String> {
     let expected = "a name of 1 to 64 bytes without control characters";
@@ -321,6 +346,9 @@ fn health(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Health> {
     }
     if let Some(item) = fields.take("jitter") {
         health.jitter = checker.share(&item).unwrap_or(health.jitter);
+    }
+    if let Some(item) = fields.take("panic_threshold") {
+        health.panic_threshold = checker.share(&item).unwrap_or(health.panic_threshold);
     }
     fields.finish(&[], checker);
     Some(health)

@@ -74,13 +74,21 @@ pub(super) const KEYS: &[Key] = &[
     later("app.backends.max_connections"),
     key(
         "app.balance",
-        Kind::Choice {
-            words: &["least-connections", "round-robin"],
-            later: &["random", "two-choices", "source-hash", "maglev"],
-        },
+        words(&["least-connections", "round-robin", "random", "two-choices", "source-hash", "maglev"]),
         value("\"least-connections\""),
-        "How a backend is chosen: the one with the fewest open connections for its weight, or each in turn as often as \
-         its weight says. Both are exact over all workers.",
+        "How a backend is chosen. `\"least-connections\"`: the one with the fewest open connections for its weight. \
+         `\"round-robin\"`: each in turn, as often as its weight says. Both are exact over all workers. \
+         `\"random\"`: by chance, as likely as its weight says. `\"two-choices\"`: of two by chance the one with fewer \
+         connections for its weight. `\"source-hash\"`: by the client's IP address (IPv6: the whole of it), on a ring: \
+         when a backend leaves or joins, nobody else's clients move. `\"maglev\"`: by the client's IP address, in a \
+         table: shares within a percent of the weights, and a percent or two of the others' clients move.",
+    ),
+    key(
+        "app.slow_start",
+        duration("1ms", "1d"),
+        Default::Words("none"),
+        "A backend that comes up, or joins while the app runs, begins with a tenth of its weight, which grows to all of \
+         it in this time. Not for `\"source-hash\"` and `\"maglev\"`.",
     ),
     key(
         "app.source",
@@ -173,6 +181,13 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Share,
         value("0.1"),
         "Share of `interval` by which each check is moved at random, so that checks do not come all at once.",
+    ),
+    key(
+        "app.health.panic_threshold",
+        Kind::Share,
+        value("0"),
+        "While fewer than this share of the backends (without backups) are healthy, and no backup is, health is not asked \
+         for and all are used: the few that are left would be overrun. `0`: never.",
     ),
     later("app.tls"),
     later("app.route"),
