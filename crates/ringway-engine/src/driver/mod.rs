@@ -303,6 +303,8 @@ pub struct RelayOptions {
     /// What the count begins with: `[from A to B, from B to A]`. After a stop: the bytes of the `RelayStop`, and
     /// those of its pending bytes that were sent again. Default: none.
     pub bytes: [u64; 2],
+    /// Since when no byte has moved, for a relay that was stopped and goes on. Default: since now.
+    pub last_activity: Option<Time>,
     /// Whether the kernel may splice once the flow is bulk. Default: yes.
     pub splice: bool,
     /// `a` has probably sent something already: try to read at once. Default: yes.
@@ -311,7 +313,7 @@ pub struct RelayOptions {
 
 impl Default for RelayOptions {
     fn default() -> Self {
-        Self { bytes: [0, 0], splice: true, a_is_ready: true }
+        Self { bytes: [0, 0], last_activity: None, splice: true, a_is_ready: true }
     }
 }
 

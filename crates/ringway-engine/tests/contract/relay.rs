@@ -26,6 +26,7 @@ contract!(
     stopped_relay_owes_nothing_and_goes_on_when_started_again,
     half_close_is_remembered_over_a_stop,
     progress_tells_bytes_and_half_closes,
+    silence_is_counted_on_over_a_stop,
     end_of_stream_seen_before_the_relay_is_passed_on,
     many_relays_live_side_by_side,
 );
@@ -351,6 +352,24 @@ fn progress_tells_bytes_and_half_closes(rig: &mut Rig) {
     rig.ops(joined.ends).shut(joined.client);
     wait_end(rig, joined);
     assert_eq!(rig.ops(joined.proxy).relay_progress(joined.a), Default::default());
+}
+
+fn silence_is_counted_on_over_a_stop(rig: &mut Rig) {
+    let joined = rig.joined(RelayOptions::default());
+    rig.settle();
+    let since = rig.ops(joined.proxy).relay_progress(joined.a).last_activity;
+    rig.ops(joined.proxy).stop_relay(joined.a);
+    rig.until("the stop", |rig| !rig.log(joined.proxy).relay_stops.is_empty());
+    rig.log_mut(joined.proxy).relay_stops.clear();
+    let options = RelayOptions { last_activity: Some(since), ..RelayOptions::default() };
+    rig.ops(joined.proxy).start_relay(joined.a, joined.b, options);
+    rig.settle();
+    for id in [joined.a, joined.b] {
+        assert_eq!(rig.ops(joined.proxy).relay_progress(id).last_activity, since);
+    }
+    rig.ops(joined.ends).send(joined.client, b"x").expect("to send");
+    rig.wait_bytes(joined.ends, joined.server, 1);
+    assert!(rig.ops(joined.proxy).relay_progress(joined.a).last_activity > since);
 }
 
 fn end_of_stream_seen_before_the_relay_is_passed_on(rig: &mut Rig) {

@@ -232,6 +232,11 @@ impl Core {
         (self.now.as_nanos() >> ACTIVITY_SHIFT) as u32
     }
 
+    /// The tick of a moment, which may be of an engine whose clock is ahead by a turn.
+    pub(crate) fn activity_tick(&self, at: Time) -> u32 {
+        (at.min(self.now).as_nanos() >> ACTIVITY_SHIFT) as u32
+    }
+
     /// The moment an activity tick stands for: the latest one that is not in the future.
     pub(crate) fn activity_time(&self, tick: u32) -> Time {
         let now = self.now.as_nanos() >> ACTIVITY_SHIFT;

@@ -32,8 +32,10 @@ impl Core {
     pub(crate) fn begin_relay(&mut self, a: u32, b: u32, options: RelayOptions) {
         for (index, peer, side_b, bytes) in [(a, b, false, options.bytes[0]), (b, a, true, options.bytes[1])]
         {
-            self.touch(index);
+            let activity =
+                options.last_activity.map_or_else(|| self.activity_now(), |at| self.activity_tick(at));
             let entry = self.entry_mut(index);
+            entry.activity = activity;
             entry.set_phase(Phase::Relay);
             entry.peer = peer;
             entry.set_flow(flow::SMALL);

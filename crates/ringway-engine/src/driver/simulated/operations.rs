@@ -250,7 +250,9 @@ impl DriverOperations for SimulatedDriver {
             self.relays.push(None);
             self.relays.len() - 1
         });
-        let mut relay = Relay::new([a, b], options.bytes, self.network.now());
+        let now = self.network.now();
+        let since = options.last_activity.map_or(now, |at| at.min(now));
+        let mut relay = Relay::new([a, b], options.bytes, since);
         for (index, id) in [a, b].into_iter().enumerate() {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.phase = Phase::Relayed(place);

@@ -41,7 +41,7 @@ enum ReadState {
 }
 
 impl Relay {
-    pub(super) fn new(ends: [ConnectionId; 2], bytes: [u64; 2], now: Time) -> Self {
+    pub(super) fn new(ends: [ConnectionId; 2], bytes: [u64; 2], last_activity: Time) -> Self {
         Self {
             ends,
             bytes,
@@ -53,7 +53,7 @@ impl Relay {
             write_broken: [false; 2],
             first_finished: None,
             failure: None,
-            last_activity: now,
+            last_activity,
             stopping: false,
             cutting: false,
         }
