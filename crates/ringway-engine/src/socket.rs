@@ -41,6 +41,19 @@ fn set_tcp_options(fd: BorrowedFd<'_>, options: &SocketOptions) -> io::Result<()
     Ok(())
 }
 
+/// Gives a socket that listens already other options, as far as they can be changed.
+pub(crate) fn change_listener(fd: BorrowedFd<'_>, is_tcp: bool, options: &ListenOptions) -> io::Result<()> {
+    if is_tcp {
+        // What the new options leave to the system was perhaps set by the old ones. TCP_CONGESTION has no such value.
+        sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, i32::from(options.socket.nodelay))?;
+        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 0)?;
+        sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 0)?;
+        set_tcp_options(fd, &options.socket)?;
+    }
+    // On a socket that listens this sets the length of its queue, and nothing else.
+    sys::listen(fd, options.backlog)
+}
+
 /// Binds a listening socket.
 pub(crate) fn listen(address: &SocketAddress, options: &ListenOptions) -> io::Result<Listener> {
     let fd = sys::socket(domain(address), libc::SOCK_STREAM)?;

@@ -27,6 +27,12 @@ pub(crate) trait DriverOperations {
     fn pause_accept(&mut self, listener: ListenerId);
     fn resume_accept(&mut self, listener: ListenerId);
     fn stop_accept(&mut self, listener: ListenerId);
+    fn reassign_accept(
+        &mut self,
+        listener: ListenerId,
+        token: Token,
+        options: &ListenOptions,
+    ) -> io::Result<()>;
     fn connect(&mut self, target: &SocketAddress, options: &ConnectOptions, token: Token) -> ConnectionId;
     fn watch(&mut self, connection: ConnectionId);
     fn unwatch(&mut self, connection: ConnectionId);
@@ -116,6 +122,21 @@ impl<'a> Operations<'a> {
     /// Turns new connections away, accepts what waits, closes the socket, and says [`Event::ListenerClosed`].
     pub fn stop_accept(&mut self, listener: ListenerId) {
         self.driver.stop_accept(listener);
+    }
+
+    /// Goes on accepting from the same queue, under another token and with other options: what is accepted later
+    /// inherits those of the socket, and the queue gets its new length. What can only be chosen when a socket is bound
+    /// (its address, `reuse_port`, `freebind`, `v6_only`) stays. Events under way carry the new token already.
+    ///
+    /// # Errors
+    /// What the system says to an option. The listener has its new token all the same, and goes on.
+    pub fn reassign_accept(
+        &mut self,
+        listener: ListenerId,
+        token: Token,
+        options: &ListenOptions,
+    ) -> io::Result<()> {
+        self.driver.reassign_accept(listener, token, options)
     }
 
     /// Dials. Answers with [`Event::Connected`] or [`Event::ConnectFailed`], whatever goes wrong; `close` cancels.

@@ -14,6 +14,7 @@ contract!(
     paused_listener_leaves_connections_in_the_queue,
     stopped_listener_hands_out_what_waits_and_closes,
     stopped_listener_steers_new_connections_to_the_others,
+    reassigned_listener_keeps_its_queue_and_bears_another_token,
     closed_listener_refuses,
     unix_listener_serves_and_can_be_cloned,
     accept_pauses_when_descriptors_run_out_and_resumes,
@@ -129,6 +130,27 @@ fn stopped_listener_steers_new_connections_to_the_others(rig: &mut Rig) {
         rig.log(client).count(|seen| matches!(seen, Seen::Failed { .. } | Seen::ConnectFailed { .. })),
         0
     );
+}
+
+fn reassigned_listener_keeps_its_queue_and_bears_another_token(rig: &mut Rig) {
+    let (server, client) = (rig.node(), rig.node());
+    let (listener, address) = rig.listen(server, Token(1));
+    rig.turn();
+    rig.ops(server).pause_accept(listener);
+    let dialled: Vec<_> = (0..20).map(|index| rig.dial(client, &address, Token(index))).collect();
+    for connection in &dialled {
+        rig.wait_connected(client, *connection);
+    }
+    let options = ListenOptions { backlog: 100, ..ListenOptions::default() };
+    rig.ops(server).reassign_accept(listener, Token(2), &options).expect("options that can be set");
+    rig.ops(server).resume_accept(listener);
+    rig.until("20 connections", |rig| rig.log(server).accepted().len() == 20);
+    let others = |seen: &Seen| matches!(seen, Seen::Accepted { token, .. } if *token != Token(2));
+    assert!(!rig.log(server).has(others));
+    assert!(dialled.iter().all(|connection| !rig.log(client).is_dead(*connection)));
+    rig.ops(server).stop_accept(listener);
+    rig.until("the listener to close", |rig| rig.log(server).has(is_listener_closed));
+    assert!(rig.log(server).has(|seen| *seen == Seen::ListenerClosed { listener, token: Token(2) }));
 }
 
 fn closed_listener_refuses(rig: &mut Rig) {

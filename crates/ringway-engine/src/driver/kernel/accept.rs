@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use super::{Core, Phase};
-use crate::{Event, ListenerId, SocketAddress, Time, Token, sys};
+use crate::driver::ListenOptions;
+use crate::{Event, ListenerId, SocketAddress, Time, Token, socket, sys};
 
 /// Connections taken from one listener before others have their turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -157,6 +158,30 @@ impl Core {
             listener.state = ListenerState::Accepting;
             self.arm_listener(index);
         }
+    }
+
+    pub(crate) fn reassign_listener(
+        &mut self,
+        index: u32,
+        new: Token,
+        options: &ListenOptions,
+    ) -> io::Result<()> {
+        let Some(record) = self.listeners.get_mut(index) else { return Ok(()) };
+        record.token = new;
+        for event in &mut self.events {
+            match event {
+                Event::Accepted { listener, token, .. }
+                | Event::AcceptPaused { listener, token, .. }
+                | Event::AcceptResumed { listener, token }
+                | Event::ListenerClosed { listener, token }
+                    if listener.0 == index =>
+                {
+                    *token = new;
+                }
+                _ => {}
+            }
+        }
+        socket::change_listener(record.fd.as_fd(), record.is_tcp, options)
     }
 
     pub(crate) fn stop_listener(&mut self, index: u32) {

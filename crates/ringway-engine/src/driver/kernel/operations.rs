@@ -65,6 +65,15 @@ impl DriverOperations for Core {
         self.stop_listener(listener.0);
     }
 
+    fn reassign_accept(
+        &mut self,
+        listener: ListenerId,
+        token: Token,
+        options: &ListenOptions,
+    ) -> io::Result<()> {
+        self.reassign_listener(listener.0, token, options)
+    }
+
     fn connect(&mut self, target: &SocketAddress, options: &ConnectOptions, token: Token) -> ConnectionId {
         match socket::dial(target, options) {
             Ok((fd, established)) => {

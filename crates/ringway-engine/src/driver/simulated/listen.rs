@@ -82,6 +82,13 @@ impl World {
         }
     }
 
+    /// The queue of a listener gets another length.
+    pub(super) fn change_listener(&mut self, key: SocketKey, options: &ListenOptions) {
+        if let Some(listener) = self.listeners.get_mut(&key) {
+            listener.backlog = options.backlog.max(1) as usize;
+        }
+    }
+
     /// This engine will accept no more than what waits. The last one turns new connections away.
     pub(super) fn stop_accept(&mut self, key: SocketKey, machine: MachineId) {
         if let Some(listener) = self.listeners.get_mut(&key) {

@@ -99,6 +99,19 @@ impl DriverOperations for SimulatedDriver {
         }
     }
 
+    fn reassign_accept(
+        &mut self,
+        listener: ListenerId,
+        token: Token,
+        options: &ListenOptions,
+    ) -> io::Result<()> {
+        if let Some(Some(listening)) = self.listeners.get_mut(listener.0 as usize) {
+            listening.token = token;
+            self.network.world().change_listener(listening.key, options);
+        }
+        Ok(())
+    }
+
     fn connect(&mut self, target: &SocketAddress, options: &ConnectOptions, token: Token) -> ConnectionId {
         let place = self.connections.next_place();
         let socket = {
