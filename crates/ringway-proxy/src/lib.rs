@@ -13,6 +13,6 @@ pub mod inspection;
 pub mod metrics;
 pub mod model;
 pub mod prober;
-pub mod routing;
 pub mod session;
+pub mod snapshot;
 pub mod worker;

@@ -3,7 +3,7 @@
 //! [`ProbeHandler`] dials each endpoint at its interval and writes what that means into the endpoint, where every
 //! worker reads it. When which check is due and what its result means is decided by [`ActiveCheck`].
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -12,11 +12,12 @@ use ringway::{
     TimerId, Token,
 };
 
-use crate::endpoint::{AppState, DialFailure, Endpoint, EndpointSet, Health, Sources, socket_options};
+use crate::endpoint::{AppState, DialFailure, Endpoint, EndpointId, Health, Sources, socket_options};
 use crate::health::active::ActiveCheck;
-use crate::metrics::{AppCounter, WorkerMetrics};
+use crate::metrics::{AppBlock, AppCounter};
 use crate::model::Check;
 use crate::session::Slab;
+use crate::snapshot::{Adoption, Snapshot};
 
 /// Checks under way at once; the others wait their turn. Each is a descriptor, and at start all are due together.
 const CHECKS_MAX: usize = 256;
@@ -24,12 +25,12 @@ const CHECKS_MAX: usize = 256;
 /// What the control plane tells the prober.
 #[derive(Clone, Debug)]
 pub enum ProbeMail {
-    /// The endpoints of an app changed.
+    /// Check by this snapshot from now on.
+    Adopt(Adoption),
+    /// The endpoints of an app changed: its state has the new set.
     Endpoints {
-        /// Place of the app in the configuration.
+        /// Slot of the app.
         app: usize,
-        /// Its endpoints from now on.
-        set: Arc<EndpointSet>,
     },
     /// End.
     Stop,
@@ -37,10 +38,8 @@ pub enum ProbeMail {
 
 /// What a prober is made of.
 pub struct ProbeSetup {
-    /// All apps, by their places.
-    pub apps: Vec<Arc<AppState>>,
-    /// Its counters.
-    pub metrics: Arc<WorkerMetrics>,
+    /// What it begins with.
+    pub snapshot: Arc<Snapshot>,
     /// TCP_CONGESTION of its sockets.
     pub congestion: Option<String>,
     /// Decides the jitter.
@@ -49,8 +48,12 @@ pub struct ProbeSetup {
 
 /// Checks the endpoints of all apps.
 pub struct ProbeHandler {
-    apps: Vec<ProbedApp>,
-    metrics: Arc<WorkerMetrics>,
+    snapshot: Option<Arc<Snapshot>>,
+    /// What it begins with; none once it has.
+    first: Option<Arc<Snapshot>>,
+    /// By slot.
+    apps: Vec<Option<ProbedApp>>,
+    congestion: Option<String>,
     targets: Slab<Target>,
     /// Targets that are due and wait for one of [`CHECKS_MAX`], with the number by which each is known.
     due: VecDeque<(u32, u64)>,
@@ -62,6 +65,7 @@ pub struct ProbeHandler {
 
 struct ProbedApp {
     state: Arc<AppState>,
+    counters: Arc<AppBlock>,
     sources: Sources,
     options: ConnectOptions,
     /// Places of the targets of its set.
@@ -87,18 +91,11 @@ enum State {
 impl ProbeHandler {
     /// A handler that begins to check when its worker starts to turn.
     pub fn new(setup: ProbeSetup) -> Self {
-        let app = |state: &Arc<AppState>| ProbedApp {
-            sources: Sources::new(&state.model().source),
-            options: ConnectOptions {
-                source: None,
-                socket: socket_options(state.model(), setup.congestion.clone()),
-            },
-            state: Arc::clone(state),
-            targets: Vec::new(),
-        };
         Self {
-            apps: setup.apps.iter().map(app).collect(),
-            metrics: setup.metrics,
+            snapshot: None,
+            first: Some(setup.snapshot),
+            apps: Vec::new(),
+            congestion: setup.congestion,
             targets: Slab::new(),
             due: VecDeque::new(),
             under_way: 0,
@@ -113,35 +110,110 @@ impl ProbeHandler {
         self.targets.len()
     }
 
-    /// Checks the endpoints of `set` from now on, and no others of this app.
-    fn adopt(&mut self, ops: &mut Operations<'_>, app: usize, set: &EndpointSet) {
-        let Some(probed) = self.apps.get_mut(app) else { return };
-        match probed.state.model().health.check {
-            Check::None => return,
-            Check::Tcp => {}
-        }
-        let mut before = std::mem::take(&mut probed.targets);
-        let mut now = Vec::with_capacity(set.endpoints().len());
-        for endpoint in set.endpoints() {
-            let same = |place: &u32| {
-                self.targets.get(*place).is_some_and(|target| Arc::ptr_eq(&target.endpoint, endpoint))
-            };
-            match before.iter().position(same) {
-                Some(index) => now.push(before.swap_remove(index)),
-                None => now.push(self.add(ops, app, endpoint)),
+    /// Checks by this snapshot from now on. Apps that are the same in it are not touched.
+    fn adopt(&mut self, ops: &mut Operations<'_>, next: &Arc<Snapshot>) {
+        let before = self.snapshot.replace(Arc::clone(next));
+        for change in next.changes_since(before.as_deref()) {
+            match change.after {
+                Some(state) => self.put(ops, state),
+                None => self.forget(ops, change.slot),
             }
         }
-        self.apps[app].targets = now;
-        before.into_iter().for_each(|place| self.remove(ops, place));
+    }
+
+    /// The app in its slot is this one from now on.
+    fn put(&mut self, ops: &mut Operations<'_>, state: &Arc<AppState>) {
+        let slot = state.slot();
+        if self.apps.len() <= slot {
+            self.apps.resize_with(slot + 1, || None);
+        }
+        let model = state.model();
+        let old = self.apps[slot].take();
+        let is_checked_alike = old.as_ref().is_some_and(|old| old.state.model().health == model.health);
+        let (counters, targets) = match old {
+            Some(old) => (old.counters, old.targets),
+            None => (state.counters().block(), Vec::new()),
+        };
+        self.apps[slot] = Some(ProbedApp {
+            sources: Sources::new(&model.source),
+            options: ConnectOptions { source: None, socket: socket_options(model, self.congestion.clone()) },
+            state: Arc::clone(state),
+            counters,
+            targets,
+        });
+        if !is_checked_alike {
+            // Other intervals and thresholds are as good as other targets.
+            self.forget_targets(ops, slot);
+        }
+        self.refresh(ops, slot);
+    }
+
+    /// The app in this slot is gone.
+    fn forget(&mut self, ops: &mut Operations<'_>, slot: usize) {
+        self.forget_targets(ops, slot);
+        if let Some(place) = self.apps.get_mut(slot) {
+            *place = None;
+        }
+    }
+
+    fn forget_targets(&mut self, ops: &mut Operations<'_>, slot: usize) {
+        let Some(app) = self.app_mut(slot) else { return };
+        let targets = std::mem::take(&mut app.targets);
+        targets.into_iter().for_each(|place| self.remove(ops, place));
+    }
+
+    fn app(&self, slot: usize) -> Option<&ProbedApp> {
+        self.apps.get(slot)?.as_ref()
+    }
+
+    fn app_mut(&mut self, slot: usize) -> Option<&mut ProbedApp> {
+        self.apps.get_mut(slot)?.as_mut()
+    }
+
+    /// Checks the endpoints that the app has now, and no others of it.
+    fn refresh(&mut self, ops: &mut Operations<'_>, slot: usize) {
+        let Some(app) = self.app_mut(slot) else { return };
+        let set = app.state.endpoints();
+        match app.state.model().health.check {
+            Check::None => {
+                // Nobody would ever take back one that is out.
+                for endpoint in set.endpoints() {
+                    endpoint.set_health(Health::Up, None, ops.now());
+                }
+                return;
+            }
+            Check::Tcp => {}
+        }
+        let before = std::mem::take(&mut app.targets);
+        let mut known: HashMap<EndpointId, u32> = HashMap::with_capacity(before.len());
+        for place in before {
+            if let Some(target) = self.targets.get(place) {
+                known.insert(target.endpoint.id(), place);
+            }
+        }
+        let mut now = Vec::with_capacity(set.endpoints().len());
+        for endpoint in set.endpoints() {
+            match known.remove(&endpoint.id()) {
+                Some(place) => now.push(place),
+                None => now.extend(self.add(ops, slot, endpoint)),
+            }
+        }
+        let mut gone: Vec<u32> = known.into_values().collect();
+        // The order of a hash map is chance, and a simulation knows no chance but its own.
+        gone.sort_unstable();
+        gone.into_iter().for_each(|place| self.remove(ops, place));
+        if let Some(app) = self.app_mut(slot) {
+            app.targets = now;
+        }
         self.start_due(ops);
     }
 
-    fn add(&mut self, ops: &mut Operations<'_>, app: usize, endpoint: &Arc<Endpoint>) -> u32 {
+    fn add(&mut self, ops: &mut Operations<'_>, app: usize, endpoint: &Arc<Endpoint>) -> Option<u32> {
+        let health = &self.app(app)?.state.model().health;
         let number = self.next_number;
-        self.next_number += 1;
         // Neighbouring seeds give unrelated sequences: the generator mixes them.
-        let mut check =
-            ActiveCheck::new(&self.apps[app].state.model().health, self.seed.wrapping_add(number));
+        let mut check = ActiveCheck::new(health, self.seed.wrapping_add(number));
+        self.next_number += 1;
         let first = check.first(ops.now());
         let place = self.targets.insert(Target {
             endpoint: Arc::clone(endpoint),
@@ -151,7 +223,7 @@ impl ProbeHandler {
             state: State::Due,
         });
         self.wait_until(ops, place, first);
-        place
+        Some(place)
     }
 
     fn remove(&mut self, ops: &mut Operations<'_>, place: u32) {
@@ -181,7 +253,7 @@ impl ProbeHandler {
             let Some(target) = self.targets.get_mut(place).filter(|target| target.number == number) else {
                 continue;
             };
-            let app = &mut self.apps[target.app];
+            let Some(app) = self.apps.get_mut(target.app).and_then(Option::as_mut) else { continue };
             app.options.source = app.sources.next(&target.endpoint);
             let dial = ops.connect(target.endpoint.address(), &app.options, Token(place));
             let started = ops.now();
@@ -218,7 +290,8 @@ impl ProbeHandler {
 
     fn take_result(&mut self, place: u32, result: Result<(), DialFailure>, now: Time) {
         let Some(target) = self.targets.get_mut(place) else { return };
-        let app = self.apps[target.app].state.name();
+        let Some(probed) = self.apps.get(target.app).and_then(Option::as_ref) else { return };
+        let app = probed.state.name();
         let (backend, address) = (target.endpoint.name(), target.endpoint.address());
         if let Err(failure) = result
             && !failure.is_the_endpoints()
@@ -228,7 +301,7 @@ impl ProbeHandler {
             return;
         }
         let counter = if result.is_ok() { AppCounter::ChecksPassed } else { AppCounter::ChecksFailed };
-        self.metrics.add(counter, target.app, 1);
+        probed.counters.add(counter, 1);
         let Some(health) = target.check.handle_result(result, target.endpoint.health()) else { return };
         if target.endpoint.set_health(health, result.err(), now).is_none() {
             return;
@@ -247,9 +320,8 @@ impl EventHandler for ProbeHandler {
     type Mail = ProbeMail;
 
     fn on_start(&mut self, ops: &mut Operations<'_>) {
-        for app in 0..self.apps.len() {
-            let set = self.apps[app].state.endpoints();
-            self.adopt(ops, app, &set);
+        if let Some(first) = self.first.take() {
+            self.adopt(ops, &first);
         }
     }
 
@@ -307,7 +379,11 @@ impl EventHandler for ProbeHandler {
 
     fn on_mail(&mut self, ops: &mut Operations<'_>, mail: ProbeMail) {
         match mail {
-            ProbeMail::Endpoints { app, set } => self.adopt(ops, app, &set),
+            ProbeMail::Adopt(adoption) => {
+                self.adopt(ops, adoption.snapshot());
+                adoption.acknowledge();
+            }
+            ProbeMail::Endpoints { app } => self.refresh(ops, app),
             ProbeMail::Stop => self.is_stopped = true,
         }
     }

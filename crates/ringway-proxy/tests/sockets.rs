@@ -12,9 +12,8 @@ use ringway::{Engine, EngineConfig, EngineKind, Mailer, SocketAddress, Worker};
 use ringway_proxy::admission::Admission;
 use ringway_proxy::control::access_log::AccessLog;
 use ringway_proxy::endpoint::AppState;
-use ringway_proxy::metrics::WorkerMetrics;
 use ringway_proxy::model;
-use ringway_proxy::session::CloseReason;
+use ringway_proxy::snapshot::Lineage;
 use ringway_proxy::worker::{ProxyHandler, WorkerMail, WorkerSetup, WorkerSummary};
 use testkit::backend::{Backend, Behaviour};
 use testkit::{PATIENCE, client, eventually};
@@ -33,16 +32,17 @@ fn engines() -> impl Iterator<Item = EngineKind> {
 impl Proxy {
     fn start(kind: EngineKind, app: &model::App) -> Self {
         const WORKERS: u32 = 2;
-        let app = Arc::new(AppState::new(0, app));
+        let snapshot = Lineage::of_apps(vec![app.clone()]).current();
+        let app = Arc::clone(snapshot.app(0).expect("there is one"));
         let admission = Arc::new(Admission::new(1_000));
         let mut proxy = Self { app: Arc::clone(&app), mailers: Vec::new(), threads: Vec::new() };
         for worker in 0..WORKERS {
             let setup = WorkerSetup {
                 worker,
                 workers: WORKERS,
-                apps: vec![Arc::clone(&app)],
+                snapshot: Arc::clone(&snapshot),
                 admission: Arc::clone(&admission),
-                metrics: Arc::new(WorkerMetrics::new(1, CloseReason::ALL.len())),
+                metrics: Arc::default(),
                 recorder: Box::new(AccessLog::off()),
                 congestion: None,
                 seed: 1,

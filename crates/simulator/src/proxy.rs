@@ -11,6 +11,7 @@ use ringway_proxy::endpoint::AppState;
 use ringway_proxy::metrics::{AppCounter, Metrics};
 use ringway_proxy::prober::{ProbeHandler, ProbeMail, ProbeSetup};
 use ringway_proxy::session::CloseReason;
+use ringway_proxy::snapshot::Lineage;
 use ringway_proxy::worker::{ProxyHandler, Recorder, WorkerMail, WorkerSetup};
 
 use crate::client::number_of;
@@ -20,7 +21,6 @@ use crate::scenario::Scenario;
 pub(crate) struct Proxy {
     apps: Vec<Arc<AppState>>,
     admission: Arc<Admission>,
-    metrics: Metrics,
     records: Arc<Mutex<Vec<AccessRecord>>>,
     /// None once it is finished.
     workers: Vec<Option<Worker<ProxyHandler>>>,
@@ -46,14 +46,10 @@ impl Recorder for Records {
 
 impl Proxy {
     pub(crate) fn new(scenario: &Scenario, network: &SimulatedNetwork) -> Self {
-        let apps: Vec<_> = scenario
-            .apps
-            .iter()
-            .enumerate()
-            .map(|(index, model)| Arc::new(AppState::new(index, model)))
-            .collect();
-        let names = apps.iter().map(|app| Arc::clone(app.name())).collect();
-        let metrics = Metrics::new(names, scenario.workers + 1, CloseReason::LABELS);
+        let lineage = Lineage::of_apps(scenario.apps.clone());
+        let snapshot = lineage.current();
+        let apps: Vec<_> = snapshot.apps().cloned().collect();
+        let metrics = Metrics::new(scenario.workers, CloseReason::LABELS);
         let admission = Arc::new(Admission::new(scenario.connections_max));
         let records = Arc::default();
         let config = EngineConfig::default();
@@ -62,7 +58,7 @@ impl Proxy {
                 let setup = WorkerSetup {
                     worker: index as u32,
                     workers: scenario.workers as u32,
-                    apps: apps.clone(),
+                    snapshot: Arc::clone(&snapshot),
                     admission: Arc::clone(&admission),
                     metrics: metrics.worker(index),
                     recorder: Box::new(Records(Arc::clone(&records))),
@@ -74,8 +70,7 @@ impl Proxy {
             })
             .collect();
         let prober = ProbeHandler::new(ProbeSetup {
-            apps: apps.clone(),
-            metrics: metrics.worker(scenario.workers),
+            snapshot: Arc::clone(&snapshot),
             congestion: None,
             seed: scenario.probe_seed,
         });
@@ -87,7 +82,6 @@ impl Proxy {
             prober: Some(prober),
             apps,
             admission,
-            metrics,
             records,
             workers: workers.into_iter().map(Some).collect(),
         }
@@ -167,14 +161,14 @@ impl Proxy {
         };
         zero("admitted connections".to_owned(), self.admission.open().into());
         let mut accepted = 0;
-        for (index, app) in self.apps.iter().enumerate() {
+        for app in &self.apps {
             zero(format!("active connections of {}", app.name()), app.active().get().into());
             for endpoint in app.endpoints().endpoints() {
                 zero(format!("active connections of {}", endpoint.name()), endpoint.active().get().into());
             }
-            let taken = self.metrics.app_total(AppCounter::ConnectionsAccepted, index);
+            let taken = app.counters().total(AppCounter::ConnectionsAccepted);
             let reasons = 0..CloseReason::ALL.len();
-            let closed: u64 = reasons.map(|reason| self.metrics.closed_total(index, reason)).sum();
+            let closed: u64 = reasons.map(|reason| app.counters().closed_total(reason)).sum();
             zero(format!("connections of {} without a reason", app.name()), taken.abs_diff(closed));
             accepted += taken;
         }

@@ -17,9 +17,9 @@ const LAYERS: &[(&str, u8)] = &[
     ("inspection", 45),
     ("session", 40),
     ("admission", 30),
-    ("routing", 30),
     ("balance", 30),
     ("health", 30),
+    ("snapshot", 25),
     ("endpoint", 20),
     // What is looked up is kept in the sets of endpoints.
     ("balance::table", 15),

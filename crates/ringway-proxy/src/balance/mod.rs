@@ -65,8 +65,9 @@ impl Balancer {
         &self.set
     }
 
-    /// Chooses among `set` from now on.
-    pub fn adopt(&mut self, set: Arc<EndpointSet>) {
+    /// Chooses among `set` by `balance` from now on.
+    pub fn adopt(&mut self, balance: Balance, set: Arc<EndpointSet>) {
+        self.balance = balance;
         self.set = set;
         self.primaries = Pool::new();
         self.backups = Pool::new();

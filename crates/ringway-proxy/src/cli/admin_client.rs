@@ -10,8 +10,8 @@ use ringway::SocketAddress;
 use ringway_proto::http1::{BodyLength, ResponseParser, write_request_head};
 use serde::Deserialize;
 
-/// For each step: connecting, sending, each read.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// For each step: connecting, sending, each read. A change of the configuration is answered when all workers have it.
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// A status page of tens of thousands of endpoints is smaller.
 const RESPONSE_BYTES_MAX: usize = 64 << 20;
 
@@ -24,13 +24,15 @@ pub(super) enum AskError {
     Answer(String),
     /// It says no, and why.
     Refused(String),
+    /// The configuration is faulty; all faults, as lines.
+    Faulty(String),
 }
 
 impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(error) => write!(f, "no ringway answers: {error}"),
-            Self::Refused(why) => f.write_str(why),
+            Self::Refused(why) | Self::Faulty(why) => f.write_str(why),
             Self::Answer(problem) => write!(f, "that is no answer of ringway: {problem}"),
         }
     }
@@ -91,6 +93,7 @@ fn body_of(mut response: Vec<u8>) -> Result<Vec<u8>, AskError> {
         return Ok(body);
     }
     match serde_json::from_slice(&body) {
+        Ok(Refused { error }) if status == 422 => Err(AskError::Faulty(error)),
         Ok(Refused { error }) => Err(AskError::Refused(error)),
         Err(_) => Err(AskError::Answer(format!("status {status}"))),
     }

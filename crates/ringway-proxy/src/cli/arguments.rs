@@ -29,6 +29,8 @@ pub(super) enum Command {
     Check(CheckArguments),
     /// Prints what a running ringway does
     Status(StatusArguments),
+    /// Has a running ringway read its configuration again; no connection is cut
+    Reload(ReloadArguments),
     /// Lists connections of a running ringway
     Connections(ConnectionsArguments),
     /// Ends connections of a running ringway
@@ -87,6 +89,12 @@ pub(super) struct CheckArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArguments {
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReloadArguments {
     #[command(flatten)]
     pub(super) admin: AdminArguments,
 }

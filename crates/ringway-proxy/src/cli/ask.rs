@@ -6,6 +6,7 @@ use ringway::SocketAddress;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::admin_client::AskError;
 use super::arguments::AdminArguments;
 use super::{admin_client, complain, print};
 use crate::config::{self, render_faults};
@@ -65,9 +66,15 @@ impl<'a> Asker<'a> {
         path: &str,
         query: &impl Serialize,
     ) -> Result<(T, Vec<u8>), Exit> {
-        self.try_ask(method, path, query).map_err(|problem| {
-            complain(&format!("ringway {}: {}: {problem}", self.command, self.admin));
-            Exit::Failed
+        self.try_ask(method, path, query).map_err(|problem| match problem {
+            AskError::Faulty(faults) => {
+                complain(&faults);
+                Exit::Misused
+            }
+            problem => {
+                complain(&format!("ringway {}: {}: {problem}", self.command, self.admin));
+                Exit::Failed
+            }
         })
     }
 
@@ -76,12 +83,12 @@ impl<'a> Asker<'a> {
         method: &str,
         path: &str,
         query: &impl Serialize,
-    ) -> Result<(T, Vec<u8>), String> {
-        let query = serde_urlencoded::to_string(query).map_err(|error| error.to_string())?;
+    ) -> Result<(T, Vec<u8>), AskError> {
+        let query =
+            serde_urlencoded::to_string(query).map_err(|error| AskError::Refused(error.to_string()))?;
         let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
-        let body = admin_client::send(&self.admin, method, &target).map_err(|error| error.to_string())?;
-        let answer = serde_json::from_slice(&body)
-            .map_err(|error| format!("the answer is not understood: {error}"))?;
+        let body = admin_client::send(&self.admin, method, &target)?;
+        let answer = serde_json::from_slice(&body).map_err(|error| AskError::Answer(error.to_string()))?;
         Ok((answer, body))
     }
 }

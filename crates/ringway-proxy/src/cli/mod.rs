@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod connections;
 pub mod reference;
+mod reload;
 mod run;
 mod status;
 mod table;
@@ -35,6 +36,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(run) => run::main(run),
         Command::Check(check) => check::main(&check),
         Command::Status(status) => status::main(&status),
+        Command::Reload(reload) => reload::main(&reload),
         Command::Connections(connections) => connections::list(&connections),
         Command::Kill(kill) => connections::kill(&kill),
         Command::Bench(options) => bench::main(&options),

@@ -21,6 +21,7 @@ const FOOT: &str = "\
 | signal | effect |
 |---|---|
 | SIGTERM, SIGINT | Stop accepting: what waits in the queues is served, and open connections may finish until `server.drain_timeout` is over; what is left then is cut. |
+| SIGHUP | Read the configuration again and apply it, as `ringway reload` does; the log tells what came of it. |
 | the second of these | Cut all connections and end now. |
 
 `/healthz` of the admin interface answers 503 from the first of them on. The last line of the log tells how many

@@ -6,7 +6,8 @@ use super::arguments::RunArguments;
 use super::complain;
 use crate::config::{self, render_faults};
 use crate::control::exit::Exit;
-use crate::control::{self, Origin};
+use crate::control::reload::Overrides;
+use crate::control::{self, Source};
 use crate::model::Config;
 
 /// Runs until a signal ends it.
@@ -17,7 +18,7 @@ pub(super) fn main(arguments: RunArguments) -> Exit {
         );
         return Exit::Misused;
     }
-    let (mut config, origin) = match find(&arguments) {
+    let (config, source) = match find(&arguments) {
         Ok(found) => found,
         Err(faults) => {
             complain(&faults);
@@ -25,25 +26,17 @@ pub(super) fn main(arguments: RunArguments) -> Exit {
         }
     };
     let RunArguments { log_level, workers, engine, .. } = arguments;
-    // The command line wins over the file.
-    if let Some(level) = log_level {
-        config.server.log_level = level;
-    }
-    if let Some(workers) = workers {
-        config.server.workers = Some(usize::from(workers));
-    }
-    if let Some(engine) = engine {
-        config.server.engine = engine.into();
-    }
-    control::run(config, &origin)
+    let overrides =
+        Overrides { log_level, workers: workers.map(usize::from), engine: engine.map(Into::into) };
+    control::run(config, &source, overrides)
 }
 
-fn find(arguments: &RunArguments) -> Result<(Config, Origin), String> {
+fn find(arguments: &RunArguments) -> Result<(Config, Source), String> {
     match arguments.config.clone().or_else(|| config::find(Path::new(""))) {
         Some(path) => {
             let loaded = config::load(&path).map_err(|errors| render_faults(&errors))?;
-            Ok((loaded.config, Origin::File(path)))
+            Ok((loaded.config, Source::File(path)))
         }
-        None => Ok((config::demo(), Origin::Demo)),
+        None => Ok((config::demo(), Source::Demo)),
     }
 }

@@ -4,38 +4,38 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use ringway::{EngineConfig, EngineKind, SocketAddress};
-use tokio::sync::mpsc::{UnboundedSender, channel, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 use super::access_log::AccessLog;
 use super::admin::{self, Admin};
-use super::discovery::{self, SystemResolver};
+use super::discovery::{Discovery, SystemResolver};
 use super::exit::Exit;
 use super::fleet::{Crew, Parts};
 use super::lifecycle::{self, Event};
 use super::operator::Operator;
+use super::reload::{FIRST_LOOKUPS, Overrides, Reloader, Requests};
 use super::status::Process;
 use super::{engine_choice, limits, panic, process_log, signals};
 use crate::admission::Admission;
 use crate::demo::Demo;
 use crate::endpoint::AppState;
-use crate::metrics::{CloseLabels, Metrics};
+use crate::metrics::Metrics;
 use crate::model::{Config, Target};
 use crate::session::CloseReason;
+use crate::snapshot::Lineage;
 
 /// How long the logs may take to be written out at the end.
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the first look-ups of names may hold up the start: a client that comes at once should find a backend.
-const FIRST_LOOKUPS: Duration = Duration::from_secs(1);
 
 /// Where the configuration is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum Source {
     /// This file.
     File(PathBuf),
     /// The demo inside the program.
@@ -44,13 +44,14 @@ pub enum Origin {
 
 /// Runs the load balancer until a signal, or a failure, ends it. Call it once in a process, from its main thread: it
 /// installs handlers for signals and panics, and takes standard output and standard error for its logs.
-pub fn run(config: Config, origin: &Origin) -> Exit {
+///
+/// `overrides` are applied to it, and to what is read at a reload.
+pub fn run(mut config: Config, source: &Source, overrides: Overrides) -> Exit {
     panic::end_process_on_panic();
+    overrides.apply(&mut config.server);
     let workers = config.server.workers.unwrap_or_else(processors);
-    let names = config.apps.iter().map(|app| Arc::from(app.name.as_str())).collect();
-    // One block more for the prober.
-    let metrics = Arc::new(Metrics::new(names, workers + 1, &CLOSE_LABELS));
-    match logged(config, origin, workers, &metrics) {
+    let metrics = Arc::new(Metrics::new(workers, CloseReason::LABELS));
+    match logged(config, source, overrides, workers, &metrics) {
         Ok(exit) => exit,
         Err(error) => {
             // Before there is a log.
@@ -60,22 +61,18 @@ pub fn run(config: Config, origin: &Origin) -> Exit {
     }
 }
 
-/// Labels of each close reason, in the order of its index.
-static CLOSE_LABELS: LazyLock<Vec<CloseLabels>> = LazyLock::new(|| {
-    let labels = |reason: &CloseReason| CloseLabels {
-        initiator: reason.initiator().as_str(),
-        phase: reason.phase().as_str(),
-        reason: reason.cause(),
-    };
-    CloseReason::ALL.iter().map(labels).collect()
-});
-
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Runs with both logs, and writes them out at the end.
-fn logged(config: Config, origin: &Origin, workers: usize, metrics: &Arc<Metrics>) -> io::Result<Exit> {
+fn logged(
+    config: Config,
+    source: &Source,
+    overrides: Overrides,
+    workers: usize,
+    metrics: &Arc<Metrics>,
+) -> io::Result<Exit> {
     let server = &config.server;
     // Files and not the handles of the standard library: those have locks that a blocked writer would hold.
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
@@ -90,7 +87,7 @@ fn logged(config: Config, origin: &Origin, workers: usize, metrics: &Arc<Metrics
         (AccessLog::off(), None)
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let exit = runtime.block_on(serve(config, origin, workers, Arc::clone(metrics), access_log));
+    let exit = runtime.block_on(serve(config, source, overrides, workers, Arc::clone(metrics), access_log));
     let exit = exit.unwrap_or_else(|error| {
         tracing::error!(%error, "cannot serve");
         Exit::Failed
@@ -104,7 +101,8 @@ fn logged(config: Config, origin: &Origin, workers: usize, metrics: &Arc<Metrics
 
 async fn serve(
     mut config: Config,
-    origin: &Origin,
+    source: &Source,
+    overrides: Overrides,
     workers: usize,
     metrics: Arc<Metrics>,
     access_log: AccessLog,
@@ -112,12 +110,13 @@ async fn serve(
     let started = Instant::now();
     let (events, mut receiver) = unbounded_channel();
     // First of all: a signal during the start must not kill the process half-way.
-    signals::forward(events.clone())?;
-    match origin {
-        Origin::File(path) => {
+    let (requests, asked) = Requests::channel();
+    signals::forward(events.clone(), requests.clone())?;
+    match source {
+        Source::File(path) => {
             tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), "starting");
         }
-        Origin::Demo => {
+        Source::Demo => {
             let version = env!("CARGO_PKG_VERSION");
             tracing::info!(version, "starting the embedded demo: no ringway.toml or config.json is here");
         }
@@ -145,9 +144,13 @@ async fn serve(
         ..EngineConfig::default()
     };
     let demo = if config.demo { Some(start_demo(&mut config)?) } else { None };
-    let apps: Vec<Arc<AppState>> =
-        config.apps.iter().enumerate().map(|(index, app)| Arc::new(AppState::new(index, app))).collect();
-    look_up_names(&apps, &metrics, &events).await;
+    let lineage = Arc::new(Lineage::new(config.clone()));
+    let mut discovery = discover(&metrics, &events);
+    let mut all_asked = discovery.adopt(lineage.current().apps());
+    // Closed, without a message, once the last first look-up is done.
+    if timeout(FIRST_LOOKUPS, all_asked.recv()).await.is_err() {
+        tracing::info!("names are still being looked up; starting without them");
+    }
     let admission = Arc::new(Admission::new(limits.connections));
     let process = Arc::new(Process {
         started,
@@ -155,20 +158,35 @@ async fn serve(
         engine_reason: chosen.reason,
         workers,
         admission: Arc::clone(&admission),
-        apps: apps.clone(),
+        lineage: Arc::clone(&lineage),
         metrics: Arc::clone(&metrics),
     });
     let is_draining = Arc::new(AtomicBool::new(false));
-    let parts = Parts { server: config.server.clone(), apps: apps.clone(), admission, metrics, access_log };
-    let crew = Crew::start(parts, workers, &engine, &events)?;
+    let snapshot = lineage.current();
+    let parts = Parts { server: config.server.clone(), snapshot, admission, metrics, access_log };
+    let crew = Arc::new(Crew::start(parts, workers, &engine, &events)?);
     if let Some(admin) = &config.admin {
         let operator = Operator::new(Arc::clone(&process), crew.mailers().to_vec());
-        let pages = Admin { process, operator, is_draining: Arc::clone(&is_draining) };
+        let pages = Admin { process, operator, is_draining: Arc::clone(&is_draining), requests };
         start_admin(pages, admin.listen.clone()).await;
     }
-    tokio::spawn(say_ready(apps, workers, config.demo));
+    tokio::spawn(say_ready(Arc::clone(&lineage), workers, config.demo));
+    let reloader = Reloader {
+        file: match source {
+            Source::File(path) => Some(path.clone()),
+            Source::Demo => None,
+        },
+        overrides,
+        started: config,
+        lineage: Arc::clone(&lineage),
+        crew: Arc::clone(&crew),
+        discovery,
+        is_draining: Arc::clone(&is_draining),
+    };
+    tokio::spawn(reloader.run(asked));
+    let drain_timeout = || lineage.current().config().server.drain_timeout;
     let on_drain = || is_draining.store(true, Ordering::Relaxed);
-    let exit = lifecycle::run(&crew, &mut receiver, config.server.drain_timeout, on_drain).await;
+    let exit = lifecycle::run(&*crew, &mut receiver, drain_timeout, on_drain).await;
     if let Some(demo) = demo {
         demo.stop()?;
     }
@@ -189,20 +207,14 @@ fn start_demo(config: &mut Config) -> io::Result<Demo> {
     Ok(demo)
 }
 
-/// Keeps names resolved from now on; returns when each was asked for once, or soon in any case.
-async fn look_up_names(apps: &[Arc<AppState>], metrics: &Metrics, events: &UnboundedSender<Event>) {
+/// Keeps names resolved from now on, and tells of every change.
+fn discover(metrics: &Metrics, events: &UnboundedSender<Event>) -> Discovery<SystemResolver> {
     let events = events.clone();
-    let publish = move |app, set| {
+    let publish = move |app| {
         // Nobody reads any more when the process ends.
-        let _ = events.send(Event::Endpoints { app, set });
+        let _ = events.send(Event::Endpoints { app });
     };
-    let (asked, mut all_asked) = channel(1);
-    let resolver = Arc::new(SystemResolver::default());
-    tokio::spawn(discovery::run(resolver, apps.to_vec(), metrics.process(), publish, asked));
-    // Closed, without a message, once the last first look-up is done.
-    if timeout(FIRST_LOOKUPS, all_asked.recv()).await.is_err() {
-        tracing::info!("names are still being looked up; starting without them");
-    }
+    Discovery::new(Arc::new(SystemResolver::default()), metrics.process(), publish)
 }
 
 /// Serves the admin pages from now on; returns when the first attempt to listen was made.
@@ -214,15 +226,18 @@ async fn start_admin(pages: Admin, listen: SocketAddress) {
 }
 
 /// Waits until every worker has tried to listen on every frontend, and says what listens where.
-async fn say_ready(apps: Vec<Arc<AppState>>, workers: usize, is_demo: bool) {
+async fn say_ready(lineage: Arc<Lineage>, workers: usize, is_demo: bool) {
     let mut poll = tokio::time::interval(Duration::from_millis(5));
     let settled = |app: &Arc<AppState>| {
         let states = app.frontends().iter().map(|frontend| frontend.listening());
         states.into_iter().all(|listening| listening.workers == workers || listening.error.is_some())
     };
-    while !apps.iter().all(settled) {
+    // A reload may come in between.
+    while !lineage.current().apps().all(settled) {
         poll.tick().await;
     }
+    let snapshot = lineage.current();
+    let apps: Vec<_> = snapshot.apps().collect();
     let mut waiting = 0;
     for (app, frontend) in
         apps.iter().flat_map(|app| app.frontends().iter().map(move |frontend| (app, frontend)))

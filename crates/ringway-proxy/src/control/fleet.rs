@@ -2,27 +2,25 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ringway::{EngineConfig, Mailer};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::access_log::AccessLog;
 use super::lifecycle::{Event, Fleet};
 use super::threads;
 use crate::admission::Admission;
-use crate::endpoint::{AppState, EndpointSet};
 use crate::metrics::Metrics;
 use crate::model::{Check, Server};
 use crate::prober::{ProbeHandler, ProbeMail, ProbeSetup};
-use crate::session::CloseReason;
+use crate::snapshot::{Adoption, Snapshot};
 use crate::worker::{ProxyHandler, WorkerMail, WorkerSetup};
 
 /// What the threads share.
-#[derive(Clone)]
 pub(super) struct Parts {
     pub(super) server: Server,
-    pub(super) apps: Vec<Arc<AppState>>,
+    pub(super) snapshot: Arc<Snapshot>,
     pub(super) admission: Arc<Admission>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) access_log: AccessLog,
@@ -31,8 +29,11 @@ pub(super) struct Parts {
 /// The running threads.
 pub(super) struct Crew {
     workers: Vec<Mailer<WorkerMail>>,
-    /// None if no app wants its backends checked.
-    prober: Option<Mailer<ProbeMail>>,
+    /// None as long as no app wants its backends checked.
+    prober: Mutex<Option<Mailer<ProbeMail>>>,
+    engine: EngineConfig,
+    congestion: Option<String>,
+    events: UnboundedSender<Event>,
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
 }
@@ -55,7 +56,7 @@ impl Crew {
             let setup = WorkerSetup {
                 worker: index as u32,
                 workers: workers as u32,
-                apps: parts.apps.clone(),
+                snapshot: Arc::clone(&parts.snapshot),
                 admission: Arc::clone(&parts.admission),
                 metrics: parts.metrics.worker(index),
                 recorder: Box::new(parts.access_log.clone()),
@@ -65,9 +66,41 @@ impl Crew {
             };
             mailers.push(threads::spawn(&thread, engine, move || ProxyHandler::new(setup), on_end)?);
         }
-        let prober = start_prober(&parts, workers, engine, events)?;
-        let Parts { admission, metrics, .. } = parts;
-        Ok(Self { workers: mailers, prober, admission, metrics })
+        let crew = Self {
+            workers: mailers,
+            prober: Mutex::default(),
+            engine: engine.clone(),
+            congestion: parts.server.congestion,
+            events: events.clone(),
+            admission: parts.admission,
+            metrics: parts.metrics,
+        };
+        crew.probe_by(&parts.snapshot)?;
+        Ok(crew)
+    }
+
+    /// Tells all threads to go on by this snapshot; done when each of them does.
+    pub(super) async fn adopt(&self, snapshot: &Arc<Snapshot>) {
+        let (done, mut heard) = unbounded_channel();
+        let adoption = Adoption::new(Arc::clone(snapshot), move || {
+            // Nobody counts any more once it took too long.
+            let _ = done.send(());
+        });
+        let mut threads = self.workers.len();
+        self.tell_workers(&WorkerMail::Adopt(adoption.clone()));
+        match self.probe_by(snapshot) {
+            Ok(Some(prober)) => {
+                prober.send(ProbeMail::Adopt(adoption));
+                threads += 1;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "backends are not checked"),
+        }
+        for _ in 0..threads {
+            if heard.recv().await.is_none() {
+                return;
+            }
+        }
     }
 
     /// A way to send mail to each worker.
@@ -80,36 +113,36 @@ impl Crew {
             worker.send(mail.clone());
         }
     }
-}
 
-/// Starts the thread that checks backends, if any are to be checked.
-fn start_prober(
-    parts: &Parts,
-    workers: usize,
-    engine: &EngineConfig,
-    events: &UnboundedSender<Event>,
-) -> io::Result<Option<Mailer<ProbeMail>>> {
-    if parts.apps.iter().all(|app| app.model().health.check == Check::None) {
-        return Ok(None);
+    /// The thread that checks backends. One that is started by this, because there was none and checks are wanted, knows
+    /// the snapshot already.
+    fn probe_by(&self, snapshot: &Arc<Snapshot>) -> io::Result<Option<Mailer<ProbeMail>>> {
+        let mut prober = self.prober();
+        if prober.is_some() || snapshot.apps().all(|app| app.model().health.check == Check::None) {
+            return Ok(prober.clone());
+        }
+        let setup = ProbeSetup {
+            snapshot: Arc::clone(snapshot),
+            congestion: self.congestion.clone(),
+            // Processes that start together should not check together.
+            seed: RandomState::new().hash_one(std::process::id()),
+        };
+        // Told to stop only once nobody reads these events any more: an end that is reported is a fault.
+        let on_end = report_end("prober".to_owned(), &self.events);
+        // Checks move no bytes: no pipes, and nothing to spin for.
+        let engine = EngineConfig { spin: std::time::Duration::ZERO, pipes_max: 0, ..self.engine.clone() };
+        *prober = Some(threads::spawn("prober", &engine, move || ProbeHandler::new(setup), on_end)?);
+        Ok(None)
     }
-    let setup = ProbeSetup {
-        apps: parts.apps.clone(),
-        // The block after those of the workers.
-        metrics: parts.metrics.worker(workers),
-        congestion: parts.server.congestion.clone(),
-        // Processes that start together should not check together.
-        seed: RandomState::new().hash_one(std::process::id()),
-    };
-    // Told to stop only once nobody reads these events any more: an end that is reported is a fault.
-    let on_end = report_end("prober".to_owned(), events);
-    // Checks move no bytes: no pipes, and nothing to spin for.
-    let engine = EngineConfig { spin: std::time::Duration::ZERO, pipes_max: 0, ..engine.clone() };
-    threads::spawn("prober", &engine, move || ProbeHandler::new(setup), on_end).map(Some)
+
+    fn prober(&self) -> MutexGuard<'_, Option<Mailer<ProbeMail>>> {
+        self.prober.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        if let Some(prober) = &self.prober {
+        if let Some(prober) = &*self.prober() {
             prober.send(ProbeMail::Stop);
         }
     }
@@ -131,10 +164,10 @@ impl Fleet for Crew {
         self.workers.len()
     }
 
-    fn publish(&self, app: usize, set: &Arc<EndpointSet>) {
-        self.tell_workers(&WorkerMail::Endpoints { app, set: Arc::clone(set) });
-        if let Some(prober) = &self.prober {
-            prober.send(ProbeMail::Endpoints { app, set: Arc::clone(set) });
+    fn publish(&self, app: usize) {
+        self.tell_workers(&WorkerMail::Endpoints { app });
+        if let Some(prober) = &*self.prober() {
+            prober.send(ProbeMail::Endpoints { app });
         }
     }
 
@@ -151,17 +184,6 @@ impl Fleet for Crew {
     }
 
     fn ended(&self) -> (u64, u64) {
-        let apps = 0..self.metrics.apps().len();
-        let (mut ended, mut cut) = (0, 0);
-        for app in apps {
-            for reason in CloseReason::ALL {
-                let count = self.metrics.closed_total(app, reason.index());
-                ended += count;
-                if reason.cause() == "shutdown" {
-                    cut += count;
-                }
-            }
-        }
-        (ended, cut)
+        self.metrics.ended()
     }
 }

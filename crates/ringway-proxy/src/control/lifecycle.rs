@@ -4,14 +4,12 @@
 //! second signal, or the end of that time, cuts what is left. A worker that fails ends the process at once.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout_at};
 
 use super::exit::Exit;
-use crate::endpoint::EndpointSet;
 
 /// Workers that do not end within this time after they were told to cut everything are stuck.
 const CUT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,10 +21,8 @@ pub(super) enum Event {
     Signal(&'static str),
     /// The endpoints of an app changed.
     Endpoints {
-        /// Place of the app.
+        /// Slot of the app.
         app: usize,
-        /// Its endpoints from now on.
-        set: Arc<EndpointSet>,
     },
     /// A worker thread came to its end.
     Ended {
@@ -42,7 +38,7 @@ pub(super) trait Fleet {
     /// Worker threads; each sends one [`Event::Ended`].
     fn workers(&self) -> usize;
     /// Tells everyone that an app has new endpoints.
-    fn publish(&self, app: usize, set: &Arc<EndpointSet>);
+    fn publish(&self, app: usize);
     /// Tells the workers to accept no more, and to end once their connections have.
     fn drain(&self);
     /// Tells the workers to cut all connections and end.
@@ -63,7 +59,7 @@ enum Phase {
 pub(super) async fn run(
     fleet: &impl Fleet,
     events: &mut UnboundedReceiver<Event>,
-    drain_timeout: Duration,
+    drain_timeout: impl Fn() -> Duration,
     on_drain: impl FnOnce(),
 ) -> Exit {
     let mut phase = Phase::Serving;
@@ -86,7 +82,7 @@ pub(super) async fn run(
             continue;
         };
         match event {
-            Event::Endpoints { app, set } => fleet.publish(app, &set),
+            Event::Endpoints { app } => fleet.publish(app),
             Event::Ended { thread, result: Err(error) } => {
                 tracing::error!(thread, %error, "the engine failed: the process ends");
                 return Exit::Failed;
@@ -105,6 +101,7 @@ pub(super) async fn run(
                             on_drain();
                         }
                         ended_before = fleet.ended().0;
+                        let drain_timeout = drain_timeout();
                         tracing::info!(
                             signal,
                             connections = fleet.open(),
@@ -180,7 +177,7 @@ mod tests {
         fn workers(&self) -> usize {
             2
         }
-        fn publish(&self, _app: usize, _set: &Arc<EndpointSet>) {
+        fn publish(&self, _app: usize) {
             self.told.borrow_mut().push("endpoints");
         }
         fn drain(&self) {
@@ -223,7 +220,7 @@ mod tests {
         let (fleet, mut events) = fake(0);
         fleet.events.send(Event::Signal("SIGTERM")).expect("it is read");
         let drained = Cell::new(false);
-        let exit = run(&fleet, &mut events, TIMEOUT, || drained.set(true)).await;
+        let exit = run(&fleet, &mut events, || TIMEOUT, || drained.set(true)).await;
         assert_eq!(exit, Exit::Finished);
         assert!(drained.get());
         assert_eq!(*fleet.told.borrow(), ["drain"]);
@@ -234,7 +231,7 @@ mod tests {
         let (fleet, mut events) = fake(3);
         fleet.events.send(Event::Signal("SIGTERM")).expect("it is read");
         let start = Instant::now();
-        assert_eq!(run(&fleet, &mut events, TIMEOUT, || ()).await, Exit::Cut);
+        assert_eq!(run(&fleet, &mut events, || TIMEOUT, || ()).await, Exit::Cut);
         assert_eq!(start.elapsed(), TIMEOUT);
         assert_eq!(*fleet.told.borrow(), ["drain", "close_now"]);
     }
@@ -246,7 +243,7 @@ mod tests {
             fleet.events.send(Event::Signal(signal)).expect("it is read");
         }
         let start = Instant::now();
-        assert_eq!(run(&fleet, &mut events, TIMEOUT, || ()).await, Exit::Cut);
+        assert_eq!(run(&fleet, &mut events, || TIMEOUT, || ()).await, Exit::Cut);
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
@@ -255,7 +252,7 @@ mod tests {
         let (mut fleet, mut events) = fake(3);
         fleet.obedient = false;
         fleet.events.send(Event::Signal("SIGTERM")).expect("it is read");
-        assert_eq!(run(&fleet, &mut events, TIMEOUT, || ()).await, Exit::Failed);
+        assert_eq!(run(&fleet, &mut events, || TIMEOUT, || ()).await, Exit::Failed);
     }
 
     #[tokio::test(start_paused = true)]
@@ -263,7 +260,7 @@ mod tests {
         for result in [Err(io::Error::other("epoll broke")), Ok(())] {
             let (fleet, mut events) = fake(3);
             fleet.events.send(Event::Ended { thread: "worker-0".to_owned(), result }).expect("it is read");
-            assert_eq!(run(&fleet, &mut events, TIMEOUT, || ()).await, Exit::Failed);
+            assert_eq!(run(&fleet, &mut events, || TIMEOUT, || ()).await, Exit::Failed);
         }
     }
 }

@@ -13,9 +13,10 @@ mod line_queue;
 pub mod operator;
 mod panic;
 pub mod process_log;
+pub mod reload;
 mod signals;
 pub mod status;
 mod threads;
 mod timestamp;
 
-pub use boot::{Origin, run};
+pub use boot::{Source, run};

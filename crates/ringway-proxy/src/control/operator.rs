@@ -235,13 +235,16 @@ impl Operator {
     }
 
     fn check_app(&self, name: &str) -> Result<(), Refusal> {
-        let names: Vec<&str> = self.process.apps.iter().map(|app| &**app.name()).collect();
+        // Those that were removed as well, as long as they have connections.
+        let living = self.process.lineage.living();
+        let names: Vec<&str> = living.iter().map(|app| &**app.name()).collect();
         if names.contains(&name) { Ok(()) } else { Err(unknown("app", name, &names)) }
     }
 
     /// A backend of the app, or of any, by its name or by the address of an endpoint.
     fn check_backend(&self, app: Option<&str>, name: &str) -> Result<(), Refusal> {
-        let apps = || self.process.apps.iter().filter(|state| app.is_none_or(|app| app == &**state.name()));
+        let snapshot = self.process.lineage.current();
+        let apps = || snapshot.apps().filter(|state| app.is_none_or(|app| app == &**state.name()));
         let names: Vec<&str> =
             apps().flat_map(|app| &app.model().backends).map(|backend| backend.name.as_str()).collect();
         let is_address = |state: &crate::endpoint::AppState| {

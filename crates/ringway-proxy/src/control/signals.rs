@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT, as events.
+//! SIGTERM and SIGINT, as events; SIGHUP, as a request to reload.
 
 use std::io;
 
@@ -6,12 +6,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::lifecycle::Event;
+use super::reload::Requests;
+use crate::snapshot::Origin;
 
-/// Sends an event for each signal that asks the process to end, from now on.
+/// Sends an event for each signal that asks the process to end, and a request for each that asks for a reload, from now
+/// on.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
-pub(super) fn forward(events: UnboundedSender<Event>) -> io::Result<()> {
+pub(super) fn forward(events: UnboundedSender<Event>, requests: Requests) -> io::Result<()> {
     for (name, kind) in [("SIGTERM", SignalKind::terminate()), ("SIGINT", SignalKind::interrupt())] {
         let mut signals = signal(kind)?;
         let events = events.clone();
@@ -19,5 +22,12 @@ pub(super) fn forward(events: UnboundedSender<Event>) -> io::Result<()> {
             while signals.recv().await.is_some() && events.send(Event::Signal(name)).is_ok() {}
         });
     }
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            // The log tells what came of it.
+            let _ = requests.reload(Origin::Signal).await;
+        }
+    });
     Ok(())
 }

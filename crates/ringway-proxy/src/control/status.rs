@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use ringway::Clock;
 use serde::{Deserialize, Serialize};
 
+use super::timestamp::Timestamp;
 use crate::admission::Admission;
 use crate::endpoint::{AppState, Endpoint};
-use crate::metrics::page::Sample;
+use crate::metrics::page::{self, Sample};
 use crate::metrics::{Metrics, Reading};
+use crate::snapshot::{Lineage, Snapshot};
 
 /// The parts of a running process that can be looked at.
 pub struct Process {
@@ -23,8 +25,8 @@ pub struct Process {
     pub workers: usize,
     /// The limit on connections.
     pub admission: Arc<Admission>,
-    /// The apps, in the order of the configuration.
-    pub apps: Vec<Arc<AppState>>,
+    /// The configuration, and the apps.
+    pub lineage: Arc<Lineage>,
     /// All counters.
     pub metrics: Arc<Metrics>,
 }
@@ -48,8 +50,21 @@ pub struct Status {
     pub connections: u32,
     /// The most connections of clients at once.
     pub connection_limit: u32,
+    /// The configuration that runs.
+    pub config: ConfigStatus,
     /// The apps, in the order of the configuration.
     pub apps: Vec<AppStatus>,
+}
+
+/// The configuration on the status page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// Its version: 1 at the start, one more with each change.
+    pub version: u64,
+    /// What brought it about: `start`, `SIGHUP`, `admin` …
+    pub origin: String,
+    /// When, in RFC 3339.
+    pub time: String,
 }
 
 /// An app on the status page.
@@ -116,6 +131,7 @@ pub struct EndpointStatus {
 impl Process {
     /// The status page.
     pub fn status(&self) -> Status {
+        let snapshot = self.lineage.current();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -125,8 +141,16 @@ impl Process {
             workers: self.workers,
             connections: self.admission.open(),
             connection_limit: self.admission.connections_max(),
-            apps: self.apps.iter().map(|app| app_status(app)).collect(),
+            config: config_status(&snapshot),
+            apps: snapshot.apps().map(|app| app_status(app)).collect(),
         }
+    }
+
+    /// The metrics page. An app that was removed is on it until its last connection has ended.
+    pub fn metrics_page(&self) -> String {
+        let apps = self.lineage.living();
+        let counters = apps.iter().map(|app| (&**app.name(), app.counters()));
+        page::write_page(&self.metrics, counters, &self.samples())
     }
 
     /// The readings of the metrics page.
@@ -139,8 +163,10 @@ impl Process {
             Sample::new(Reading::Workers, [self.engine], self.workers as f64),
             Sample::new(Reading::ConnectionLimit, [""; 0], self.admission.connections_max()),
         ];
-        for app in &self.apps {
+        for app in self.lineage.living() {
             samples.push(Sample::new(Reading::Connections, [&**app.name()], app.active().get()));
+        }
+        for app in self.lineage.current().apps() {
             let panic = u32::from(app.endpoints().is_panicking());
             samples.push(Sample::new(Reading::AppPanic, [&**app.name()], panic));
             for frontend in app.frontends() {
@@ -161,6 +187,14 @@ impl Process {
             }
         }
         samples
+    }
+}
+
+fn config_status(snapshot: &Snapshot) -> ConfigStatus {
+    ConfigStatus {
+        version: snapshot.version(),
+        origin: snapshot.origin().to_string(),
+        time: Timestamp(snapshot.time()).to_string(),
     }
 }
 
@@ -223,20 +257,21 @@ pub(crate) mod testing {
 
     /// A process with one app, one backend at 127.0.0.1:3000 that is down, and nothing listening.
     pub(crate) fn process() -> Process {
-        let app = Arc::new(AppState::new(0, &app_of_hosts(&[(1, false), (2, true)])));
+        let lineage = Arc::new(Lineage::of_apps(vec![app_of_hosts(&[(1, false), (2, true)])]));
+        let app = Arc::clone(lineage.current().app(0).expect("there is one"));
         let address: std::net::SocketAddr = ([127, 0, 0, 1], 3000).into();
         let set = app.resolve(&[vec![address.into()], vec![]]).expect("an address is new");
         let refused = crate::endpoint::DialFailure::Refused;
         set.endpoints()[0].eject(refused, Clock::process().now());
         set.endpoints()[0].count_connect_failure();
-        let metrics = Arc::new(Metrics::new(vec![Arc::clone(app.name())], 1, &[]));
+        let metrics = Arc::new(Metrics::new(1, &[]));
         Process {
             started: Instant::now(),
             engine: "epoll",
             engine_reason: "chosen by the test".to_owned(),
             workers: 2,
             admission: Arc::new(Admission::new(100)),
-            apps: vec![app],
+            lineage,
             metrics,
         }
     }
@@ -285,7 +320,7 @@ mod tests {
     #[test]
     fn readings_cover_frontends_and_endpoints() {
         let process = testing::process();
-        let page = crate::metrics::page::write_page(&process.metrics, &process.samples());
+        let page = process.metrics_page();
         for line in [
             "ringway_workers{engine=\"epoll\"} 2",
             "ringway_connection_limit 100",

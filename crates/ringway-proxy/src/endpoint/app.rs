@@ -5,50 +5,96 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ringway::SocketAddress;
 
 use super::{EndpointSet, ExactCount, FrontendState};
+use crate::metrics::AppCounters;
 use crate::model;
 
-/// What the control plane and all workers share about an app.
+/// What stays of an app while its configuration changes. It lives until its last connection has ended, if it is
+/// removed before; until then its slot is its own.
 #[derive(Debug)]
-pub struct AppState {
-    index: usize,
+pub struct AppCore {
+    slot: usize,
     name: Arc<str>,
-    model: model::App,
-    frontends: Vec<FrontendState>,
-    endpoints: Mutex<Arc<EndpointSet>>,
     active: ExactCount,
+    counters: AppCounters,
 }
 
-impl AppState {
-    /// The state of the app at place `index` of the configuration, with an endpoint for each backend that has a
-    /// fixed address. Host names get theirs by [`Self::resolve`].
-    pub fn new(index: usize, model: &model::App) -> Self {
-        let resolved: Vec<Vec<SocketAddress>> = model
-            .backends
-            .iter()
-            .map(|backend| match &backend.target {
-                model::Target::Address(address) => vec![address.clone()],
-                model::Target::Host { .. } => Vec::new(),
-            })
-            .collect();
-        let endpoints = EndpointSet::new(model, &resolved, None).expect("there was none before");
-        Self {
-            index,
-            name: Arc::from(model.name.as_str()),
-            frontends: model.frontends.iter().cloned().map(FrontendState::new).collect(),
-            endpoints: Mutex::new(Arc::new(endpoints)),
-            active: ExactCount::new(),
-            model: model.clone(),
-        }
+impl AppCore {
+    /// An app that is new in this slot.
+    pub fn new(slot: usize, name: &str) -> Self {
+        Self { slot, name: Arc::from(name), active: ExactCount::new(), counters: AppCounters::default() }
     }
 
-    /// Its place in the configuration.
-    pub fn index(&self) -> usize {
-        self.index
+    /// Its place in the tables of all threads.
+    pub fn slot(&self) -> usize {
+        self.slot
     }
 
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Connections of clients that are open now, over all workers.
+    pub fn active(&self) -> &ExactCount {
+        &self.active
+    }
+
+    /// What the threads counted of it.
+    pub fn counters(&self) -> &AppCounters {
+        &self.counters
+    }
+}
+
+/// What the control plane and all workers share about an app with one configuration. A changed one gets a new state
+/// for the same [`AppCore`], which shares what did not change.
+#[derive(Debug)]
+pub struct AppState {
+    core: Arc<AppCore>,
+    model: model::App,
+    frontends: Vec<Arc<FrontendState>>,
+    endpoints: Mutex<Arc<EndpointSet>>,
+}
+
+impl AppState {
+    /// The state of a new app in this slot, with an endpoint for each backend that has a fixed address. Host names get
+    /// theirs by [`Self::resolve`].
+    pub fn new(slot: usize, model: &model::App) -> Self {
+        let frontends = model.frontends.iter().cloned().map(FrontendState::new).map(Arc::new).collect();
+        Self::with(Arc::new(AppCore::new(slot, &model.name)), model.clone(), frontends, None)
+    }
+
+    /// The state of an app with these frontends, in the order of the configuration. `before`: its state until now, whose
+    /// endpoints are kept where a backend of the same name has the same address.
+    pub fn with(
+        core: Arc<AppCore>,
+        model: model::App,
+        frontends: Vec<Arc<FrontendState>>,
+        before: Option<&Self>,
+    ) -> Self {
+        let set = match before {
+            Some(before) if EndpointSet::is_alike(&before.model, &model) => before.endpoints(),
+            Some(before) => {
+                let set = before.endpoints();
+                Arc::new(EndpointSet::new(&model, &addresses_after(before, &set, &model), Some(&set)))
+            }
+            None => Arc::new(EndpointSet::new(&model, &fixed_addresses(&model), None)),
+        };
+        Self { core, model, frontends, endpoints: Mutex::new(set) }
+    }
+
+    /// What stays of it while its configuration changes.
+    pub fn core(&self) -> &Arc<AppCore> {
+        &self.core
+    }
+
+    /// Its place in the tables of all threads.
+    pub fn slot(&self) -> usize {
+        self.core.slot
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.core.name
     }
 
     /// Its configuration.
@@ -57,29 +103,58 @@ impl AppState {
     }
 
     /// Its frontends, in the order of the configuration.
-    pub fn frontends(&self) -> &[FrontendState] {
+    pub fn frontends(&self) -> &[Arc<FrontendState>] {
         &self.frontends
     }
 
     /// Connections of clients that are open now, over all workers.
     pub fn active(&self) -> &ExactCount {
-        &self.active
+        &self.core.active
     }
 
-    /// The endpoints now. Workers hold their own reference and get a new set by mail.
+    /// What the threads counted of it.
+    pub fn counters(&self) -> &AppCounters {
+        &self.core.counters
+    }
+
+    /// The endpoints now. Workers hold their own reference and hear by mail that there is a new set.
     pub fn endpoints(&self) -> Arc<EndpointSet> {
         Arc::clone(&self.endpoints.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes in new addresses, one list a backend in the order of the configuration, and gives the new set to be
-    /// mailed to the workers and the prober; `None` if nothing changed. An address that stays keeps its endpoint,
+    /// Takes in new addresses, one list a backend in the order of the configuration, and gives the new set, of which
+    /// the workers and the prober are to be told; `None` if nothing changed. An address that stays keeps its endpoint,
     /// with its counts and health.
     ///
     /// # Panics
     /// If there is not one list for each backend.
     pub fn resolve(&self, resolved: &[Vec<SocketAddress>]) -> Option<Arc<EndpointSet>> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        *endpoints = Arc::new(EndpointSet::new(&self.model, resolved, Some(&endpoints))?);
+        *endpoints = Arc::new(endpoints.with_addresses(&self.model, resolved)?);
         Some(Arc::clone(&endpoints))
     }
+}
+
+fn fixed_addresses(model: &model::App) -> Vec<Vec<SocketAddress>> {
+    let addresses = |backend: &model::Backend| match &backend.target {
+        model::Target::Address(address) => vec![address.clone()],
+        model::Target::Host { .. } => Vec::new(),
+    };
+    model.backends.iter().map(addresses).collect()
+}
+
+/// The addresses that the backends of `model` have if names mean what they meant for `before`.
+fn addresses_after(before: &AppState, set: &EndpointSet, model: &model::App) -> Vec<Vec<SocketAddress>> {
+    let mut addresses = fixed_addresses(model);
+    for (backend, addresses) in model.backends.iter().zip(&mut addresses) {
+        if let model::Target::Address(_) = backend.target {
+            continue;
+        }
+        let Some(same) = before.model.backends.iter().position(|other| other.target == backend.target) else {
+            continue;
+        };
+        let known = set.endpoints().iter().filter(|endpoint| endpoint.backend() == same);
+        *addresses = known.map(|endpoint| endpoint.address().clone()).collect();
+    }
+    addresses
 }

@@ -13,7 +13,8 @@ use crate::model;
 pub struct FrontendState {
     name: Arc<str>,
     model: model::Frontend,
-    shared: Mutex<Shared>,
+    /// Handed on with the socket when another frontend takes the address.
+    shared: Arc<Mutex<Shared>>,
 }
 
 /// What a frontend does, for the status page.
@@ -39,8 +40,21 @@ struct Shared {
 }
 
 impl FrontendState {
-    pub(super) fn new(model: model::Frontend) -> Self {
-        Self { name: Arc::from(model.name.as_str()), model, shared: Mutex::default() }
+    /// A frontend that nobody listens on yet.
+    pub fn new(model: model::Frontend) -> Self {
+        Self { name: Arc::from(model.name.as_str()), model, shared: Arc::default() }
+    }
+
+    /// The frontend that takes this one's place at its address: workers hand their sockets on to it, with what waits in
+    /// their queues.
+    #[must_use]
+    pub fn heir(&self, model: model::Frontend) -> Self {
+        Self { name: Arc::from(model.name.as_str()), model, shared: Arc::clone(&self.shared) }
+    }
+
+    /// Names its socket, as long as a frontend of it is held: the same for a frontend and its [heir](Self::heir).
+    pub fn socket_id(&self) -> usize {
+        Arc::as_ptr(&self.shared) as usize
     }
 
     /// As it is written in the file.

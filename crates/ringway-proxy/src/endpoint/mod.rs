@@ -21,13 +21,13 @@ mod sync {
 }
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ringway::{SocketAddress, Time};
 
-pub use app::AppState;
+pub use app::{AppCore, AppState};
 pub use count::ExactCount;
 pub(crate) use dial::{Sources, socket_options};
 pub use dial_failure::DialFailure;
@@ -45,15 +45,16 @@ use ramp::Ramp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointId(u64);
 
-/// One resolved address of a backend.
+/// One resolved address of a backend. Lives through changes of the configuration that leave it its address.
 #[derive(Debug)]
 pub struct Endpoint {
     id: EndpointId,
-    backend: usize,
     name: Arc<str>,
     address: SocketAddress,
-    weight: u16,
-    backup: bool,
+    // What the configuration says of its backend now; changes with a new set only.
+    backend: AtomicUsize,
+    weight: AtomicU16,
+    backup: AtomicBool,
     active: ExactCount,
     total: AtomicU64,
     connect_failures: AtomicU64,
@@ -130,12 +131,12 @@ impl Endpoint {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             id: EndpointId(NEXT.fetch_add(1, Ordering::Relaxed)),
-            backend,
             name,
             identity: hash_of_address(&address.to_string()),
             address,
-            weight,
-            backup,
+            backend: AtomicUsize::new(backend),
+            weight: AtomicU16::new(weight),
+            backup: AtomicBool::new(backup),
             active: ExactCount::new(),
             total: AtomicU64::new(0),
             connect_failures: AtomicU64::new(0),
@@ -147,6 +148,13 @@ impl Endpoint {
         }
     }
 
+    /// Takes over what the configuration says of its backend from now on.
+    fn set_backend(&self, backend: usize, (weight, backup): (u16, bool)) {
+        self.backend.store(backend, Ordering::Relaxed);
+        self.weight.store(weight, Ordering::Relaxed);
+        self.backup.store(backup, Ordering::Relaxed);
+    }
+
     /// Its name within the process.
     pub fn id(&self) -> EndpointId {
         self.id
@@ -154,7 +162,7 @@ impl Endpoint {
 
     /// Place of its backend in the app's configuration.
     pub fn backend(&self) -> usize {
-        self.backend
+        self.backend.load(Ordering::Relaxed)
     }
 
     /// Its backend as written in the configuration.
@@ -169,12 +177,12 @@ impl Endpoint {
 
     /// Share relative to the others; 0: no new connections.
     pub fn weight(&self) -> u16 {
-        self.weight
+        self.weight.load(Ordering::Relaxed)
     }
 
     /// Used only while no other endpoint is available.
     pub fn is_backup(&self) -> bool {
-        self.backup
+        self.backup.load(Ordering::Relaxed)
     }
 
     /// Connections open to it or being opened, over all workers. Taken by a choice, given back by [`Self::release`].
@@ -208,7 +216,7 @@ impl Endpoint {
     /// Its weight in 256ths, less during its slow start; zero only if its weight is.
     pub(crate) fn effective_weight(&self, slow_start: Option<Duration>, now: Time) -> u32 {
         let part = slow_start.map_or(FULL, |slow_start| self.ramp.part(slow_start, now));
-        u32::from(self.weight) * part
+        u32::from(self.weight()) * part
     }
 
     /// Connections that were established to it since the process started.
@@ -233,7 +241,7 @@ impl Endpoint {
 
     /// Whether it may get a new connection.
     pub fn is_available(&self) -> bool {
-        self.weight > 0 && self.health() == Health::Up
+        self.weight() > 0 && self.health() == Health::Up
     }
 
     /// Its health.

@@ -30,19 +30,28 @@ pub struct EndpointSet {
 struct Cursor(AtomicU64);
 
 impl EndpointSet {
-    /// The set of `resolved` addresses, one list a backend. Endpoints of `before` with the same backend and address
-    /// are kept; `None` if these are all of both.
-    pub(super) fn new(
-        model: &model::App,
-        resolved: &[Vec<SocketAddress>],
-        before: Option<&Self>,
-    ) -> Option<Self> {
+    /// The set of `resolved` addresses, one list a backend. Endpoints of `before` whose backend has the same name and
+    /// whose address is the same are kept.
+    pub(super) fn new(model: &model::App, resolved: &[Vec<SocketAddress>], before: Option<&Self>) -> Self {
         let changes = before.map_or_else(Arc::default, |set| Arc::clone(&set.changes));
-        let endpoints = gather(model, resolved, before, &changes);
-        if before.is_some_and(|before| same_endpoints(&before.endpoints, &endpoints)) {
-            return None;
-        }
-        Some(Self {
+        Self::of(model, gather(model, resolved, before, &changes), changes)
+    }
+
+    /// The set of other addresses of the same app; `None` if they are not others.
+    pub(super) fn with_addresses(&self, model: &model::App, resolved: &[Vec<SocketAddress>]) -> Option<Self> {
+        let endpoints = gather(model, resolved, Some(self), &self.changes);
+        let is_same = same_endpoints(&self.endpoints, &endpoints);
+        (!is_same).then(|| Self::of(model, endpoints, Arc::clone(&self.changes)))
+    }
+
+    /// Whether both would get the same set for the same addresses.
+    pub(super) fn is_alike(one: &model::App, other: &model::App) -> bool {
+        let means = |app: &model::App| (app.balance, app.slow_start, app.health.panic_threshold);
+        means(one) == means(other) && one.backends == other.backends
+    }
+
+    fn of(model: &model::App, endpoints: Vec<Arc<Endpoint>>, changes: Arc<Changes>) -> Self {
+        Self {
             primaries: Tier::new(model.balance, &endpoints, false),
             backups: Tier::new(model.balance, &endpoints, true),
             endpoints,
@@ -50,7 +59,7 @@ impl EndpointSet {
             slow_start: model.slow_start,
             panic_threshold: model.health.panic_threshold,
             changes,
-        })
+        }
     }
 
     /// The endpoints that get connections, those with weight.
@@ -113,11 +122,11 @@ fn gather(
     assert_eq!(resolved.len(), model.backends.len(), "one list of addresses for each backend");
     // Those that an app starts with have nobody beside them to be spared by.
     let is_first = before.is_none_or(|set| set.endpoints.is_empty());
-    let known: HashMap<(usize, &SocketAddress), &Arc<Endpoint>> = before
-        .iter()
-        .flat_map(|set| &set.endpoints)
-        .map(|endpoint| ((endpoint.backend(), endpoint.address()), endpoint))
-        .collect();
+    let mut known: HashMap<(&str, &SocketAddress), Vec<&Arc<Endpoint>>> = HashMap::new();
+    // From the last to the first, as the lists are taken from their ends.
+    for endpoint in before.into_iter().flat_map(|set| set.endpoints.iter().rev()) {
+        known.entry((endpoint.name(), endpoint.address())).or_default().push(endpoint);
+    }
     let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
     for (index, (backend, addresses)) in model.backends.iter().zip(resolved).enumerate() {
         let name: Arc<str> = Arc::from(backend.name.as_str());
@@ -127,13 +136,15 @@ fn gather(
             if !named.insert(address) {
                 continue;
             }
-            let kept = known.get(&(index, address)).map(|endpoint| Arc::clone(endpoint));
-            endpoints.push(kept.unwrap_or_else(|| {
-                let ramp = if is_first { Ramp::full() } else { Ramp::joined() };
-                let rank = (backend.weight, backend.backup);
-                let (name, changes) = (Arc::clone(&name), Arc::clone(changes));
-                Arc::new(Endpoint::new(index, name, address.clone(), rank, ramp, changes))
-            }));
+            let rank = (backend.weight, backend.backup);
+            if let Some(kept) = known.get_mut(&(backend.name.as_str(), address)).and_then(Vec::pop) {
+                kept.set_backend(index, rank);
+                endpoints.push(Arc::clone(kept));
+                continue;
+            }
+            let ramp = if is_first { Ramp::full() } else { Ramp::joined() };
+            let (name, changes) = (Arc::clone(&name), Arc::clone(changes));
+            endpoints.push(Arc::new(Endpoint::new(index, name, address.clone(), rank, ramp, changes)));
         }
     }
     endpoints

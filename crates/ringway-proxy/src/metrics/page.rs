@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use super::table::{CONNECTIONS_CLOSED, all_rows};
-use super::{AppCounter, Metrics, ProcessCounter, Reading, Row, WorkerCounter};
+use super::{AppCounter, AppCounters, Metrics, ProcessCounter, Reading, Row, WorkerCounter};
 
 /// The content type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -36,21 +36,25 @@ impl Sample {
     }
 }
 
-/// The page: all counters as they stand, and the samples that were read for it.
-pub fn write_page(metrics: &Metrics, samples: &[Sample]) -> String {
+/// The page: all counters as they stand, those of `apps` by their names, and the samples that were read for it.
+pub fn write_page<'a>(
+    metrics: &Metrics,
+    apps: impl IntoIterator<Item = (&'a str, &'a AppCounters)>,
+    samples: &[Sample],
+) -> String {
     let mut page = Page::default();
     for row in all_rows() {
         page.declare(row);
     }
-    for (index, app) in metrics.apps().iter().enumerate() {
+    for (app, counters) in apps {
         for counter in AppCounter::ALL {
-            page.add(counter.row(), &[app.as_ref()], metrics.app_total(*counter, index));
+            page.add(counter.row(), &[app], counters.total(*counter));
         }
         for (reason, labels) in metrics.close_labels().iter().enumerate() {
-            let count = metrics.closed_total(index, reason);
+            let count = counters.closed_total(reason);
             // What never happened is left out: reasons times apps would be most of the page.
             if count > 0 {
-                let values = [app.as_ref(), labels.initiator, labels.phase, labels.reason];
+                let values = [app, labels.initiator, labels.phase, labels.reason];
                 page.add(&CONNECTIONS_CLOSED, &values, count);
             }
         }
@@ -131,11 +135,16 @@ mod tests {
     const LABELS: &[CloseLabels] = &[CloseLabels { initiator: "client", phase: "relay", reason: "finished" }];
 
     fn page() -> String {
-        let metrics = Metrics::new(vec!["we\"b".into(), "db".into()], 1, LABELS);
-        metrics.worker(0).add(AppCounter::BytesFromClients, 1, 12);
-        metrics.worker(0).add_closed(1, 0);
+        let metrics = Metrics::new(1, LABELS);
+        let (web, db) = (AppCounters::default(), AppCounters::default());
+        db.block().add(AppCounter::BytesFromClients, 12);
+        db.block().add_closed(0);
         metrics.process().add(ProcessCounter::LookupsFailed, 3);
-        write_page(&metrics, &[Sample::new(Reading::Connections, ["db"], 7u32)])
+        write_page(
+            &metrics,
+            [("we\"b", &web), ("db", &db)],
+            &[Sample::new(Reading::Connections, ["db"], 7u32)],
+        )
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::metrics::CloseLabels;
+use crate::metrics::{CLOSE_REASONS_MAX, CloseLabels};
 
 /// Whose doing the end of a connection was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -182,6 +182,8 @@ impl CloseReason {
         self as usize
     }
 }
+
+const _: () = assert!(CloseReason::ALL.len() <= CLOSE_REASONS_MAX);
 
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -37,8 +37,8 @@ pub struct Session {
 pub struct Identity {
     /// The client's address.
     pub peer: Peer,
-    /// Place of the frontend among all frontends of the process.
-    pub frontend: u16,
+    /// Place of the frontend among those of its worker.
+    pub frontend: u32,
     /// Number among the connections of its worker.
     pub number: u32,
 }

@@ -1,4 +1,4 @@
-//! What a worker keeps for each app: how to choose, how to dial, how long things may take.
+//! What a worker keeps for each app: how to choose, how to dial, how long things may take, what it counts.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use ringway::{ConnectOptions, SocketOptions};
 
 use super::endpoint_table::EndpointTable;
 use crate::balance::{Balancer, Random, Request};
-use crate::endpoint::{AppState, Endpoint, EndpointSet, Sources, socket_options};
+use crate::endpoint::{AppState, Endpoint, Sources, socket_options};
+use crate::metrics::AppBlock;
 use crate::session::tcp::Limits;
 
 /// An app in one worker.
@@ -14,6 +15,11 @@ use crate::session::tcp::Limits;
 pub(super) struct WorkerApp {
     pub(super) state: Arc<AppState>,
     pub(super) limits: Limits,
+    pub(super) counters: Arc<AppBlock>,
+    /// Routes that lead to it.
+    pub(super) routes: u32,
+    /// It is gone from the configuration, and goes from here with its last route.
+    pub(super) is_retired: bool,
     balancer: Balancer,
     /// Places in the worker's table, in the order of the balancer's set.
     places: Vec<u32>,
@@ -33,6 +39,9 @@ impl WorkerApp {
         let set = state.endpoints();
         Self {
             limits: Limits::of(model),
+            counters: state.counters().block(),
+            routes: 0,
+            is_retired: false,
             places: table.adopt(&set, &[]),
             balancer: Balancer::new(model.balance, set, random),
             sources: Sources::new(&model.source),
@@ -46,13 +55,33 @@ impl WorkerApp {
         &self.options.socket
     }
 
-    /// Takes in a new set of endpoints.
-    pub(super) fn adopt(&mut self, set: Arc<EndpointSet>, table: &mut EndpointTable) {
+    /// Goes on by another configuration. Connections that are open keep their endpoints; their limits are the new ones
+    /// from the next time on that they are looked at.
+    pub(super) fn change(&mut self, state: Arc<AppState>, table: &mut EndpointTable) {
+        let model = state.model();
+        let congestion = self.options.socket.congestion.take();
+        self.limits = Limits::of(model);
+        self.sources = Sources::new(&model.source);
+        self.options = ConnectOptions { source: None, socket: socket_options(model, congestion) };
+        self.is_retired = false;
+        self.state = state;
+        // Another balance is another set.
+        self.refresh(table);
+    }
+
+    /// Takes in a new set of endpoints, if there is one.
+    pub(super) fn refresh(&mut self, table: &mut EndpointTable) {
+        let set = self.state.endpoints();
         if Arc::ptr_eq(&set, self.balancer.set()) {
             return;
         }
         self.places = table.adopt(&set, &self.places);
-        self.balancer.adopt(set);
+        self.balancer.adopt(self.state.model().balance, set);
+    }
+
+    /// Lets its endpoints go: the app leaves this worker.
+    pub(super) fn leave(self, table: &mut EndpointTable) {
+        self.places.iter().for_each(|place| table.let_go(*place));
     }
 
     /// Chooses an endpoint that was not tried, reserves it, and gives its place in the worker's table.

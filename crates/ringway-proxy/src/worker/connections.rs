@@ -6,19 +6,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway::{ConnectionId, Operations, RelayOptions, Side, SocketAddress, Time, TimerId};
+use ringway::{ConnectionId, Operations, RelayOptions, Side, SocketAddress, SocketOptions, Time, TimerId};
 
-use super::app::WorkerApp;
+use super::app_table::AppTable;
 use super::endpoint_table::{EndpointTable, NO_ENDPOINT};
+use super::routes::Routes;
 use super::token::Owner;
 use super::{Recorder, WorkerSetup, WorkerSummary};
 use crate::admission::WaitingLine;
 use crate::balance::{Random, Request};
 use crate::control::access_log::AccessRecord;
-use crate::endpoint::{DialFailure, EndpointId, EndpointSet};
+use crate::endpoint::{AppState, DialFailure, EndpointId, FrontendState};
 use crate::health::passive;
 use crate::metrics::{AppCounter, WorkerMetrics};
-use crate::routing::Routes;
 use crate::session::tcp::{Action, Event, Identity, RelayOutcome, Session};
 use crate::session::{CloseReason, Ending, PeerTable, Phase, Slab};
 
@@ -29,7 +29,7 @@ const LIMIT_PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Connections {
     worker: u32,
     workers: u32,
-    apps: Vec<WorkerApp>,
+    apps: AppTable,
     routes: Routes,
     entries: Slab<Entry>,
     peers: PeerTable,
@@ -65,20 +65,14 @@ const _: () = assert!(Slab::<Entry>::SLOT_SIZE <= 72);
 
 impl Connections {
     pub(super) fn new(setup: WorkerSetup) -> Self {
-        let mut endpoints = EndpointTable::default();
-        let mut random = Random::new(setup.seed);
-        let app = |app: &Arc<_>| {
-            let random = Random::new(random.number());
-            WorkerApp::new(Arc::clone(app), setup.congestion.clone(), random, &mut endpoints)
-        };
         Self {
             worker: setup.worker,
             workers: setup.workers.max(1),
-            apps: setup.apps.iter().map(app).collect(),
-            routes: Routes::new(setup.apps),
+            apps: AppTable::new(setup.congestion, Random::new(setup.seed)),
+            routes: Routes::default(),
             entries: Slab::new(),
             peers: PeerTable::default(),
-            endpoints,
+            endpoints: EndpointTable::default(),
             tried: HashMap::new(),
             line: WaitingLine::new(setup.admission),
             limit_timer: TimerId::NONE,
@@ -91,8 +85,32 @@ impl Connections {
         }
     }
 
-    pub(super) fn app(&self, app: usize) -> &WorkerApp {
-        &self.apps[app]
+    /// Options of the sockets of the app in a slot.
+    pub(super) fn socket_options(&self, app: usize) -> &SocketOptions {
+        self.apps[app].socket_options()
+    }
+
+    /// The app in its slot is this one from now on.
+    pub(super) fn put_app(&mut self, state: &Arc<AppState>) {
+        self.apps.put(state, &mut self.endpoints);
+    }
+
+    /// The app in this slot is gone from the configuration; what is open of it goes on.
+    pub(super) fn retire_app(&mut self, slot: usize) {
+        self.apps.retire(slot, &mut self.endpoints);
+    }
+
+    /// Connections of a frontend may come; gives the number by which they name it.
+    pub(super) fn open_route(&mut self, app: usize, frontend: &Arc<FrontendState>) -> u32 {
+        self.apps[app].routes += 1;
+        self.routes.open(app, Arc::clone(frontend))
+    }
+
+    /// No connection will come from a frontend any more, or one that did has ended.
+    pub(super) fn let_go_of_route(&mut self, place: u32) {
+        if let Some(app) = self.routes.let_go(place) {
+            self.apps.let_go(app, &mut self.endpoints);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -107,10 +125,10 @@ impl Connections {
         self.summary
     }
 
-    /// New endpoints for an app.
-    pub(super) fn adopt(&mut self, app: usize, set: Arc<EndpointSet>) {
+    /// The endpoints of an app may have changed.
+    pub(super) fn refresh(&mut self, app: usize) {
         if let Some(app) = self.apps.get_mut(app) {
-            app.adopt(set, &mut self.endpoints);
+            app.refresh(&mut self.endpoints);
         }
     }
 
@@ -118,13 +136,14 @@ impl Connections {
     pub(super) fn accept(
         &mut self,
         ops: &mut Operations<'_>,
-        frontend: u16,
-        app: usize,
+        frontend: u32,
         client: ConnectionId,
         peer: SocketAddress,
     ) {
-        self.metrics.add(AppCounter::ConnectionsAccepted, app, 1);
-        self.apps[app].state.active().acquire();
+        self.routes.hold(frontend);
+        let app = &self.apps[self.routes.app_of(frontend)];
+        app.counters.add(AppCounter::ConnectionsAccepted, 1);
+        app.state.active().acquire();
         let number = self.next_number;
         self.next_number = number.wrapping_add(1);
         let identity = Identity { peer: self.peers.store(peer), frontend, number };
@@ -258,7 +277,7 @@ impl Connections {
             return Event::NoneAvailable;
         };
         if self.apps[app].is_panicking() {
-            self.metrics.add(AppCounter::PanicChoices, app, 1);
+            self.apps[app].counters.add(AppCounter::PanicChoices, 1);
         }
         self.endpoints.hold(chosen);
         self.endpoints.let_go(std::mem::replace(&mut entry.endpoint, chosen));
@@ -273,9 +292,9 @@ impl Connections {
             Action::WatchClient => ops.watch(entry.client),
             Action::Dial => {
                 let endpoint = endpoint.expect("what is dialled was chosen, and is held");
-                self.metrics.add(AppCounter::ConnectAttempts, app, 1);
+                self.apps[app].counters.add(AppCounter::ConnectAttempts, 1);
                 if self.tried.contains_key(&place) {
-                    self.metrics.add(AppCounter::ConnectRetries, app, 1);
+                    self.apps[app].counters.add(AppCounter::ConnectRetries, 1);
                 }
                 let options = self.apps[app].connect_options(endpoint);
                 entry.backend = ops.connect(endpoint.address(), options, Owner::Session(place).token());
@@ -304,16 +323,17 @@ impl Connections {
         let Some(entry) = self.entries.get_mut(place) else { return };
         let endpoint = self.endpoints.get(entry.endpoint).expect("what was dialled was chosen, and is held");
         entry.backend = ConnectionId::NONE;
-        self.metrics.add(AppCounter::ConnectFailures, app, 1);
+        let app = &self.apps[app];
+        app.counters.add(AppCounter::ConnectFailures, 1);
         endpoint.count_connect_failure();
         if failure != DialFailure::Exhausted {
             self.tried.entry(place).or_default().push(endpoint.id());
         }
-        let state = &self.apps[app].state;
+        let state = &app.state;
         let (backend, address, reason) = (endpoint.name(), endpoint.address(), failure.as_str());
         tracing::debug!(app = %state.name(), %backend, %address, reason, "dial failed");
         if passive::note_dial_failure(endpoint, state.model().health.check, failure, ops.now()) {
-            self.metrics.add(AppCounter::BackendEjections, app, 1);
+            app.counters.add(AppCounter::BackendEjections, 1);
             tracing::warn!(
                 app = %state.name(), %backend, %address, reason, "backend left out until its next good check"
             );
@@ -338,15 +358,17 @@ impl Connections {
             true => self.line.release(),
             false => self.line.forget(),
         }
+        let counters = &self.apps[app].counters;
         self.apps[app].state.active().release();
+        self.metrics.count_end(reason.is_shutdown());
         self.summary.ended += 1;
         self.summary.cut += u64::from(reason.is_shutdown());
-        self.metrics.add_closed(app, reason.index());
+        counters.add_closed(reason.index());
         for (counter, bytes) in
             [AppCounter::BytesFromClients, AppCounter::BytesFromBackends].iter().zip(bytes)
         {
             if bytes > 0 {
-                self.metrics.add(*counter, app, bytes);
+                counters.add(*counter, bytes);
             }
         }
         // Taken even if nobody wants to know: some addresses have a place in the table.
@@ -356,6 +378,7 @@ impl Connections {
             self.recorder.record(record);
         }
         self.endpoints.let_go(entry.endpoint);
+        self.let_go_of_route(entry.session.identity().frontend);
     }
 
     fn record(

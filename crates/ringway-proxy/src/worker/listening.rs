@@ -1,5 +1,6 @@
-//! The listening sockets of one worker: bound at start, retried while their address is busy, stopped at the end.
+//! The listening sockets of one worker: bound, retried while their address is busy, handed on, stopped.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,25 +11,26 @@ use ringway::{
 };
 
 use super::token::Owner;
-use crate::endpoint::SocketFile;
+use crate::endpoint::{FrontendState, SocketFile};
 use crate::metrics::{WorkerCounter, WorkerMetrics};
-use crate::routing::Routes;
 
 /// Pauses between attempts to bind an address: from the first, doubling, to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// All frontends, as one worker serves them.
+/// All frontends, as one worker serves them, by the places of their routes.
 pub(super) struct Frontends {
-    routes: Routes,
     metrics: Arc<WorkerMetrics>,
     slots: Vec<Slot>,
+    /// Places of those that are in the configuration, by [`identity`].
+    places: HashMap<usize, u32>,
     is_paused: bool,
     is_in_want: bool,
     has_told_of_want: bool,
 }
 
 struct Slot {
+    frontend: Arc<FrontendState>,
     options: ListenOptions,
     next_pause: Duration,
     state: State,
@@ -50,32 +52,33 @@ enum State {
     Closed,
 }
 
-impl Frontends {
-    /// `options`: of the sockets of the app at a place.
-    pub(super) fn new(
-        routes: Routes,
-        metrics: Arc<WorkerMetrics>,
-        options: impl Fn(usize) -> SocketOptions,
-    ) -> Self {
-        let slot = |frontend: u16| {
-            let model = routes.frontend(frontend).model();
-            let options = ListenOptions {
-                backlog: model.backlog,
-                reuse_port: true,
-                freebind: model.freebind,
-                v6_only: !model.dual_stack,
-                unix_mode: model.mode,
-                socket: options(routes.app_of(frontend)),
-            };
-            Slot { options, next_pause: FIRST_PAUSE, state: State::New }
-        };
-        let slots = (0..routes.len()).map(|frontend| slot(frontend as u16)).collect();
-        Self { routes, metrics, slots, is_paused: false, is_in_want: false, has_told_of_want: false }
-    }
+/// What tells a frontend from all others, as long as it is held.
+fn identity(frontend: &Arc<FrontendState>) -> usize {
+    Arc::as_ptr(frontend) as usize
+}
 
-    /// Place of the app that a frontend belongs to.
-    pub(super) fn app_of(&self, frontend: u16) -> usize {
-        self.routes.app_of(frontend)
+fn listen_options(frontend: &FrontendState, socket: SocketOptions) -> ListenOptions {
+    let model = frontend.model();
+    ListenOptions {
+        backlog: model.backlog,
+        reuse_port: true,
+        freebind: model.freebind,
+        v6_only: !model.dual_stack,
+        unix_mode: model.mode,
+        socket,
+    }
+}
+
+impl Frontends {
+    pub(super) fn new(metrics: Arc<WorkerMetrics>) -> Self {
+        Self {
+            metrics,
+            slots: Vec::new(),
+            places: HashMap::new(),
+            is_paused: false,
+            is_in_want: false,
+            has_told_of_want: false,
+        }
     }
 
     /// Whether all are closed.
@@ -83,9 +86,88 @@ impl Frontends {
         self.slots.iter().all(|slot| matches!(slot.state, State::Closed))
     }
 
-    /// Binds all.
-    pub(super) fn start(&mut self, ops: &mut Operations<'_>) {
-        (0..self.slots.len() as u32).for_each(|frontend| self.bind(ops, frontend, None));
+    /// The place of a frontend of the configuration.
+    pub(super) fn place_of(&self, frontend: &Arc<FrontendState>) -> Option<u32> {
+        self.places.get(&identity(frontend)).copied()
+    }
+
+    /// A frontend is new at `place`: it takes the socket over of the one that it is the heir of, or binds its own.
+    pub(super) fn open(
+        &mut self,
+        ops: &mut Operations<'_>,
+        place: u32,
+        frontend: &Arc<FrontendState>,
+        socket: SocketOptions,
+        heir_of: Option<u32>,
+    ) {
+        let options = listen_options(frontend, socket);
+        let (frontend, state) = (Arc::clone(frontend), State::New);
+        self.places.insert(identity(&frontend), place);
+        let slot = Slot { frontend, options, next_pause: FIRST_PAUSE, state };
+        match self.slots.get_mut(place as usize) {
+            Some(free) => *free = slot,
+            // Places are given out one by one, the lowest first.
+            None => self.slots.push(slot),
+        }
+        let inherited = heir_of.map(|old| self.leave(ops, old));
+        match inherited {
+            Some(State::Listening(listener)) => self.take_over(ops, place, listener),
+            _ => self.bind(ops, place, None),
+        }
+    }
+
+    /// The frontend at `place` goes, without its socket.
+    fn leave(&mut self, ops: &mut Operations<'_>, place: u32) -> State {
+        let slot = &mut self.slots[place as usize];
+        self.places.remove(&identity(&slot.frontend));
+        let state = std::mem::replace(&mut slot.state, State::Closed);
+        match state {
+            State::AwaitingRetry(timer) => ops.cancel_timer(timer),
+            State::AwaitingAnswer { dial, .. } => ops.close(dial),
+            State::New | State::Listening(_) | State::Stopping | State::Closed => {}
+        }
+        state
+    }
+
+    fn take_over(&mut self, ops: &mut Operations<'_>, place: u32, listener: ListenerId) {
+        let slot = &mut self.slots[place as usize];
+        slot.state = State::Listening(listener);
+        tracing::debug!(frontend = %slot.frontend.name(), "listening with the socket of another frontend");
+        self.reassign(ops, place, listener);
+    }
+
+    fn reassign(&self, ops: &mut Operations<'_>, place: u32, listener: ListenerId) {
+        let slot = &self.slots[place as usize];
+        let token = Owner::Frontend(place).token();
+        if let Err(error) = ops.reassign_accept(listener, token, &slot.options) {
+            // Served all the same, with the options of before.
+            tracing::warn!(frontend = %slot.frontend.name(), %error, "cannot change the options of its socket");
+        }
+    }
+
+    /// The sockets of a frontend that stays get other options.
+    pub(super) fn change_options(&mut self, ops: &mut Operations<'_>, place: u32, socket: SocketOptions) {
+        let slot = &mut self.slots[place as usize];
+        if slot.options.socket == socket {
+            return;
+        }
+        slot.options.socket = socket;
+        if let State::Listening(listener) = slot.state {
+            self.reassign(ops, place, listener);
+        }
+    }
+
+    /// A frontend goes from the configuration. Says whether it is closed already: if not, what waits in its queue is
+    /// accepted first, and [`Self::handle_closed`] ends it.
+    pub(super) fn close(&mut self, ops: &mut Operations<'_>, place: u32) -> bool {
+        let state = self.leave(ops, place);
+        let slot = &mut self.slots[place as usize];
+        if let State::Listening(listener) = state {
+            ops.stop_accept(listener);
+            slot.state = State::Stopping;
+        }
+        slot.frontend.retire();
+        matches!(slot.state, State::Closed)
     }
 
     /// A frontend's timer fired: its address is tried again.
@@ -157,43 +239,28 @@ impl Frontends {
         }
     }
 
-    /// Stops all; what waits in their queues is accepted first.
-    pub(super) fn stop(&mut self, ops: &mut Operations<'_>) {
-        for (frontend, slot) in self.slots.iter_mut().enumerate() {
-            let next = match slot.state {
-                State::Listening(listener) => {
-                    ops.stop_accept(listener);
-                    State::Stopping
-                }
-                State::AwaitingRetry(timer) => {
-                    ops.cancel_timer(timer);
-                    State::Closed
-                }
-                State::AwaitingAnswer { dial, .. } => {
-                    ops.close(dial);
-                    State::Closed
-                }
-                State::New | State::Closed => State::Closed,
-                State::Stopping => continue,
-            };
-            slot.state = next;
-            self.routes.frontend(frontend as u16).retire();
-        }
+    /// Stops all; what waits in their queues is accepted first. Gives those that are closed at once.
+    pub(super) fn stop(&mut self, ops: &mut Operations<'_>) -> Vec<u32> {
+        let is_open = |slot: &Slot| !matches!(slot.state, State::Stopping | State::Closed);
+        let open = (0..self.slots.len()).filter(|place| is_open(&self.slots[*place]));
+        let places: Vec<u32> = open.map(|place| place as u32).collect();
+        places.into_iter().filter(|place| self.close(ops, *place)).collect()
     }
 
-    /// A listener that was stopped is closed.
-    pub(super) fn handle_closed(&mut self, frontend: u32) {
-        if let Some(slot) = self.slots.get_mut(frontend as usize)
-            && matches!(slot.state, State::Stopping | State::Listening(_))
-        {
+    /// A listener that was stopped is closed. Says whether its frontend is done with.
+    pub(super) fn handle_closed(&mut self, place: u32) -> bool {
+        let Some(slot) = self.slots.get_mut(place as usize) else { return false };
+        let was_open = matches!(slot.state, State::Stopping);
+        if was_open {
             slot.state = State::Closed;
-            self.routes.frontend(frontend as u16).stopped();
+            slot.frontend.stopped();
         }
+        was_open
     }
 
     /// A listener rests for want of descriptors or memory; the engine resumes it.
     pub(super) fn handle_paused_by_engine(&mut self, frontend: u32, error: &io::Error) {
-        tracing::debug!(frontend = %self.routes.frontend(frontend as u16).name(), %error, "accepting pauses");
+        tracing::debug!(frontend = %self.slots[frontend as usize].frontend.name(), %error, "accepting pauses");
         self.tell_of_want();
     }
 
@@ -214,8 +281,8 @@ impl Frontends {
     }
 
     fn bind(&mut self, ops: &mut Operations<'_>, frontend: u32, stale: Option<&SocketFile>) {
-        let slot = &mut self.slots[frontend as usize];
-        let state = self.routes.frontend(frontend as u16);
+        let slot = &self.slots[frontend as usize];
+        let state = &slot.frontend;
         let bound = state.listen(stale, |address| ops.bind(address, &slot.options));
         let listener = match bound {
             Ok(listener) => listener,
@@ -243,7 +310,7 @@ impl Frontends {
         let slot = &mut self.slots[frontend as usize];
         slot.state = State::Listening(listener);
         slot.next_pause = FIRST_PAUSE;
-        let state = self.routes.frontend(frontend as u16);
+        let state = &slot.frontend;
         if state.started() {
             tracing::info!(frontend = %state.name(), %address, "listening at last");
         } else {
@@ -253,18 +320,18 @@ impl Frontends {
     }
 
     fn look_who_serves(&mut self, ops: &mut Operations<'_>, frontend: u32, file: SocketFile) {
-        let address: &SocketAddress = &self.routes.frontend(frontend as u16).model().address;
+        let address: &SocketAddress = &self.slots[frontend as usize].frontend.model().address;
         let dial = ops.connect(address, &ConnectOptions::default(), Owner::SocketFile(frontend).token());
         self.slots[frontend as usize].state = State::AwaitingAnswer { dial, file };
     }
 
     fn retry_later(&mut self, ops: &mut Operations<'_>, frontend: u32, error: &io::Error) {
         self.metrics.add_worker(WorkerCounter::BindRetries, 1);
-        let state = self.routes.frontend(frontend as u16);
+        let slot = &mut self.slots[frontend as usize];
+        let state = &slot.frontend;
         if state.failed(error) {
             tracing::warn!(frontend = %state.name(), %error, "cannot listen; will try again until it works");
         }
-        let slot = &mut self.slots[frontend as usize];
         let timer = ops.set_timer(ops.now() + slot.next_pause, Owner::Frontend(frontend).token());
         slot.next_pause = (slot.next_pause * 2).min(LONGEST_PAUSE);
         slot.state = State::AwaitingRetry(timer);

@@ -1,19 +1,17 @@
 //! What the control plane tells a worker.
 
-use std::sync::Arc;
-
-use crate::endpoint::EndpointSet;
 use crate::inspection::Inquiry;
+use crate::snapshot::Adoption;
 
 /// What the control plane tells a worker.
 #[derive(Clone, Debug)]
 pub enum WorkerMail {
-    /// The endpoints of an app changed.
+    /// Go on by this snapshot. What is the same in it as in the one until now is not touched.
+    Adopt(Adoption),
+    /// The endpoints of an app changed: its state has the new set.
     Endpoints {
-        /// Place of the app in the configuration.
+        /// Slot of the app.
         app: usize,
-        /// Its endpoints from now on.
-        set: Arc<EndpointSet>,
     },
     /// Look at connections, or end some.
     Inspect(Inquiry),

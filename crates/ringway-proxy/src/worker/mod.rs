@@ -4,12 +4,15 @@
 //! [`Session`](crate::session::tcp::Session) for each connection of a client, tells it what happened and does what it
 //! answers. It reads no clock and keeps nothing outside itself, so that the simulator can turn it.
 
+mod adoption;
 mod app;
+mod app_table;
 mod connections;
 mod endpoint_table;
 mod listening;
 mod mail;
 mod recorder;
+mod routes;
 mod token;
 
 use std::io;
@@ -24,10 +27,10 @@ pub use mail::WorkerMail;
 pub use recorder::Recorder;
 
 use crate::admission::Admission;
-use crate::endpoint::{AppState, DialFailure};
+use crate::endpoint::DialFailure;
 use crate::metrics::WorkerMetrics;
-use crate::routing::Routes;
 use crate::session::tcp::{Event, RelayOutcome};
+use crate::snapshot::Snapshot;
 use connections::Connections;
 use listening::Frontends;
 use token::Owner;
@@ -38,8 +41,8 @@ pub struct WorkerSetup {
     pub worker: u32,
     /// How many workers the process has.
     pub workers: u32,
-    /// All apps, by their places.
-    pub apps: Vec<Arc<AppState>>,
+    /// What it begins with.
+    pub snapshot: Arc<Snapshot>,
     /// The limit on connections.
     pub admission: Arc<Admission>,
     /// Its counters.
@@ -54,7 +57,10 @@ pub struct WorkerSetup {
 
 /// Serves all frontends of a process on one worker.
 pub struct ProxyHandler {
-    apps: Vec<Arc<AppState>>,
+    /// What it works by; none until it is started.
+    snapshot: Option<Arc<Snapshot>>,
+    /// What it begins with; none once it has.
+    first: Option<Arc<Snapshot>>,
     frontends: Frontends,
     connections: Connections,
     is_draining: bool,
@@ -71,16 +77,10 @@ pub struct WorkerSummary {
 
 impl ProxyHandler {
     /// A handler that begins to listen when its worker starts to turn.
-    ///
-    /// # Panics
-    /// If there are more than 65,536 frontends.
     pub fn new(setup: WorkerSetup) -> Self {
-        let routes = Routes::new(setup.apps.clone());
-        let apps = setup.apps.clone();
-        let metrics = Arc::clone(&setup.metrics);
-        let connections = Connections::new(setup);
-        let frontends = Frontends::new(routes, metrics, |app| connections.app(app).socket_options().clone());
-        Self { apps, frontends, connections, is_draining: false }
+        let first = Some(Arc::clone(&setup.snapshot));
+        let frontends = Frontends::new(Arc::clone(&setup.metrics));
+        Self { snapshot: None, first, frontends, connections: Connections::new(setup), is_draining: false }
     }
 
     /// What it did so far.
@@ -109,7 +109,9 @@ impl ProxyHandler {
 
     fn drain(&mut self, ops: &mut Operations<'_>) {
         if !std::mem::replace(&mut self.is_draining, true) {
-            self.frontends.stop(ops);
+            for place in self.frontends.stop(ops) {
+                self.connections.let_go_of_route(place);
+            }
         }
     }
 }
@@ -118,11 +120,9 @@ impl EventHandler for ProxyHandler {
     type Mail = WorkerMail;
 
     fn on_start(&mut self, ops: &mut Operations<'_>) {
-        // Names may have been resolved since this handler was made, before anybody could send it mail.
-        for (index, app) in self.apps.iter().enumerate() {
-            self.connections.adopt(index, app.endpoints());
+        if let Some(first) = self.first.take() {
+            self.adopt(ops, &first);
         }
-        self.frontends.start(ops);
     }
 
     fn on_accept(
@@ -136,8 +136,7 @@ impl EventHandler for ProxyHandler {
         let Owner::Frontend(frontend) = Owner::of(token) else {
             return ops.close(connection);
         };
-        let frontend = frontend as u16;
-        self.connections.accept(ops, frontend, self.frontends.app_of(frontend), connection, peer);
+        self.connections.accept(ops, frontend, connection, peer);
         self.settle(ops);
     }
 
@@ -242,7 +241,11 @@ impl EventHandler for ProxyHandler {
 
     fn on_mail(&mut self, ops: &mut Operations<'_>, mail: WorkerMail) {
         match mail {
-            WorkerMail::Endpoints { app, set } => self.connections.adopt(app, set),
+            WorkerMail::Adopt(adoption) => {
+                self.adopt(ops, adoption.snapshot());
+                adoption.acknowledge();
+            }
+            WorkerMail::Endpoints { app } => self.connections.refresh(app),
             WorkerMail::Inspect(inquiry) => self.connections.inspect(ops, &inquiry),
             WorkerMail::Drain => self.drain(ops),
             WorkerMail::CloseNow => {
@@ -260,8 +263,10 @@ impl EventHandler for ProxyHandler {
     }
 
     fn on_listener_closed(&mut self, _: &mut Operations<'_>, _: ListenerId, token: Token) {
-        if let Owner::Frontend(frontend) = Owner::of(token) {
-            self.frontends.handle_closed(frontend);
+        if let Owner::Frontend(place) = Owner::of(token)
+            && self.frontends.handle_closed(place)
+        {
+            self.connections.let_go_of_route(place);
         }
     }
 

@@ -37,5 +37,6 @@ mod observation;
 mod operations;
 mod programs;
 mod relay;
+mod reloading;
 mod support;
 mod timeouts;

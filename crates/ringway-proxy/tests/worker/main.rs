@@ -4,5 +4,6 @@
 mod inspection;
 mod limits;
 mod probes;
+mod reloading;
 mod serving;
 mod world;

@@ -184,8 +184,8 @@ fn connection_to_an_address_that_is_gone_from_the_set_lives_on() {
     let client = world.client();
     world.arrive();
     let before = world.app.endpoints();
-    let set = world.app.resolve(&[vec![backend(1)]]).expect("another address");
-    world.mail(&WorkerMail::Endpoints { app: 0, set });
+    world.app.resolve(&[vec![backend(1)]]).expect("another address");
+    world.mail(&WorkerMail::Endpoints { app: 0 });
     let second = world.client();
     world.arrive();
     world.send(client, b"old");

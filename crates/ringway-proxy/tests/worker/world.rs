@@ -13,9 +13,9 @@ use ringway::{
 use ringway_proxy::admission::Admission;
 use ringway_proxy::control::access_log::AccessRecord;
 use ringway_proxy::endpoint::AppState;
-use ringway_proxy::metrics::WorkerMetrics;
 use ringway_proxy::model;
-use ringway_proxy::prober::{ProbeHandler, ProbeSetup};
+use ringway_proxy::prober::{ProbeHandler, ProbeMail, ProbeSetup};
+use ringway_proxy::snapshot::{Adoption, Lineage, Origin};
 use ringway_proxy::worker::{ProxyHandler, Recorder, WorkerMail, WorkerSetup};
 
 /// More turns than any of these tests takes.
@@ -24,6 +24,8 @@ const TURNS_MAX: usize = 200_000;
 /// Everything that takes part.
 pub(crate) struct World {
     pub(crate) network: SimulatedNetwork,
+    pub(crate) lineage: Lineage,
+    /// The first app, as it was at the start.
     pub(crate) app: Arc<AppState>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) workers: Vec<Worker<ProxyHandler>>,
@@ -76,34 +78,32 @@ impl World {
 
     pub(crate) fn with(app: &model::App, workers: u32, connections_max: u32) -> Self {
         let network = SimulatedNetwork::new(1, SimulatedFaults::none());
-        let app = Arc::new(AppState::new(0, app));
+        let lineage = Lineage::of_apps(vec![app.clone()]);
+        let snapshot = lineage.current();
+        let app = Arc::clone(snapshot.app(0).expect("there is one"));
         let admission = Arc::new(Admission::new(connections_max));
         let records = Arc::new(Mutex::new(Vec::new()));
-        let metrics = || Arc::new(WorkerMetrics::new(1, ringway_proxy::session::CloseReason::ALL.len()));
         let engine = || Engine::simulated(&network, &EngineConfig::default());
         let handler = |worker| {
             ProxyHandler::new(WorkerSetup {
                 worker,
                 workers,
-                apps: vec![Arc::clone(&app)],
+                snapshot: Arc::clone(&snapshot),
                 admission: Arc::clone(&admission),
-                metrics: metrics(),
+                metrics: Arc::default(),
                 recorder: Box::new(Shelf(Arc::clone(&records))),
                 congestion: None,
                 seed: worker.into(),
             })
         };
-        let prober = ProbeHandler::new(ProbeSetup {
-            apps: vec![Arc::clone(&app)],
-            metrics: metrics(),
-            congestion: None,
-            seed: 1,
-        });
+        let prober =
+            ProbeHandler::new(ProbeSetup { snapshot: Arc::clone(&snapshot), congestion: None, seed: 1 });
         let mut world = Self {
             workers: (0..workers).map(|worker| Worker::new(engine(), handler(worker))).collect(),
             prober: Worker::new(engine(), prober),
             peers: Worker::new(engine(), Peers::default()),
             network,
+            lineage,
             app,
             admission,
             records,
@@ -167,8 +167,13 @@ impl World {
     /// A client that dials the frontend.
     pub(crate) fn client(&mut self) -> ConnectionId {
         let address = self.app.frontends()[0].listening().address.expect("it listens");
+        self.client_of(&address)
+    }
+
+    /// A client that dials this address.
+    pub(crate) fn client_of(&mut self, address: &SocketAddress) -> ConnectionId {
         let (peers, mut ops) = self.peers.parts();
-        let id = ops.connect(&address, &ConnectOptions::default(), Token(0));
+        let id = ops.connect(address, &ConnectOptions::default(), Token(0));
         peers.known.insert(id, Known::default());
         id
     }
@@ -204,6 +209,19 @@ impl World {
             worker.mailer().send(mail.clone());
         }
         self.settle();
+    }
+
+    /// Has everybody go on by these apps.
+    pub(crate) fn reload(&mut self, apps: Vec<model::App>) {
+        let config = model::Config { apps, ..self.lineage.current().config().clone() };
+        let adopted = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&adopted);
+        let adoption = Adoption::new(self.lineage.advance(config, Origin::Admin), move || {
+            *count.lock().expect("no panic before") += 1;
+        });
+        self.prober.mailer().send(ProbeMail::Adopt(adoption.clone()));
+        self.mail(&WorkerMail::Adopt(adoption));
+        assert_eq!(*adopted.lock().expect("no panic before"), self.workers.len() + 1);
     }
 
     /// Records of connections that ended, in their order.

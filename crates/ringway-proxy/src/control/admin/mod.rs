@@ -5,6 +5,7 @@
 //! An address that is busy is tried again until it is free: it never keeps the proxy from serving.
 
 mod bounded;
+mod configuration;
 mod connections;
 mod unix_socket;
 
@@ -18,12 +19,13 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use ringway::SocketAddress;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
 
 use super::operator::{Operator, Refusal};
+use super::reload::Requests;
 use super::status::Process;
 use crate::metrics::page;
 use bounded::Bounded;
@@ -41,6 +43,8 @@ pub struct Admin {
     pub operator: Operator,
     /// Set when the process no longer accepts connections: `/healthz` then says so.
     pub is_draining: Arc<AtomicBool>,
+    /// Where changes of the configuration are asked for.
+    pub requests: Requests,
 }
 
 /// Serves until it is dropped, and logs where it listens. A busy address is tried again. `tried` hears of the end of
@@ -106,6 +110,7 @@ fn router(admin: Admin) -> Router {
         .route("/status", get(status))
         .route("/metrics", get(metrics))
         .route("/connections", get(connections::list).delete(connections::kill))
+        .route("/reload", post(configuration::reload))
         .layer(middleware::from_fn(refuse_web_pages))
         .with_state(admin)
 }
@@ -146,7 +151,7 @@ async fn status(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    let text = page::write_page(&admin.process.metrics, &admin.process.samples());
+    let text = admin.process.metrics_page();
     ([(header::CONTENT_TYPE, page::CONTENT_TYPE)], text).into_response()
 }
 

@@ -26,7 +26,8 @@ async fn request(admin: &Admin, order: &str, headers: &str) -> String {
 fn admin() -> Admin {
     let process = Arc::new(testing::process());
     let operator = Operator::new(Arc::clone(&process), Vec::new());
-    Admin { process, operator, is_draining: Arc::default() }
+    let (requests, _) = Requests::channel();
+    Admin { process, operator, is_draining: Arc::default(), requests }
 }
 
 #[tokio::test]

@@ -12,14 +12,14 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ringway::SocketAddress;
-use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 
-use crate::endpoint::{AppState, EndpointSet};
+use crate::endpoint::AppState;
 use crate::metrics::{ProcessCounter, ProcessMetrics};
 use crate::model::Target;
 
@@ -79,47 +79,82 @@ pub trait Resolver: Send + Sync + 'static {
     fn lookup(&self, name: &str, family: Family) -> impl Future<Output = Result<Answer, LookupError>> + Send;
 }
 
-/// Keeps the endpoints of all apps current until it is dropped. `publish` gets each new set, with the place of its app.
-/// `asked` is dropped once every name has been asked for.
-///
-/// Does nothing, and ends at once, if no backend is named by host.
-pub async fn run<R: Resolver>(
+/// Keeps the endpoints of apps current until it is dropped.
+pub struct Discovery<R> {
+    shared: Arc<Shared<R>>,
+    /// The look-ups of each name. Dropping them ends them.
+    tasks: BTreeMap<String, JoinSet<()>>,
+}
+
+struct Shared<R> {
     resolver: Arc<R>,
-    apps: Vec<Arc<AppState>>,
     metrics: Arc<ProcessMetrics>,
-    publish: impl Fn(usize, Arc<EndpointSet>) + Send + Sync + 'static,
-    asked: Sender<Infallible>,
-) {
-    let mut tasks = JoinSet::new();
-    let names = names_of(&apps);
-    let discovery =
-        Arc::new(Discovery { resolver, apps, metrics, known: Mutex::default(), publish: Box::new(publish) });
-    for name in names {
-        for family in Family::ALL {
-            tasks.spawn(Arc::clone(&discovery).follow(name.clone(), family, asked.clone()));
-        }
+    state: Mutex<State>,
+    publish: Box<dyn Fn(usize) + Send + Sync>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The apps with backends of a name.
+    users: BTreeMap<String, Vec<Arc<AppState>>>,
+    known: BTreeMap<String, Known>,
+}
+
+impl<R: Resolver> Discovery<R> {
+    /// `publish` gets the slot of each app that has new endpoints.
+    pub fn new(
+        resolver: Arc<R>,
+        metrics: Arc<ProcessMetrics>,
+        publish: impl Fn(usize) + Send + Sync + 'static,
+    ) -> Self {
+        let shared = Shared { resolver, metrics, state: Mutex::default(), publish: Box::new(publish) };
+        Self { shared: Arc::new(shared), tasks: BTreeMap::new() }
     }
-    drop(asked);
-    while tasks.join_next().await.is_some() {}
+
+    /// Looks up the names of these apps from now on, and no others. What comes back is closed, without a message, once
+    /// every name that is new has been asked for.
+    pub fn adopt<'a>(&mut self, apps: impl IntoIterator<Item = &'a Arc<AppState>>) -> Receiver<Infallible> {
+        let (asked, all_asked) = channel(1);
+        let mut state = self.shared.lock();
+        let before = std::mem::take(&mut state.users);
+        for app in apps {
+            let names: BTreeSet<&str> = host_names(app).collect();
+            for name in names {
+                state.users.entry(name.to_owned()).or_default().push(Arc::clone(app));
+            }
+        }
+        let State { users, known } = &mut *state;
+        known.retain(|name, _| users.contains_key(name));
+        self.tasks.retain(|name, _| users.contains_key(name));
+        for name in users.keys() {
+            if self.tasks.contains_key(name) {
+                continue;
+            }
+            let mut tasks = JoinSet::new();
+            for family in Family::ALL {
+                tasks.spawn(Arc::clone(&self.shared).follow(name.clone(), family, asked.clone()));
+            }
+            self.tasks.insert(name.clone(), tasks);
+        }
+        // An app that changed may use a name that is known from another.
+        let had = |app: &Arc<AppState>, name: &str| {
+            before.get(name).is_some_and(|apps| apps.iter().any(|other| Arc::ptr_eq(other, app)))
+        };
+        for (name, apps) in users.iter() {
+            for app in apps.iter().filter(|app| !had(app, name)) {
+                self.shared.publish(app, known);
+            }
+        }
+        all_asked
+    }
 }
 
-/// The host names of all backends, each once.
-fn names_of(apps: &[Arc<AppState>]) -> BTreeSet<String> {
-    let backends = apps.iter().flat_map(|app| &app.model().backends);
-    backends
-        .filter_map(|backend| match &backend.target {
-            Target::Host { name, .. } => Some(name.clone()),
-            Target::Address(_) => None,
-        })
-        .collect()
-}
-
-struct Discovery<R> {
-    resolver: Arc<R>,
-    apps: Vec<Arc<AppState>>,
-    metrics: Arc<ProcessMetrics>,
-    known: Mutex<BTreeMap<String, Known>>,
-    publish: Box<dyn Fn(usize, Arc<EndpointSet>) + Send + Sync>,
+/// The host names of the backends of an app.
+fn host_names(app: &AppState) -> impl Iterator<Item = &str> {
+    app.model().backends.iter().filter_map(|backend| match &backend.target {
+        Target::Host { name, .. } => Some(name.as_str()),
+        Target::Address(_) => None,
+    })
 }
 
 /// What is known of a name.
@@ -166,7 +201,7 @@ impl Known {
     }
 }
 
-impl<R: Resolver> Discovery<R> {
+impl<R: Resolver> Shared<R> {
     /// Looks up one family of one name, for ever.
     async fn follow(self: Arc<Self>, name: String, family: Family, asked: Sender<Infallible>) {
         let mut back_off = BACK_OFF_MIN;
@@ -195,8 +230,8 @@ impl<R: Resolver> Discovery<R> {
     }
 
     fn take_in(&self, name: &str, family: Family, addresses: Vec<IpAddr>) -> Change {
-        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.entry(name.to_owned()).or_default();
+        let mut state = self.lock();
+        let known = state.known.entry(name.to_owned()).or_default();
         let has_some = !addresses.is_empty();
         let change = known.take_in(family, addresses);
         let is_over = has_some && std::mem::take(&mut known.in_trouble);
@@ -204,14 +239,15 @@ impl<R: Resolver> Discovery<R> {
             tracing::info!(name, addresses = ?known.addresses.concat(), "backend name resolved");
         }
         if change == Change::New {
-            self.publish_users_of(name, &all);
+            let State { users, known } = &*state;
+            users.get(name).into_iter().flatten().for_each(|app| self.publish(app, known));
         }
         change
     }
 
     fn report_trouble(&self, name: &str, family: Family, trouble: &str) {
-        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.entry(name.to_owned()).or_default();
+        let mut state = self.lock();
+        let known = state.known.entry(name.to_owned()).or_default();
         known.answered[family.index()] = true;
         // A name with one family only is no trouble, nor is the first of two answers that has not come yet.
         let is_news = !known.in_trouble && known.answered == [true; 2];
@@ -226,18 +262,17 @@ impl<R: Resolver> Discovery<R> {
         }
     }
 
-    fn publish_users_of(&self, name: &str, known: &BTreeMap<String, Known>) {
-        for app in &self.apps {
-            let backends = &app.model().backends;
-            let uses = |target: &Target| matches!(target, Target::Host { name: host, .. } if host == name);
-            if !backends.iter().any(|backend| uses(&backend.target)) {
-                continue;
-            }
-            let lists: Vec<_> = backends.iter().map(|backend| addresses_of(&backend.target, known)).collect();
-            if let Some(set) = app.resolve(&lists) {
-                (self.publish)(app.index(), set);
-            }
+    /// Gives an app the addresses that its names have.
+    fn publish(&self, app: &AppState, known: &BTreeMap<String, Known>) {
+        let backends = &app.model().backends;
+        let lists: Vec<_> = backends.iter().map(|backend| addresses_of(&backend.target, known)).collect();
+        if app.resolve(&lists).is_some() {
+            (self.publish)(app.slot());
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

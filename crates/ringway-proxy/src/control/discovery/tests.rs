@@ -6,6 +6,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 
 use super::*;
+use crate::endpoint::EndpointSet;
 use crate::endpoint::testing::app_of_hosts;
 
 /// Answers from a script; what the script does not say is a failure.
@@ -36,6 +37,7 @@ fn failure() -> Result<Answer, LookupError> {
 }
 
 struct Running {
+    _discovery: Discovery<Script>,
     script: Arc<Script>,
     app: Arc<AppState>,
     metrics: Arc<ProcessMetrics>,
@@ -50,12 +52,13 @@ fn start(v4: Vec<Result<Answer, LookupError>>, v6: Vec<Result<Answer, LookupErro
     let app = Arc::new(AppState::new(0, &app_of_hosts(&[(1, false)])));
     let (sender, sets) = unbounded_channel();
     let metrics: Arc<ProcessMetrics> = Arc::default();
-    let (asked, all_asked) = tokio::sync::mpsc::channel(1);
-    let publish = move |_, set| {
-        let _ = sender.send(set);
+    let published = Arc::clone(&app);
+    let publish = move |_| {
+        let _ = sender.send(published.endpoints());
     };
-    tokio::spawn(run(Arc::clone(&script), vec![Arc::clone(&app)], Arc::clone(&metrics), publish, asked));
-    Running { script, app, metrics, sets, all_asked, started: Instant::now() }
+    let mut discovery = Discovery::new(Arc::clone(&script), Arc::clone(&metrics), publish);
+    let all_asked = discovery.adopt([&app]);
+    Running { _discovery: discovery, script, app, metrics, sets, all_asked, started: Instant::now() }
 }
 
 impl Running {
