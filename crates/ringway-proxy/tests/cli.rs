@@ -64,6 +64,23 @@ fn help_and_version_go_to_standard_output() {
 }
 
 #[test]
+fn schema_completions_and_man_pages_are_printed() {
+    for (arguments, part) in [
+        (&["schema"][..], "https://json-schema.org/draft/2020-12/schema"),
+        (&["completions", "bash"], "--log-level"),
+        (&["completions", "zsh"], "#compdef ringway"),
+        (&["man"], ".TH ringway 1"),
+        (&["man", "run"], "\\-\\-workers"),
+    ] {
+        let output = ringway(arguments);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(text.contains(part), "{arguments:?} prints no {part}:\n{text}");
+    }
+    assert!(complaint(&["man", "nothing"], 2).contains("no command `nothing`"));
+}
+
+#[test]
 fn bench_measures_backends_of_its_own_where_no_target_is_named() {
     let arguments =
         ["bench", "pingpong", "--backend", "127.0.0.1:0", "--warmup", "0.01", "--seconds", "0.05"];

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use ringway::SocketAddress;
 
 use crate::config;
@@ -35,6 +36,12 @@ pub(super) enum Command {
     Connections(ConnectionsArguments),
     /// Ends connections of a running ringway
     Kill(KillArguments),
+    /// Prints the JSON Schema of configurations, for editors
+    Schema,
+    /// Prints the completions of a shell
+    Completions(CompletionsArguments),
+    /// Prints a man page
+    Man(ManArguments),
     /// Drives connections at a proxy and measures it
     Bench(Box<loadgen::Options>),
 }
@@ -153,6 +160,19 @@ pub(super) struct AdminArguments {
     /// Prints the answer as JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArguments {
+    /// For which shell
+    #[arg(value_enum)]
+    pub(super) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManArguments {
+    /// The command that the page is about [default: all of ringway]
+    pub(super) command: Option<String>,
 }
 
 fn log_level(text: &str) -> Result<LogLevel, String> {

@@ -6,6 +6,7 @@ mod ask;
 mod bench;
 mod check;
 mod connections;
+mod generated;
 pub mod reference;
 mod reload;
 mod run;
@@ -39,6 +40,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Reload(reload) => reload::main(&reload),
         Command::Connections(connections) => connections::list(&connections),
         Command::Kill(kill) => connections::kill(&kill),
+        Command::Schema => generated::schema(),
+        Command::Completions(completions) => generated::completions(&completions),
+        Command::Man(man) => generated::man(&man),
         Command::Bench(options) => bench::main(&options),
     };
     exit.into()

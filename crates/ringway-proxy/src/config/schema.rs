@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::keys::{self, Default, Key, Kind, Since};
 
-/// Numbers with units, the largest first, and at least one; mirrors the reader of durations.
-const DURATION: &str = r"^(?=.)([0-9]+(\.[0-9]{1,9})?d)?([0-9]+(\.[0-9]{1,9})?h)?([0-9]+(\.[0-9]{1,9})?m)?([0-9]+(\.[0-9]{1,9})?s)?([0-9]+(\.[0-9]{1,9})?ms)?([0-9]+(\.[0-9]{1,9})?us)?([0-9]+(\.[0-9]{1,9})?ns)?$";
+/// Numbers with units. That each unit comes once, the largest first, is left to the checker.
+const DURATION: &str = r"^([0-9]+(\.[0-9]{1,9})?(d|h|m|s|ms|us|ns))+$";
 const SIZE: &str = r"^[0-9]+(\.[0-9]{1,9})?(B|kB|KB|MB|GB|KiB|MiB|GiB)$";
 
 /// The schema.

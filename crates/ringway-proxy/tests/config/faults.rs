@@ -93,6 +93,13 @@ fn more_frontends_than_a_session_can_name_are_one_fault() {
     let faults = refused(&text, Format::Toml);
     assert_eq!(faults.faults().len(), 1);
     assert!(faults.faults()[0].to_string().contains("more than 65536 frontends"), "{}", faults.faults()[0]);
+
+    let ranges: Vec<String> = (1..=200).map(|last| format!("\"127.0.1.{last}:1-10000\"")).collect();
+    let text =
+        format!("[[app]]\nname = \"a\"\nbackends = [\"127.0.0.1:1\"]\nlisten = [{}]\n", ranges.join(","));
+    let faults = refused(&text, Format::Toml);
+    assert_eq!(faults.faults().len(), 1);
+    assert_eq!(faults.faults()[0].key, "app[0].listen[6]");
 }
 
 #[test]
@@ -355,12 +362,12 @@ pub(super) const TOML_FILES: &[(&str, &[&str])] = &[
     (
         "[[app]]\n\
              name = 'a'\n\
-             listen = [80, 'localhost:80', ':7000-7010', '[::1]:99999', '::1:80']\n\
+             listen = [80, 'localhost:80', ':7010-7000', '[::1]:99999', '::1:80']\n\
              backends = ['b', 'b:0', 'http://b:80', '10.0.0.256:80', 80, {weight = 1}]",
         &[
             "3:11: app[0].listen[0]: found 80, expected an address, or a table with one",
             r#"3:15: app[0].listen[1]: found "localhost:80", expected an address such as "0.0.0.0:443", "[::]:443", ":443" or "unix:/path"; a frontend listens on an IP address and not on a name"#,
-            r#"3:31: app[0].listen[2]: ":7000-7010" is not supported yet"#,
+            r#"3:31: app[0].listen[2]: found ":7010-7000", expected an address such as "0.0.0.0:443", "[::]:443", ":443" or "unix:/path"; a range of ports goes from 1 or more up, as ":7000-7010""#,
             r#"3:45: app[0].listen[3]: found "[::1]:99999", expected an address such as "0.0.0.0:443", "[::]:443", ":443" or "unix:/path"; a port is a number up to 65535"#,
             r#"3:60: app[0].listen[4]: found "::1:80", expected an address such as "0.0.0.0:443", "[::]:443", ":443" or "unix:/path"; an IPv6 address stands in brackets, as "[::1]:443""#,
             r#"4:13: app[0].backends[0]: found "b", expected an address such as "10.0.0.1:5432", "db.internal:5432", "[::1]:5432" or "unix:/path"; the port is missing"#,
@@ -508,6 +515,21 @@ pub(super) const TOML_FILES: &[(&str, &[&str])] = &[
         ],
     ),
 ];
+
+/// Ranges of ports that meet.
+#[test]
+fn a_range_meets_other_frontends_in_any_of_its_ports() {
+    assert_faults(
+        "[[app]]\nname = 'a'\nlisten = [':7000-7010', '10.0.0.1:7000-7010', '0.0.0.0:7010']\nbackends = ['127.0.0.1:7005']\n\
+         [[app]]\nname = 'b'\nlisten = [{ address = ':7008-7020' }]\nbackends = ['b:1']\n",
+        Format::Toml,
+        &[
+            "3:47: app[0].listen[2]: app[0].listen[0] listens here already",
+            r#"4:13: app[0].backends[0]: the app would connect to itself: it listens on ":7005""#,
+            "7:11: app[1].listen[0]: app[0].listen[0] listens here already",
+        ],
+    );
+}
 
 const JSON_FILES: &[(&str, &[&str])] = &[
     ("", &["1:1: not valid JSON: the file is empty"]),

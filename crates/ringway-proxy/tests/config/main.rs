@@ -5,4 +5,6 @@ mod examples;
 mod faults;
 mod formats;
 mod meaning;
+mod schema;
+mod validator;
 mod yaml;

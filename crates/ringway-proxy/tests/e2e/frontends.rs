@@ -1,7 +1,7 @@
 //! Listening: every kind of address, ports that are taken, and want of descriptors.
 
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ const SPIN_LOOK: Duration = Duration::from_millis(400);
 
 on_both_engines!(
     every_kind_of_address_is_served,
+    a_range_of_ports_is_served_on_each_with_a_name_of_its_own,
     a_busy_port_is_retried_until_it_is_free_while_others_serve,
     over_the_connection_limit_clients_wait_and_are_served_as_others_leave,
     want_of_descriptors_pauses_accepting_and_it_resumes_when_some_are_free,
@@ -50,6 +51,30 @@ fn every_kind_of_address_is_served(engine: Engine) {
         UnixStream::connect(ringway.directory().join("front.sock")).expect("the path counts from the file");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
     assert!(echoes(stream).expect("it is served"));
+}
+
+fn a_range_of_ports_is_served_on_each_with_a_name_of_its_own(engine: Engine) {
+    let backend = Backend::start(Behaviour::Echo);
+    // An address of loopback that nobody else uses: what stands beside a free port may not be free.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let host = Ipv4Addr::new(127, 77, high, low);
+    let first = free_port().min(u16::MAX - 2);
+    let frontends = format!("\"{host}:{first}-{}\"", first + 2);
+    let ringway = start(engine, &app_of(&frontends, &format!("\"{}\"", backend.address()), NO_CHECKS));
+
+    for port in first..=first + 2 {
+        let address = SocketAddr::from((host, port));
+        let stream = client::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+        assert!(echoes(stream).expect("it is served"), "{address}");
+    }
+    let status = status(&ringway);
+    let names: Vec<&str> = status["apps"][0]["frontends"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|f| f["name"].as_str())
+        .collect();
+    assert_eq!(names, [first, first + 1, first + 2].map(|port| format!("{host}:{port}")));
 }
 
 fn a_busy_port_is_retried_until_it_is_free_while_others_serve(engine: Engine) {

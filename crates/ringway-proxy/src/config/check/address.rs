@@ -29,11 +29,43 @@ const FRONTEND: &str = "an address such as \"0.0.0.0:443\", \"[::]:443\", \":443
 const BACKEND: &str =
     "an address such as \"10.0.0.1:5432\", \"db.internal:5432\", \"[::1]:5432\" or \"unix:/path\"";
 
-/// Where to listen, and whether that is dual stack.
-pub(in crate::config) fn frontend(
+/// Most ports of one range: each costs a socket for each worker.
+const RANGE_PORTS_MAX: u16 = 10_000;
+
+/// Where to listen: the name of each address, the address, and whether that is dual stack. A range of ports is an
+/// address for each.
+pub(in crate::config) fn frontends(
     text: &str,
     base_dir: &Path,
-) -> Result<(SocketAddress, bool), AddressError> {
+) -> Result<Vec<(String, SocketAddress, bool)>, AddressError> {
+    let range = match text.rsplit_once(':').and_then(|(host, ports)| Some((host, ports.split_once('-')?))) {
+        Some((host, ports)) if !text.starts_with("unix:") => Some((host, ports)),
+        _ => None,
+    };
+    let Some((host, (first, last))) = range else {
+        let (address, dual_stack) = frontend(text, base_dir)?;
+        return Ok(vec![(text.to_owned(), address, dual_stack)]);
+    };
+    let (Some(first), Some(last)) = (port_number(first), port_number(last)) else {
+        return Err(malformed(FRONTEND, "a port is a number up to 65535"));
+    };
+    if first == 0 || first > last {
+        return Err(malformed(FRONTEND, "a range of ports goes from 1 or more up, as \":7000-7010\""));
+    }
+    if last - first >= RANGE_PORTS_MAX {
+        return Err(malformed(FRONTEND, "a range has at most 10000 ports"));
+    }
+    (first..=last)
+        .map(|port| {
+            let name = format!("{host}:{port}");
+            let (address, dual_stack) = frontend(&name, base_dir)?;
+            Ok((name, address, dual_stack))
+        })
+        .collect()
+}
+
+/// Where to listen, and whether that is dual stack.
+fn frontend(text: &str, base_dir: &Path) -> Result<(SocketAddress, bool), AddressError> {
     if let Some(path) = text.strip_prefix("unix:") {
         return Ok((unix(path, base_dir)?, false));
     }
@@ -50,12 +82,6 @@ pub(in crate::config) fn frontend(
         };
         return Err(malformed(FRONTEND, hint));
     };
-    if let Some((first, last)) = port.split_once('-')
-        && first.parse::<u16>().is_ok()
-        && last.parse::<u16>().is_ok()
-    {
-        return Err(AddressError::NotSupportedYet);
-    }
     let Some(port) = port_number(port) else {
         return Err(malformed(FRONTEND, "a port is a number up to 65535"));
     };
@@ -116,7 +142,7 @@ pub(in crate::config) fn admin(text: &str, base_dir: &Path) -> Result<SocketAddr
         }
         Ok((address, _)) => Ok(address),
         Err(AddressError::Malformed { hint, .. }) => Err(AddressError::Malformed { expected: ADMIN, hint }),
-        Err(AddressError::NotSupportedYet) => Err(malformed(ADMIN, "it has one port")),
+        Err(AddressError::NotSupportedYet) => Err(AddressError::NotSupportedYet),
     }
 }
 
@@ -195,10 +221,39 @@ mod tests {
             (":65536", "malformed: a port is a number up to 65535"),
             (":+1", "malformed: a port is a number up to 65535"),
             ("", "malformed: "),
-            ("0.0.0.0:7000-7010", "not supported yet"),
+            ("0.0.0.0:7000-7010", "malformed: a port is a number up to 65535"),
         ] {
             assert_eq!(shown(frontend(text, Path::new("/etc/ringway"))), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_range_of_ports_is_a_frontend_for_each() {
+        let names = |text: &str| {
+            match frontends(text, Path::new("/")) {
+                Ok(frontends) => {
+                    frontends.iter().map(|(name, address, _)| format!("{name}={address}")).collect::<Vec<_>>()
+                }
+                Err(error) => vec![shown::<()>(Err(error))],
+            }
+            .join(" ")
+        };
+        for (text, expected) in [
+            ("10.0.0.1:7000-7001", "10.0.0.1:7000=10.0.0.1:7000 10.0.0.1:7001=10.0.0.1:7001"),
+            (":7000-7000", ":7000=[::]:7000"),
+            ("[::1]:65534-65535", "[::1]:65534=[::1]:65534 [::1]:65535=[::1]:65535"),
+            ("unix:/run/a:1-2", "unix:/run/a:1-2=unix:/run/a:1-2"),
+            (":7010-7000", "malformed: a range of ports goes from 1 or more up, as \":7000-7010\""),
+            (":0-5", "malformed: a range of ports goes from 1 or more up, as \":7000-7010\""),
+            (":1-65536", "malformed: a port is a number up to 65535"),
+            (":1-", "malformed: a port is a number up to 65535"),
+            (":7000-7010-7020", "malformed: a port is a number up to 65535"),
+            (":1-10001", "malformed: a range has at most 10000 ports"),
+            ("localhost:1-2", "malformed: a frontend listens on an IP address and not on a name"),
+        ] {
+            assert_eq!(names(text), expected, "{text:?}");
+        }
+        assert_eq!(frontends(":1-10000", Path::new("/")).map(|all| all.len()), Ok(10_000));
     }
 
     #[test]

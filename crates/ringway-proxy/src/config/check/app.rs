@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringway::{KeepAlive, SocketAddress};
 
 use super::fields::{Checker, Fields, Item};
-use super::{PlacedApp, address, covers, is_same_address};
+use super::{FRONTENDS_MAX, PlacedApp, address, covers, is_same_address};
 use crate::config::tree::{Value, quote};
 use crate::model::{App, Backend, Balance, Check, Frontend, Health, Target, Timeouts};
 
@@ -54,10 +54,14 @@ pub(super) fn app<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<Plac
     let mut frontends = Vec::new();
     if let Some(item) = fields.require("listen", FRONTENDS, checker) {
         for element in elements(&item, FRONTENDS, checker) {
-            if let Some(frontend) = frontend(&element, checker) {
-                app.frontends.push(frontend);
-                frontends.push(element);
+            if checker.frontends > FRONTENDS_MAX {
+                // Reported in the end; a file of ranges must not fill the memory before.
+                break;
             }
+            let of_element = self::frontends(&element, checker).unwrap_or_default();
+            checker.frontends += of_element.len();
+            frontends.extend(std::iter::repeat_n(element, of_element.len()));
+            app.frontends.extend(of_element);
         }
     }
     if let Some(item) = fields.take("balance") {
@@ -151,12 +155,17 @@ pub(super) fn elements<'t>(item: &Item<'t>, expected: &str, checker: &mut Checke
     elements
 }
 
-/// A frontend: the text of its address, or a table with more about it.
-fn frontend(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Frontend> {
+/// The frontends of an element: the text of an address, or a table with more about it. A range of ports is one for
+/// each.
+fn frontends(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Vec<Frontend>> {
     let expected = "an address, or a table with one";
+    let named = |(name, address, dual_stack): (String, SocketAddress, bool)| Frontend {
+        dual_stack,
+        ..Frontend::new(name, address)
+    };
     if !matches!(item.node.value, Value::Table(_)) {
-        let (address, dual_stack) = checker.address(item, expected, address::frontend)?;
-        return Some(Frontend { dual_stack, ..Frontend::new(item.as_text().unwrap_or(""), address) });
+        let all = checker.address(item, expected, address::frontends)?;
+        return Some(all.into_iter().map(named).collect());
     }
     let mut fields = checker.table(item, expected)?;
     let place = fields.require("address", "an address such as \":443\"", checker);
@@ -167,22 +176,21 @@ fn frontend(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Frontend> {
     let bits = mode.as_ref().and_then(|item| permissions(item, checker));
     fields.finish(&[], checker);
     let place = place?;
-    let (address, dual_stack) = checker.address(&place, "an address such as \":443\"", address::frontend)?;
-    let is_unix = matches!(address, SocketAddress::Unix(_));
+    let all = checker.address(&place, "an address such as \":443\"", address::frontends)?;
+    let is_unix = all.iter().any(|(_, address, _)| matches!(address, SocketAddress::Unix(_)));
     if let Some(item) = mode.filter(|_| !is_unix) {
         checker.conflict(&item, "only a Unix socket has permission bits", None);
     }
     if let Some(item) = freebind.filter(|_| is_unix) {
         checker.conflict(&item, "a Unix socket has no free bind", None);
     }
-    let frontend = Frontend::new(place.as_text().unwrap_or(""), address);
-    Some(Frontend {
-        dual_stack,
+    let with_options = |frontend: Frontend| Frontend {
         backlog: backlog.unwrap_or(frontend.backlog),
         freebind: is_freebind.unwrap_or(false),
         mode: bits,
         ..frontend
-    })
+    };
+    Some(all.into_iter().map(named).map(with_options).collect())
 }
 
 fn permissions(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<u32> {

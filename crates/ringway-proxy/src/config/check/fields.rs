@@ -19,6 +19,8 @@ pub(super) struct Checker<'a> {
     /// What relative paths count from.
     pub(super) base_dir: &'a Path,
     pub(super) faults: Vec<Fault>,
+    /// How many so far, ranges of ports taken apart.
+    pub(super) frontends: usize,
 }
 
 /// A value and its key path.

@@ -9,6 +9,7 @@ mod seed;
 mod server;
 mod value;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -54,7 +55,7 @@ pub(super) fn check(
     };
     let syntax_faults = faults.len();
     substitute(&mut root, "", source, environment, &mut faults);
-    let mut checker = Checker { source, base_dir, faults };
+    let mut checker = Checker { source, base_dir, faults, frontends: 0 };
     let config =
         if is_seed(&root) { seed::check(&root, &mut checker) } else { document(&root, &mut checker) };
     let mut faults = checker.faults;
@@ -115,29 +116,33 @@ const FRONTENDS_MAX: usize = 1 << 16;
 
 /// What has to be different in all apps: names and listening addresses.
 fn across<'t>(apps: &[PlacedApp<'t>], admin: Option<&(SocketAddress, Item<'t>)>, checker: &mut Checker<'_>) {
-    for (index, later) in apps.iter().enumerate() {
-        if let Some(name) = &later.name
-            && let Some(first) = apps[..index]
-                .iter()
-                .filter(|app| app.app.name == later.app.name)
-                .find_map(|app| app.name.as_ref())
-        {
-            checker.conflict(
-                name,
-                format!("{} is the name of {} too", name.node.describe(), first.key),
-                None,
-            );
+    let mut names: BTreeMap<&str, &Item<'t>> = BTreeMap::new();
+    for app in apps {
+        let Some(name) = &app.name else { continue };
+        match names.get(app.app.name.as_str()) {
+            Some(first) => {
+                let message = format!("{} is the name of {} too", name.node.describe(), first.key);
+                checker.conflict(name, message, None);
+            }
+            None => drop(names.insert(&app.app.name, name)),
         }
     }
     let frontends: Vec<(&Frontend, &Item<'t>)> =
         apps.iter().flat_map(|app| app.app.frontends.iter().zip(&app.frontends)).collect();
     if let Some((_, item)) = frontends.get(FRONTENDS_MAX) {
-        // And no comparison of each with all others, which would take minutes.
         return checker.conflict(item, format!("there are more than {FRONTENDS_MAX} frontends"), None);
     }
-    for (index, (later, item)) in frontends.iter().enumerate() {
-        if let Some((_, first)) = frontends[..index].iter().find(|(first, _)| is_same_address(first, later)) {
+    // Only what has the same port, or no port, can be the same address.
+    let mut by_port: BTreeMap<Option<u16>, Vec<(&Frontend, &Item<'t>)>> = BTreeMap::new();
+    for (later, item) in &frontends {
+        let port = later.address.inet().map(|address| address.port());
+        let others = by_port.entry(port).or_default();
+        if let Some((_, first)) = others.iter().find(|(first, _)| is_same_address(first, later)) {
             checker.conflict(item, format!("{} listens here already", first.key), None);
+        }
+        // Port 0 is another port each time: nothing is compared with it.
+        if port != Some(0) {
+            others.push((later, item));
         }
     }
     if let Some((listen, item)) = admin {

@@ -4,7 +4,7 @@ use super::{Default, Key, Kind, duration, key, later, number, required, table, t
 
 /// Where to listen.
 const FRONTEND: Kind =
-    text("address", r"^([0-9.]+:[0-9]{1,5}|\[[0-9A-Fa-f:.%]+\]:[0-9]{1,5}|:[0-9]{1,5}|unix:[^@].*)$");
+    text("address", r"^(([0-9.]+|\[[0-9A-Fa-f:.%]+\]|):[0-9]{1,5}(-[0-9]{1,5})?|unix:[^@].*)$");
 /// Where to connect to.
 const BACKEND: Kind = text(
     "address or host name with port",
@@ -33,7 +33,7 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Array { of: &Kind::AnyOf(&[FRONTEND, Kind::Table]), min: 1 },
         "Frontends: addresses, or tables with one and more about it.",
     ),
-    required("app.listen.address", FRONTEND, "Where to listen."),
+    required("app.listen.address", FRONTEND, "Where to listen, a range of ports too."),
     key(
         "app.listen.backlog",
         number(1, 1 << 20),
