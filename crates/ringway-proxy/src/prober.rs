@@ -12,7 +12,9 @@ use ringway::{
     TimerId, Token,
 };
 
-use crate::endpoint::{AppState, DialFailure, Endpoint, EndpointId, Health, Sources, socket_options};
+use crate::endpoint::{
+    AppState, DialFailure, Endpoint, EndpointId, Health, Sources, header_for_check, socket_options,
+};
 use crate::health::active::ActiveCheck;
 use crate::metrics::{AppBlock, AppCounter};
 use crate::model::Check;
@@ -263,6 +265,18 @@ impl ProbeHandler {
         }
     }
 
+    /// A backend that expects a PROXY header gets one of a check too, or its log would fill with complaints.
+    fn send_header(&self, ops: &mut Operations<'_>, place: u32, dial: ConnectionId) {
+        let Some(target) = self.targets.get(place) else { return };
+        let Some(app) = &self.apps[target.app] else { return };
+        let form = app.state.model().proxy_protocol.send;
+        let header = header_for_check(form, ops, dial, target.endpoint.address());
+        if !header.is_empty() {
+            // If the backend is gone already, there is nobody to be told.
+            let _ = ops.send(dial, &header);
+        }
+    }
+
     /// The check that dials by `dial` has a result.
     fn finish(
         &mut self,
@@ -338,6 +352,7 @@ impl EventHandler for ProbeHandler {
     }
 
     fn on_connect(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {
+        self.send_header(ops, token.0, connection);
         self.finish(ops, token.0, connection, Ok(()));
     }
 

@@ -11,7 +11,7 @@ mod sync {
     pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 }
 
-#[path = "../src/endpoint/count.rs"]
+#[path = "../src/admission/count.rs"]
 #[allow(unreachable_pub, dead_code, reason = "the file is part of a library elsewhere")]
 mod count;
 

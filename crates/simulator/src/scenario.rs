@@ -146,6 +146,7 @@ fn app(index: u16, backends: &[SocketAddress], random: &mut Random) -> model::Ap
             idle: Some(between(random, 1_500, 15_000)),
             half_close: random.chance(0.7).then(|| between(random, 1_000, 6_000)),
             lifetime: random.chance(0.3).then(|| between(random, 3_000, 20_000)),
+            ..model::Timeouts::default()
         },
         health: model::Health {
             check: model::Check::Tcp,

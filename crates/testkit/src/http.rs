@@ -26,7 +26,7 @@ pub struct Response {
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
     let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    exchange(stream, path)
+    get_on(stream, path)
 }
 
 /// GET over a Unix socket.
@@ -37,10 +37,15 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
 pub fn get_unix(socket: &Path, path: &str) -> io::Result<Response> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    exchange(stream, path)
+    get_on(stream, path)
 }
 
-fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<Response> {
+/// GET over a connection that is there already.
+///
+/// # Errors
+///
+/// When the connection fails or what comes back is no HTTP.
+pub fn get_on(mut stream: impl Read + Write, path: &str) -> io::Result<Response> {
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;

@@ -16,7 +16,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("prober", 50),
     ("inspection", 45),
     ("session", 40),
-    ("admission", 30),
+    ("admission", 18),
     ("balance", 30),
     ("health", 30),
     ("snapshot", 25),

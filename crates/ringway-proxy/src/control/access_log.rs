@@ -34,6 +34,8 @@ pub struct AccessRecord {
     pub frontend: Arc<str>,
     /// The client's address.
     pub client: SocketAddress,
+    /// Who opened the connection, where a PROXY header named another client.
+    pub via: Option<SocketAddress>,
     /// Name of the backend, as in the configuration; none if none was chosen.
     pub backend: Option<Arc<str>>,
     /// The backend's resolved address.
@@ -119,6 +121,9 @@ fn write_human(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
     // Writing to a string cannot fail.
     let _ = write!(line, "{time} app={}", Word(&record.app));
     let _ = write!(line, " frontend={} client={}", Word(&record.frontend), record.client);
+    if let Some(via) = &record.via {
+        let _ = write!(line, " via={via}");
+    }
     if let Some(backend) = &record.backend {
         let _ = write!(line, " backend={}", Word(backend));
     }
@@ -151,6 +156,7 @@ fn write_json(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
         app: &'a str,
         frontend: &'a str,
         client: String,
+        via: Option<String>,
         backend: Option<&'a str>,
         endpoint: Option<String>,
         bytes_sent: u64,
@@ -169,6 +175,7 @@ fn write_json(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
         app: &record.app,
         frontend: &record.frontend,
         client: record.client.to_string(),
+        via: record.via.as_ref().map(ToString::to_string),
         backend: record.backend.as_deref(),
         endpoint: record.endpoint.as_ref().map(ToString::to_string),
         bytes_sent: record.bytes[0],
@@ -228,6 +235,7 @@ mod tests {
             app: "my app".into(),
             frontend: ":80".into(),
             client: SocketAddress::Inet("192.0.2.1:5000".parse().expect("address")),
+            via: None,
             backend: Some("localhost:3000".into()),
             endpoint: Some(SocketAddress::Inet("127.0.0.1:3000".parse().expect("address"))),
             bytes: [12, 3456],
@@ -269,6 +277,13 @@ mod tests {
              endpoint=127.0.0.1:3000 sent=12 received=3456 queue=0.010ms connect=1.500ms total=2000.000ms \
              by=client in=relay why=finished connection=7 worker=1\n"
         );
+    }
+
+    #[test]
+    fn a_client_that_a_proxy_named_stands_beside_the_proxy() {
+        let via = SocketAddress::Inet("10.0.0.1:9".parse().expect("address"));
+        let line = human(&AccessRecord { via: Some(via), ..record() });
+        assert!(line.contains(" client=192.0.2.1:5000 via=10.0.0.1:9 backend="), "{line}");
     }
 
     #[test]

@@ -4,21 +4,16 @@
 //! the prober and by workers whose dials fail, and read by every choice.
 
 mod app;
-mod count;
 mod dial;
 mod dial_failure;
 mod frontend;
+mod header;
 mod ramp;
 mod set;
 mod socket_file;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tier;
-
-/// The atomics that [`count`] is built on.
-mod sync {
-    pub(super) use std::sync::atomic::{AtomicU32, Ordering};
-}
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
@@ -27,11 +22,12 @@ use std::time::Duration;
 
 use ringway::{SocketAddress, Time};
 
+pub use crate::admission::ExactCount;
 pub use app::{AppCore, AppState};
-pub use count::ExactCount;
 pub(crate) use dial::{Sources, socket_options};
 pub use dial_failure::DialFailure;
 pub use frontend::{FrontendState, Listening};
+pub(crate) use header::{header_for_check, header_for_client};
 pub(crate) use ramp::FULL;
 pub use set::EndpointSet;
 pub(crate) use socket_file::SocketFile;

@@ -3,10 +3,14 @@
 //! No behaviour but defaults: what is not in a file has the value of [`Server::default`], [`App::new`] and so on.
 //! Durations and sizes are final, relative paths made absolute.
 
+mod network;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ringway::{KeepAlive, SocketAddress};
+
+pub use network::{Network, NetworkError};
 
 /// A whole, checked configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,6 +136,8 @@ pub struct App {
     pub connect_attempts: u32,
     /// How long a backend that came up or joined takes to its whole weight; `None`: it has it at once. Default none.
     pub slow_start: Option<Duration>,
+    /// PROXY headers from clients and to backends.
+    pub proxy_protocol: ProxyProtocol,
 }
 
 impl App {
@@ -154,6 +160,7 @@ impl App {
             user_timeout: None,
             connect_attempts: 3,
             slow_start: None,
+            proxy_protocol: ProxyProtocol::default(),
         }
     }
 }
@@ -244,6 +251,8 @@ pub struct Timeouts {
     pub half_close: Option<Duration>,
     /// For the whole connection. Default none.
     pub lifetime: Option<Duration>,
+    /// For what must come before the first byte is relayed: a PROXY header. Default 5 s.
+    pub handshake: Duration,
 }
 
 impl Default for Timeouts {
@@ -253,8 +262,46 @@ impl Default for Timeouts {
             idle: Some(Duration::from_secs(3_600)),
             half_close: Some(Duration::from_secs(60)),
             lifetime: None,
+            handshake: Duration::from_secs(5),
         }
     }
+}
+
+/// `app.proxy_protocol`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProxyProtocol {
+    /// Whether connections of clients begin with a header. Default never.
+    pub accept: AcceptHeader,
+    /// Which header backends are sent. Default none.
+    pub send: SendHeader,
+    /// Whose headers are believed.
+    pub trusted: Vec<Network>,
+    /// Those of whoever may connect to a Unix socket, too.
+    pub trusts_unix: bool,
+}
+
+/// `app.proxy_protocol.accept`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AcceptHeader {
+    /// What comes is relayed as it is.
+    #[default]
+    Never,
+    /// A connection without one is refused, and so is one from elsewhere than a trusted source.
+    Required,
+    /// A trusted source may send one or not; others are not listened to.
+    Optional,
+}
+
+/// `app.proxy_protocol.send`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SendHeader {
+    /// None.
+    #[default]
+    None,
+    /// Version 1, a line of text.
+    V1,
+    /// Version 2, binary.
+    V2,
 }
 
 /// `[app.health]`.

@@ -96,6 +96,16 @@ close_reasons! {
     ShutdownBeforeAdmission: Ringway, Accept, "shutdown";
     /// An operator ended the connection while it waited to be admitted.
     KilledBeforeAdmission: Ringway, Accept, "killed";
+    /// The client left before its PROXY header was complete.
+    ClientLeftBeforeHeader: Client, Accept, "left_header";
+    /// The client's connection broke before its PROXY header was complete.
+    ClientFailedBeforeHeader: System, Accept, "failed_header";
+    /// The PROXY header was not complete within `timeouts.handshake`.
+    HeaderTimedOut: Ringway, Accept, "header_timeout";
+    /// The connection did not begin with a well-formed PROXY header, and must.
+    HeaderMalformed: Ringway, Accept, "header_malformed";
+    /// PROXY headers are taken, and the client is none of those that are trusted.
+    Untrusted: Ringway, Accept, "untrusted";
     /// No backend was available: all are down, ejected, without weight, or without an address.
     NoBackend: Ringway, Accept, "no_backend";
     /// The last backend that could be tried refused.

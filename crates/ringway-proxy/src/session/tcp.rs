@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! AwaitingAdmission ─admitted─▶ AwaitingChoice ─chosen─▶ AwaitingConnect ─connected─▶ Relaying ─▶ Ended
+//!        │ PROXY header due           ▲ │                      │                         │
+//!        └──────▶ AwaitingPreface ────┘ │                      │                         │
 //!                                     ▲                        │                         │ timeout, shutdown
 //!                                     ├──── dial failed ───────┤                 AwaitingRelayEnd ─▶ Ended
 //!                                     └─ AwaitingDescriptors ◀─┘
@@ -16,6 +18,8 @@ use ringway::{RelayProgress, Time};
 use super::{CloseReason, Ending, Peer, Phase};
 use crate::endpoint::DialFailure;
 use crate::model;
+
+mod entrance;
 
 /// Pause before another try when dialling found no descriptor or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -50,6 +54,8 @@ const _: () = assert!(size_of::<Session>() <= 48);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     AwaitingAdmission,
+    /// The first bytes of the client must say for whom it connects.
+    AwaitingPreface,
     AwaitingChoice {
         attempts: u8,
         last: Option<DialFailure>,
@@ -76,6 +82,12 @@ pub enum Event {
     MustWait,
     /// It may go on.
     Admitted,
+    /// A PROXY header is to be read first.
+    PrefaceDue,
+    /// It was read, or there is none to be read.
+    PrefaceRead,
+    /// It is turned away.
+    Refused(CloseReason),
     /// An endpoint was chosen and reserved. `sources`: how many local addresses it can be dialled from.
     Chosen {
         /// At least one, the system's choice counted as one.
@@ -117,7 +129,7 @@ pub enum Event {
 /// What a connection does at a moment, for whoever looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It waits below the connection limit.
+    /// It waits below the connection limit, or for its PROXY header.
     Waiting,
     /// Its backend is chosen and dialled.
     Connecting,
@@ -166,6 +178,12 @@ pub enum RelayOutcome {
 pub enum Action {
     /// Tell when the client leaves.
     WatchClient,
+    /// See whether a PROXY header is to be read; answer with `PrefaceDue`, `PrefaceRead` or `Refused`.
+    Inspect,
+    /// Look at the client's first bytes until they say enough; answer with `PrefaceRead` or `Refused`.
+    StartPreface,
+    /// The time for the header is over; answer with `PrefaceRead` or `Refused`.
+    EndPreface,
     /// Choose and reserve an endpoint that was not tried; answer with `Chosen` or `NoneAvailable`.
     Choose,
     /// Dial the chosen endpoint, from the next local address.
@@ -199,6 +217,8 @@ pub struct Limits {
     pub half_close: Option<Duration>,
     /// For the whole connection.
     pub lifetime: Option<Duration>,
+    /// For a PROXY header, where clients may send one.
+    pub preface: Option<Duration>,
     /// Endpoints that are tried for one connection, at least one.
     pub connect_attempts: u8,
 }
@@ -206,9 +226,10 @@ pub struct Limits {
 impl Limits {
     /// The limits of an app.
     pub fn of(app: &model::App) -> Self {
-        let model::Timeouts { connect, idle, half_close, lifetime } = app.timeouts;
+        let model::Timeouts { connect, idle, half_close, lifetime, handshake } = app.timeouts;
+        let preface = (app.proxy_protocol.accept != model::AcceptHeader::Never).then_some(handshake);
         let connect_attempts = u8::try_from(app.connect_attempts).unwrap_or(u8::MAX).max(1);
-        Self { connect, idle, half_close, lifetime, connect_attempts }
+        Self { connect, idle, half_close, lifetime, preface, connect_attempts }
     }
 }
 
@@ -252,6 +273,16 @@ impl Session {
         &self.identity
     }
 
+    /// The client is another one than the end of its connection: a PROXY header says so.
+    pub fn set_peer(&mut self, peer: Peer) {
+        self.identity.peer = peer;
+    }
+
+    /// Whether its first bytes are looked at.
+    pub fn awaits_preface(&self) -> bool {
+        self.state == State::AwaitingPreface
+    }
+
     /// When it was accepted.
     pub fn accepted(&self) -> Time {
         self.accepted
@@ -275,7 +306,7 @@ impl Session {
     /// What it does now.
     pub fn stage(&self) -> Stage {
         match self.state {
-            State::AwaitingAdmission => Stage::Waiting,
+            State::AwaitingAdmission | State::AwaitingPreface => Stage::Waiting,
             State::AwaitingChoice { .. }
             | State::AwaitingConnect { .. }
             | State::AwaitingDescriptors { .. } => Stage::Connecting,
@@ -294,7 +325,8 @@ impl Session {
     /// under way when the session moved on.
     pub fn handle(&mut self, event: Event, limits: &Limits, now: Time) -> Actions {
         match self.state {
-            State::AwaitingAdmission => self.handle_awaiting_admission(event),
+            State::AwaitingAdmission => self.handle_awaiting_admission(event, limits),
+            State::AwaitingPreface => self.handle_awaiting_preface(event, limits, now),
             State::AwaitingChoice { attempts, last } => {
                 self.handle_awaiting_choice(event, attempts, last, limits, now)
             }
@@ -312,23 +344,6 @@ impl Session {
                 _ => Actions::of(&[]),
             },
             State::Ended => Actions::of(&[]),
-        }
-    }
-
-    fn handle_awaiting_admission(&mut self, event: Event) -> Actions {
-        match event {
-            Event::MustWait => Actions::of(&[Action::WatchClient]),
-            Event::Admitted => {
-                self.state = State::AwaitingChoice { attempts: 0, last: None };
-                Actions::of(&[Action::Choose])
-            }
-            Event::ClientLeft { reset, unread } if reset || !unread => {
-                self.end(&[Action::CloseClient], CloseReason::ClientLeftBeforeAdmission)
-            }
-            Event::ClientLost { reset: true } => self.end(&[], CloseReason::ClientLeftBeforeAdmission),
-            Event::ClientLost { reset: false } => self.end(&[], CloseReason::ClientFailedBeforeAdmission),
-            Event::Close(ending) => self.end(&[Action::CloseClient], ending.reason(Phase::Accept)),
-            _ => Actions::of(&[]),
         }
     }
 

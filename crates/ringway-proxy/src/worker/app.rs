@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ringway::{ConnectOptions, SocketOptions};
 
 use super::endpoint_table::EndpointTable;
+use super::preface::PrefaceRule;
 use crate::balance::{Balancer, Random, Request};
 use crate::endpoint::{AppState, Endpoint, Sources, socket_options};
 use crate::metrics::AppBlock;
@@ -20,6 +21,7 @@ pub(super) struct WorkerApp {
     pub(super) routes: u32,
     /// It is gone from the configuration, and goes from here with its last route.
     pub(super) is_retired: bool,
+    pub(super) preface: PrefaceRule,
     balancer: Balancer,
     /// Places in the worker's table, in the order of the balancer's set.
     places: Vec<u32>,
@@ -42,6 +44,7 @@ impl WorkerApp {
             counters: state.counters().block(),
             routes: 0,
             is_retired: false,
+            preface: PrefaceRule::new(&model.proxy_protocol),
             places: table.adopt(&set, &[]),
             balancer: Balancer::new(model.balance, set, random),
             sources: Sources::new(&model.source),
@@ -61,6 +64,7 @@ impl WorkerApp {
         let model = state.model();
         let congestion = self.options.socket.congestion.take();
         self.limits = Limits::of(model);
+        self.preface = PrefaceRule::new(&model.proxy_protocol);
         self.sources = Sources::new(&model.source);
         self.options = ConnectOptions { source: None, socket: socket_options(model, congestion) };
         self.is_retired = false;

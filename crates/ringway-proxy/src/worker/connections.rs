@@ -1,5 +1,6 @@
 //! The sessions of one worker, and the doing of what they decide.
 
+mod headers;
 mod inspect;
 
 use std::collections::HashMap;
@@ -7,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway::{ConnectionId, Operations, RelayOptions, Side, SocketAddress, SocketOptions, Time, TimerId};
+use ringway_proto::proxy_protocol::HEADER_BYTES_MAX;
 
 use super::app_table::AppTable;
 use super::endpoint_table::{EndpointTable, NO_ENDPOINT};
+use super::preface::{Preface, Prefaces};
 use super::routes::Routes;
 use super::token::Owner;
 use super::{Recorder, WorkerSetup, WorkerSummary};
@@ -36,6 +39,7 @@ pub(super) struct Connections {
     endpoints: EndpointTable,
     /// Endpoints that failed, of the sessions for which another one is being dialled.
     tried: HashMap<u32, Vec<EndpointId>>,
+    prefaces: Prefaces,
     /// Place and number of sessions that wait to be admitted.
     line: WaitingLine<(u32, u32)>,
     limit_timer: TimerId,
@@ -74,6 +78,7 @@ impl Connections {
             peers: PeerTable::default(),
             endpoints: EndpointTable::default(),
             tried: HashMap::new(),
+            prefaces: Prefaces::default(),
             line: WaitingLine::new(setup.admission),
             limit_timer: TimerId::NONE,
             metrics: setup.metrics,
@@ -262,6 +267,8 @@ impl Connections {
             for action in actions.as_slice() {
                 match *action {
                     Action::Choose => next = Some(self.choose(place, app, ops.now())),
+                    Action::Inspect => next = Some(self.look_for_header(place, app)),
+                    Action::EndPreface => next = Some(self.end_preface(ops, place, app)),
                     Action::End(reason) => self.end(ops, place, app, reason, was_admitted, bytes),
                     action => self.perform(ops, place, app, action),
                 }
@@ -302,9 +309,15 @@ impl Connections {
             Action::NoteFailure(failure) => self.note_failure(ops, place, app, failure),
             Action::CloseBackend => ops.close(std::mem::replace(&mut entry.backend, ConnectionId::NONE)),
             Action::Release => endpoint.expect("what is released was chosen, and is held").release(),
+            Action::StartPreface => {
+                self.prefaces.set(place, Preface::Awaited { has_bytes: false });
+                ops.start_peek(entry.client, HEADER_BYTES_MAX);
+            }
             Action::StartRelay => {
                 endpoint.expect("what is connected was chosen, and is held").count_connected();
-                ops.start_relay(entry.client, entry.backend, RelayOptions::default());
+                let (client, backend) = (entry.client, entry.backend);
+                self.send_header(ops, place, app);
+                ops.start_relay(client, backend, RelayOptions::default());
                 self.tried.remove(&place);
             }
             Action::SetTimer(due) => {
@@ -315,7 +328,9 @@ impl Connections {
             }
             Action::CutRelay => ops.cut_relay(entry.client),
             Action::CloseClient => ops.close(entry.client),
-            Action::Choose | Action::End(_) => unreachable!("done by the caller"),
+            Action::Choose | Action::Inspect | Action::EndPreface | Action::End(_) => {
+                unreachable!("done by the caller")
+            }
         }
     }
 
@@ -351,6 +366,7 @@ impl Connections {
     ) {
         let Some(entry) = self.entries.remove(place) else { return };
         self.tried.remove(&place);
+        let via = self.prefaces.remove(place);
         if !entry.timer.is_none() {
             ops.cancel_timer(entry.timer);
         }
@@ -374,7 +390,7 @@ impl Connections {
         // Taken even if nobody wants to know: some addresses have a place in the table.
         let client = self.peers.take(entry.session.identity().peer);
         if self.recorder.is_on() {
-            let record = self.record(ops, &entry, app, client, reason, bytes);
+            let record = AccessRecord { via, ..self.record(ops, &entry, app, client, reason, bytes) };
             self.recorder.record(record);
         }
         self.endpoints.let_go(entry.endpoint);
@@ -399,6 +415,7 @@ impl Connections {
             app: Arc::clone(self.apps[app].state.name()),
             frontend: Arc::clone(self.routes.frontend(identity.frontend).name()),
             client,
+            via: None,
             backend: endpoint.map(|endpoint| Arc::clone(endpoint.name())),
             endpoint: endpoint.map(|endpoint| endpoint.address().clone()),
             bytes,

@@ -11,6 +11,7 @@ mod connections;
 mod endpoint_table;
 mod listening;
 mod mail;
+mod preface;
 mod recorder;
 mod routes;
 mod token;
@@ -172,6 +173,22 @@ impl EventHandler for ProxyHandler {
 
     fn on_read(&mut self, _: &mut Operations<'_>, _: ConnectionId, _: Token, _: &mut [u8]) {
         // Nothing is received here: bytes go from socket to socket inside the engine.
+    }
+
+    fn on_peek(
+        &mut self,
+        ops: &mut Operations<'_>,
+        connection: ConnectionId,
+        token: Token,
+        bytes: &[u8],
+        ended: bool,
+    ) {
+        if let Owner::Session(place) = Owner::of(token)
+            && self.connections.side(place, connection) == Some(Side::A)
+        {
+            self.connections.handle_peek(ops, place, bytes, ended);
+            self.settle(ops);
+        }
     }
 
     fn on_end(&mut self, _: &mut Operations<'_>, _: ConnectionId, _: Token) {}

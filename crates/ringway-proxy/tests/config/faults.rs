@@ -242,18 +242,39 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
             r#"5:76: app[0].source[6]: found 5, expected a local IP address such as "10.0.0.8""#,
         ],
     ),
+    (
+        "proxy_protocol = { accept = 'maybe', send = 'v3', trusted = ['10.0.0.1/8', '10.0.0.1:5', 'unix', 4], tlv = 1 }",
+        &[
+            r#"5:29: app[0].proxy_protocol.accept: found "maybe", expected true, false or "optional""#,
+            r#"5:45: app[0].proxy_protocol.send: found "v3", expected "none", "v1" or "v2"; did you mean "v1"?"#,
+            r#"5:62: app[0].proxy_protocol.trusted[0]: found "10.0.0.1/8", expected a network such as "10.0.0.0/8", an IP address, or "unix"; the network of that address is "10.0.0.0/8""#,
+            r#"5:76: app[0].proxy_protocol.trusted[1]: found "10.0.0.1:5", expected a network such as "10.0.0.0/8", an IP address, or "unix"; leave out the port"#,
+            r#"5:98: app[0].proxy_protocol.trusted[3]: found 4, expected a network such as "10.0.0.0/8", an IP address, or "unix""#,
+            "5:102: app[0].proxy_protocol.tlv: unknown key",
+        ],
+    ),
+    (
+        "proxy_protocol = { accept = true }",
+        &[
+            r#"5:29: app[0].proxy_protocol.accept: there is no `trusted`, so that nobody would be believed; name the proxies in front, as trusted = ["10.0.0.0/8"]: anybody else could say any address"#,
+        ],
+    ),
+    (
+        "proxy_protocol = { trusted = ['10.0.0.0/8'] }",
+        &["5:30: app[0].proxy_protocol.trusted: nobody is listened to: accept is false"],
+    ),
     ("timeouts = 5", &["5:12: app[0].timeouts: found 5, expected a table, [app.timeouts] in TOML"]),
     (
         "timeouts.idle = '0s'\n\
              timeouts.connect = 5\n\
              timeouts.half_close = 'never'\n\
-             timeouts.handshake = '1s'\n\
+             timeouts.handshake = 'none'\n\
              timeouts.lifetime = '9999d'",
         &[
             r#"5:17: app[0].timeouts.idle: found "0s", expected a duration from "1ms" to "365d"; "none" is no limit"#,
             r#"6:20: app[0].timeouts.connect: found 5, expected a duration such as "250ms", "5s" or "1m30s"; a unit is missing, as in "5s""#,
             r#"7:23: app[0].timeouts.half_close: found "never", expected a duration such as "250ms", "5s" or "1m30s""#,
-            "8:10: app[0].timeouts.handshake: not supported yet",
+            r#"8:22: app[0].timeouts.handshake: found "none", expected a duration such as "250ms", "5s" or "1m30s""#,
             r#"9:21: app[0].timeouts.lifetime: found "9999d", expected a duration from "1ms" to "365d""#,
         ],
     ),

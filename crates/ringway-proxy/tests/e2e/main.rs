@@ -36,6 +36,7 @@ mod memory;
 mod observation;
 mod operations;
 mod programs;
+mod proxy_protocol;
 mod relay;
 mod reloading;
 mod support;

@@ -4,6 +4,7 @@
 mod inspection;
 mod limits;
 mod probes;
+mod proxy_protocol;
 mod reloading;
 mod serving;
 mod world;

@@ -2,14 +2,18 @@
 //!
 //! `start` fails with a reason for [`skip!`](crate::skip) where a program is not installed.
 
+mod haproxy;
 mod iperf;
+mod nginx;
 mod postgres;
 mod redis;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+pub use haproxy::HaProxy;
 pub use iperf::Iperf;
+pub use nginx::Nginx;
 pub use postgres::Postgres;
 pub use redis::Redis;
 

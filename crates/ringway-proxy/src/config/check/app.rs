@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringway::{KeepAlive, SocketAddress};
 
 use super::fields::{Checker, Fields, Item};
-use super::{FRONTENDS_MAX, PlacedApp, address, covers, is_same_address};
+use super::{FRONTENDS_MAX, PlacedApp, address, covers, is_same_address, proxy_protocol};
 use crate::config::tree::{Value, quote};
 use crate::model::{App, Backend, Balance, Check, Frontend, Health, Target, Timeouts};
 
@@ -29,8 +29,7 @@ const CONNECT_ATTEMPTS_MAX: u32 = 100;
 const RISE_FALL_MAX: u32 = 1_000;
 
 /// Keys and words of the plan that this version does not have.
-const LATER_KEYS: [&str; 4] = ["tls", "route", "limits", "proxy_protocol"];
-const LATER_TIMEOUTS: [&str; 1] = ["handshake"];
+const LATER_KEYS: [&str; 3] = ["tls", "route", "limits"];
 const LATER_BACKEND: [&str; 1] = ["max_connections"];
 const LATER_CHECKS: [&str; 3] = ["tls", "http", "send-expect"];
 
@@ -113,6 +112,9 @@ pub(super) fn app<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<Plac
     }
     if let Some(item) = fields.take("slow_start") {
         app.slow_start = slow_start(&item, app.balance, checker);
+    }
+    if let Some(item) = fields.take("proxy_protocol") {
+        app.proxy_protocol = proxy_protocol::read(&item, checker).unwrap_or_default();
     }
     fields.finish(&LATER_KEYS, checker);
     Some(PlacedApp { app, name, frontends })
@@ -305,7 +307,11 @@ fn timeouts(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Timeouts> {
     timeouts.idle = optional(&mut fields, "idle", timeouts.idle, checker);
     timeouts.half_close = optional(&mut fields, "half_close", timeouts.half_close, checker);
     timeouts.lifetime = optional(&mut fields, "lifetime", timeouts.lifetime, checker);
-    fields.finish(&LATER_TIMEOUTS, checker);
+    if let Some(item) = fields.take("handshake") {
+        timeouts.handshake =
+            checker.duration(&item, TIMEOUT_MIN..=TIMEOUT_MAX, None).unwrap_or(timeouts.handshake);
+    }
+    fields.finish(&[], checker);
     Some(timeouts)
 }
 

@@ -5,6 +5,8 @@
 mod address;
 mod app;
 mod fields;
+mod network;
+mod proxy_protocol;
 mod seed;
 mod server;
 mod value;

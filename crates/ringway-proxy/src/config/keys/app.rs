@@ -149,7 +149,12 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("app.timeouts.half_close", OR_NONE, value("\"1m\""), "The same after one direction has ended."),
     key("app.timeouts.lifetime", OR_NONE, value("\"none\""), "For the whole connection, whatever it does."),
-    later("app.timeouts.handshake"),
+    key(
+        "app.timeouts.handshake",
+        duration("1ms", "365d"),
+        value("\"5s\""),
+        "For a PROXY header to arrive, from the moment the connection is admitted.",
+    ),
     table("app.health", "How backends are checked."),
     key(
         "app.health.check",
@@ -192,5 +197,28 @@ pub(super) const KEYS: &[Key] = &[
     later("app.tls"),
     later("app.route"),
     later("app.limits"),
-    later("app.proxy_protocol"),
+    table("app.proxy_protocol", "PROXY headers (versions 1 and 2): from clients, and to backends."),
+    key(
+        "app.proxy_protocol.accept",
+        Kind::AnyOf(&[Kind::Boolean, words(&["optional"])]),
+        value("false"),
+        "Whether connections begin with a PROXY header of either version. `true`: they must, and must come from \
+         `trusted`. `\"optional\"`: those from `trusted` may; those of others are relayed as they are.",
+    ),
+    key(
+        "app.proxy_protocol.trusted",
+        Kind::Array {
+            of: &text("network, IP address, or `\"unix\"`", r"^([0-9A-Fa-f:.]+(/[0-9]{1,3})?|unix)$"),
+            min: 0,
+        },
+        value("[]"),
+        "Whose headers are believed: networks as `\"10.0.0.0/8\"`; `\"unix\"` is whoever may connect to a frontend that is \
+         a Unix socket. Must be given with `accept`.",
+    ),
+    key(
+        "app.proxy_protocol.send",
+        words(&["none", "v1", "v2"]),
+        value("\"none\""),
+        "Which header backends are sent at the start of each connection, health checks included.",
+    ),
 ];

@@ -82,6 +82,10 @@ impl Shell {
                 self.tell(Event::DialFailed(failure));
             }
             (Backend::None, 2..=5) if self.session.is_waiting() => self.tell(Event::Admitted),
+            (Backend::None, 2..=4) if self.session.awaits_preface() => {
+                let answer = self.inspection();
+                self.tell(answer);
+            }
             (Backend::None, 6) if self.session.is_waiting() => self.tell(Event::MustWait),
             (Backend::None | Backend::Dialling, 8) => {
                 let unread = self.draw(2) == 0;
@@ -93,6 +97,10 @@ impl Shell {
             }
             (Backend::None | Backend::Dialling | Backend::Open, _) => {}
         }
+    }
+
+    fn inspection(&mut self) -> Event {
+        if self.draw(3) == 0 { Event::Refused(CloseReason::Untrusted) } else { Event::PrefaceRead }
     }
 
     fn let_time_pass(&mut self, time: Duration) {
@@ -124,14 +132,22 @@ impl Shell {
                 next = self.perform(*action);
             }
         }
-        if matches!(self.backend, Backend::Dialling) || self.session.is_starved() {
-            assert!(self.timer.is_some(), "a dial without a limit, after {event:?}");
+        if matches!(self.backend, Backend::Dialling)
+            || self.session.is_starved()
+            || self.session.awaits_preface()
+        {
+            assert!(self.timer.is_some(), "a wait without a limit, after {event:?}");
         }
     }
 
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::WatchClient => assert!(self.client_is_open),
+            Action::Inspect => {
+                return Some(if self.draw(3) == 0 { self.inspection() } else { Event::PrefaceDue });
+            }
+            Action::EndPreface => return Some(self.inspection()),
+            Action::StartPreface => assert!(self.client_is_open && self.session.awaits_preface()),
             Action::Choose => {
                 assert!(!self.has_reservation, "chosen twice");
                 if self.draw(4) == 0 {
@@ -181,6 +197,7 @@ proptest! {
         idle in prop::option::of(1u64..40),
         half_close in prop::option::of(1u64..20),
         lifetime in prop::option::of(1u64..100),
+        preface in prop::option::of(1u64..10),
         connect_attempts in 1u8..4,
     ) {
         let seconds = |seconds: Option<u64>| seconds.map(Duration::from_secs);
@@ -189,6 +206,7 @@ proptest! {
             idle: seconds(idle),
             half_close: seconds(half_close),
             lifetime: seconds(lifetime),
+            preface: seconds(preface),
             connect_attempts,
         };
         let mut shell = Shell::new(luck, limits);
@@ -218,6 +236,7 @@ proptest! {
             idle: Some(Duration::from_secs(idle)),
             half_close: None,
             lifetime: lifetime.map(Duration::from_secs),
+            preface: None,
             connect_attempts: 3,
         };
         let mut shell = Shell::new(luck, limits);

@@ -12,6 +12,7 @@ const LIMITS: Limits = Limits {
     idle: Some(Duration::from_secs(60)),
     half_close: Some(Duration::from_secs(10)),
     lifetime: None,
+    preface: None,
     connect_attempts: 3,
 };
 
@@ -74,6 +75,9 @@ fn all_events() -> Vec<Event> {
         Event::BackendLost { reset: true },
         Event::BackendLost { reset: false },
         Event::TimerFired(progress(NOW)),
+        Event::PrefaceDue,
+        Event::PrefaceRead,
+        Event::Refused(CloseReason::Untrusted),
         Event::HalfClosed,
         Event::Close(Ending::Shutdown),
     ];
@@ -111,6 +115,43 @@ fn waiting_for_admission_it_goes_on_or_leaves() {
             (FINISHED_EMPTY, State::Ended, &left),
             (LOST_BY_RESET, State::Ended, &[End(CloseReason::ClientLeftBeforeAdmission)]),
             (LOST, State::Ended, &[End(CloseReason::ClientFailedBeforeAdmission)]),
+            (
+                Event::Close(Ending::Shutdown),
+                State::Ended,
+                &[CloseClient, End(CloseReason::ShutdownBeforeAdmission)],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn header_is_awaited_for_so_long_where_one_may_come() {
+    use Action::*;
+    let limits = Limits { preface: Some(2 * SECOND), ..LIMITS };
+    let mut session = session();
+    assert_eq!(session.handle(Event::Admitted, &limits, NOW).as_slice(), [Inspect]);
+    let actions = session.handle(Event::PrefaceDue, &limits, NOW);
+    assert_eq!(actions.as_slice(), [StartPreface, SetTimer(NOW + 2 * SECOND)]);
+    assert!(session.awaits_preface());
+
+    let choice = State::AwaitingChoice { attempts: 0, last: None };
+    let left = [CloseClient, End(CloseReason::ClientLeftBeforeHeader)];
+    assert_table(
+        State::AwaitingPreface,
+        &[
+            (Event::PrefaceDue, State::AwaitingPreface, &[StartPreface]),
+            (Event::PrefaceRead, choice, &[Choose]),
+            (
+                Event::Refused(CloseReason::Untrusted),
+                State::Ended,
+                &[CloseClient, End(CloseReason::Untrusted)],
+            ),
+            (Event::TimerFired(progress(NOW)), State::AwaitingPreface, &[EndPreface]),
+            (GONE, State::Ended, &left),
+            (FINISHED_EMPTY, State::Ended, &left),
+            (FINISHED_WITH_BYTES, State::Ended, &left),
+            (LOST_BY_RESET, State::Ended, &[End(CloseReason::ClientLeftBeforeHeader)]),
+            (LOST, State::Ended, &[End(CloseReason::ClientFailedBeforeHeader)]),
             (
                 Event::Close(Ending::Shutdown),
                 State::Ended,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::endpoint::ExactCount;
+use super::ExactCount;
 
 /// Of so many places that a worker takes while clients of other workers wait, it leaves the next one to them.
 const TAKEN_FOR_ONE_LEFT: u32 = 8;
