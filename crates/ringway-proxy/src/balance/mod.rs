@@ -3,7 +3,7 @@
 //! To choose is to reserve: the endpoint's count of connections is raised by the choice itself, so that no other
 //! worker decides on a count that is about to change. Whoever chose gives the place back, once.
 //!
-//! What a method looks things up in ([`table`]) is made with the set of endpoints and shared by all workers. Each worker
+//! What a method looks things up in (`table`) is made with the set of endpoints and shared by all workers. Each worker
 //! keeps a list of those that may be chosen (`pool`), made anew when the health of any changed. No method looks at
 //! all of thousands of endpoints for a choice.
 
