@@ -42,6 +42,8 @@ pub(super) enum Command {
     Completions(CompletionsArguments),
     /// Prints a man page
     Man(ManArguments),
+    /// Shows a backend of a running ringway, or changes it
+    Backend(BackendArguments),
     /// Drives connections at a proxy and measures it
     Bench(Box<loadgen::Options>),
 }
@@ -124,6 +126,27 @@ pub(super) struct KillArguments {
     /// Ends all connections; needed where nothing else says which
     #[arg(long)]
     pub(super) all: bool,
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BackendArguments {
+    /// Name of its app
+    #[arg(value_name = "APP")]
+    pub(super) app: String,
+    /// Its name, as in the configuration
+    #[arg(value_name = "BACKEND")]
+    pub(super) backend: String,
+    /// Its share of new connections from now on, 0 to 256; `configured` is that of the file again
+    #[arg(long, value_name = "N")]
+    pub(super) weight: Option<String>,
+    /// No new connections from now on; those that are open stay
+    #[arg(long, conflicts_with = "ready")]
+    pub(super) maintenance: bool,
+    /// New connections again
+    #[arg(long)]
+    pub(super) ready: bool,
     #[command(flatten)]
     pub(super) admin: AdminArguments,
 }

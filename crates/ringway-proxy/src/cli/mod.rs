@@ -3,6 +3,7 @@
 mod admin_client;
 mod arguments;
 mod ask;
+mod backend;
 mod bench;
 mod check;
 mod connections;
@@ -38,6 +39,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(check) => check::main(&check),
         Command::Status(status) => status::main(&status),
         Command::Reload(reload) => reload::main(&reload),
+        Command::Backend(backend) => backend::main(&backend),
         Command::Connections(connections) => connections::list(&connections),
         Command::Kill(kill) => connections::kill(&kill),
         Command::Schema => generated::schema(),

@@ -28,8 +28,7 @@ fn render(status: &Status) -> String {
         status.connection_limit
     );
     let mut frontends = Table::new(&["APP", "FRONTEND", "ADDRESS", "STATE", "CONNECTIONS"]);
-    let mut backends =
-        Table::new(&["APP", "BACKEND", "ENDPOINT", "HEALTH", "WEIGHT", "CONNECTIONS", "TOTAL", "FAILED"]);
+    let mut backends = backend_table();
     for app in &status.apps {
         for frontend in &app.frontends {
             frontends.push([
@@ -41,22 +40,7 @@ fn render(status: &Status) -> String {
             ]);
         }
         for backend in &app.backends {
-            let weight = format!("{}{}", backend.weight, if backend.backup { " backup" } else { "" });
-            for endpoint in &backend.endpoints {
-                backends.push([
-                    app.name.clone(),
-                    backend.name.clone(),
-                    endpoint.address.clone(),
-                    health(endpoint, app.panic),
-                    weight.clone(),
-                    endpoint.connections.to_string(),
-                    endpoint.connections_total.to_string(),
-                    endpoint.connect_failures.to_string(),
-                ]);
-            }
-            if backend.endpoints.is_empty() {
-                backends.push(without_endpoint(&app.name, backend, weight));
-            }
+            push_backend(&mut backends, &app.name, backend, app.panic);
         }
     }
     for table in [frontends, backends] {
@@ -66,8 +50,40 @@ fn render(status: &Status) -> String {
     text
 }
 
-fn without_endpoint(app: &str, backend: &BackendStatus, weight: String) -> [String; 5] {
-    [app.to_owned(), backend.name.clone(), "-".to_owned(), "unresolved".to_owned(), weight]
+/// An empty table of backends.
+pub(super) fn backend_table() -> Table {
+    Table::new(&["APP", "BACKEND", "ENDPOINT", "HEALTH", "WEIGHT", "CONNECTIONS", "TOTAL", "FAILED"])
+}
+
+/// Adds the lines of a backend, one for each of its endpoints.
+pub(super) fn push_backend(table: &mut Table, app: &str, backend: &BackendStatus, is_panicking: bool) {
+    for endpoint in &backend.endpoints {
+        table.push([
+            app.to_owned(),
+            backend.name.clone(),
+            endpoint.address.clone(),
+            health(endpoint, is_panicking),
+            weight(backend),
+            endpoint.connections.to_string(),
+            endpoint.connections_total.to_string(),
+            endpoint.connect_failures.to_string(),
+        ]);
+    }
+    if backend.endpoints.is_empty() {
+        let (address, health) = ("-".to_owned(), "unresolved".to_owned());
+        table.push([app.to_owned(), backend.name.clone(), address, health, weight(backend)]);
+    }
+}
+
+/// The weight, or why it has none, and what is configured if that is something else.
+fn weight(backend: &BackendStatus) -> String {
+    let configured = backend.weight;
+    let now = match (backend.duty.as_str(), backend.weight_override) {
+        ("ready", None) => configured.to_string(),
+        ("ready", Some(weight)) => format!("{weight} (configured: {configured})"),
+        (duty, _) => duty.to_owned(),
+    };
+    format!("{now}{}", if backend.backup { " backup" } else { "" })
 }
 
 fn frontend_state(frontend: &FrontendStatus) -> String {
@@ -93,6 +109,15 @@ fn health(endpoint: &EndpointStatus, is_panicking: bool) -> String {
 mod tests {
     use super::*;
     use crate::control::status::testing;
+
+    #[test]
+    fn what_an_operator_said_stands_in_the_place_of_the_weight() {
+        let mut backend = testing::process().status().apps[0].backends[1].clone();
+        backend.weight_override = Some(9);
+        assert_eq!(weight(&backend), "9 (configured: 2) backup");
+        backend.duty = "maintenance".to_owned();
+        assert_eq!(weight(&backend), "maintenance backup");
+    }
 
     #[test]
     fn the_tables_hold_every_frontend_and_backend() {

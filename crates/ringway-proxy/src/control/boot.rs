@@ -166,7 +166,7 @@ async fn serve(
     let parts = Parts { server: config.server.clone(), snapshot, admission, metrics, access_log };
     let crew = Arc::new(Crew::start(parts, workers, &engine, &events)?);
     if let Some(admin) = &config.admin {
-        let operator = Operator::new(Arc::clone(&process), crew.mailers().to_vec());
+        let operator = Operator::new(Arc::clone(&process), crew.mailers().to_vec(), events.clone());
         let pages = Admin { process, operator, is_draining: Arc::clone(&is_draining), requests };
         start_admin(pages, admin.listen.clone()).await;
     }

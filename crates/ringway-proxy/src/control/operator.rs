@@ -7,16 +7,20 @@ use std::sync::Arc;
 
 use ringway::Mailer;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use super::status::{Process, whole_milliseconds};
+use super::lifecycle::Event;
+use super::status::{BackendStatus, Process, app_status, whole_milliseconds};
 use crate::config;
+use crate::endpoint::{AppState, Duty, Steering};
 use crate::inspection::{Inquiry, Piece, Selection, Sighting, Verb};
 use crate::session::Ending;
 use crate::worker::WorkerMail;
 
 /// Connections that are listed when nobody says how many.
 pub const ROWS_DEFAULT: usize = 1_000;
+/// As in a configuration.
+const WEIGHT_MAX: u16 = 256;
 /// The most that are listed: some 30 MB of JSON.
 pub const ROWS_MAX: usize = 100_000;
 
@@ -128,17 +132,38 @@ pub struct Killed {
     pub killed: u64,
 }
 
+/// The query of `PUT /backend`: what is not named stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendOrder {
+    /// Name of an app.
+    pub app: String,
+    /// Name of one of its backends.
+    pub backend: String,
+    /// A number, or `configured`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+    /// `ready` or `maintenance`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duty: Option<String>,
+}
+
 /// Does what operators ask.
 #[derive(Clone)]
 pub struct Operator {
     process: Arc<Process>,
     workers: Vec<Mailer<WorkerMail>>,
+    events: UnboundedSender<Event>,
 }
 
 impl Operator {
-    /// Acts on this process, with these workers.
-    pub fn new(process: Arc<Process>, workers: Vec<Mailer<WorkerMail>>) -> Self {
-        Self { process, workers }
+    /// Acts on this process, with these workers; what concerns all threads goes by `events`.
+    pub(super) fn new(
+        process: Arc<Process>,
+        workers: Vec<Mailer<WorkerMail>>,
+        events: UnboundedSender<Event>,
+    ) -> Self {
+        Self { process, workers, events }
     }
 
     /// The process it acts on.
@@ -189,6 +214,91 @@ impl Operator {
         let killed = self.close(selection, Ending::Killed).await;
         tracing::info!(killed, selection = ?query, "connections killed by an operator");
         Ok(Killed { killed })
+    }
+
+    /// What a backend is and does.
+    ///
+    /// # Errors
+    /// When there is no such app or backend.
+    pub fn backend(&self, app: &str, backend: &str) -> Result<BackendStatus, Refusal> {
+        let state = self.find_backend(app, backend)?;
+        let status = app_status(&state).backends.into_iter().find(|status| status.name == backend);
+        status.ok_or_else(|| Refusal::Unknown("it is gone".to_owned()))
+    }
+
+    /// Gives a backend another weight, or takes it out of duty, or back in. When this is done all workers go by it.
+    ///
+    /// # Errors
+    /// When the order names what is not there, or makes no sense.
+    pub async fn order_backend(&self, order: &BackendOrder) -> Result<BackendStatus, Refusal> {
+        let state = self.find_backend(&order.app, &order.backend)?;
+        let wrong = |key: &str, found: &str, expected: &str| {
+            Refusal::Wrong(format!("{key}: \"{found}\"; expected {expected}"))
+        };
+        let mut steering = self.steering_of(&state, &order.backend);
+        match order.weight.as_deref() {
+            None => {}
+            Some("configured") => steering.weight = None,
+            Some(text) => {
+                let weight = text.parse().ok().filter(|weight| *weight <= WEIGHT_MAX);
+                let expected = "a number from 0 to 256, or configured";
+                steering.weight = Some(weight.ok_or_else(|| wrong("weight", text, expected))?);
+            }
+        }
+        match order.duty.as_deref() {
+            None => {}
+            Some("ready") => steering.duty = Duty::Ready,
+            Some("maintenance") => steering.duty = Duty::Maintenance,
+            Some(text) => return Err(wrong("duty", text, "ready or maintenance")),
+        }
+        self.steer(&state, &order.backend, steering).await;
+        self.backend(&order.app, &order.backend)
+    }
+
+    /// Has all threads go by what an operator said of a backend.
+    async fn steer(&self, app: &AppState, backend: &str, steering: Steering) {
+        if app.steer(backend, steering).is_some() {
+            let duty = steering.duty.as_str();
+            let weight = steering.weight.map_or_else(|| "configured".to_owned(), |weight| weight.to_string());
+            tracing::info!(app = %app.name(), backend, duty, weight, "an operator changed a backend");
+            for worker in &self.workers {
+                worker.send(WorkerMail::Endpoints { app: app.slot() });
+            }
+            // For the prober. Nobody reads any more when the process ends.
+            let _ = self.events.send(Event::Endpoints { app: app.slot() });
+            self.wait_for_workers().await;
+        }
+    }
+
+    /// Waits until all workers have read what was sent to them before.
+    async fn wait_for_workers(&self) {
+        let nobody = Arc::new(Selection::default());
+        for worker in &self.workers {
+            ask(worker, &nobody, Verb::List { rows_max: 0 }, u32::MAX).await;
+        }
+    }
+
+    fn steering_of(&self, app: &AppState, backend: &str) -> Steering {
+        let entry = app.model().backends.iter().find(|entry| entry.name == backend);
+        entry.map(|entry| app.steering(entry)).unwrap_or_default()
+    }
+
+    /// An app of the configuration.
+    fn find_app(&self, name: &str) -> Result<Arc<AppState>, Refusal> {
+        let snapshot = self.process.lineage.current();
+        let names: Vec<&str> = snapshot.apps().map(|app| &**app.name()).collect();
+        let found = snapshot.apps().find(|app| &**app.name() == name).cloned();
+        found.ok_or_else(|| unknown("app", name, &names))
+    }
+
+    /// The app, which has such a backend.
+    fn find_backend(&self, app: &str, backend: &str) -> Result<Arc<AppState>, Refusal> {
+        let state = self.find_app(app)?;
+        let names: Vec<&str> = state.model().backends.iter().map(|entry| entry.name.as_str()).collect();
+        if names.contains(&backend) {
+            return Ok(state);
+        }
+        Err(unknown("backend", backend, &names))
     }
 
     /// Ends connections; says how many.
@@ -247,7 +357,7 @@ impl Operator {
         let apps = || snapshot.apps().filter(|state| app.is_none_or(|app| app == &**state.name()));
         let names: Vec<&str> =
             apps().flat_map(|app| &app.model().backends).map(|backend| backend.name.as_str()).collect();
-        let is_address = |state: &crate::endpoint::AppState| {
+        let is_address = |state: &AppState| {
             state.endpoints().endpoints().iter().any(|endpoint| endpoint.address().to_string() == name)
         };
         if names.contains(&name) || apps().any(|state| is_address(state)) {
@@ -285,7 +395,7 @@ mod tests {
     use crate::control::status::testing;
 
     fn operator() -> Operator {
-        Operator::new(Arc::new(testing::process()), Vec::new())
+        Operator::new(Arc::new(testing::process()), Vec::new(), unbounded_channel().0)
     }
 
     fn query(text: &str) -> ConnectionsQuery {
@@ -314,6 +424,27 @@ mod tests {
         assert!(operator().kill(&query("limit=3")).await.is_err());
         assert_eq!(operator().kill(&query("all=true")).await, Ok(Killed { killed: 0 }));
         assert_eq!(operator().kill(&query("backend=127.0.0.1:3000")).await, Ok(Killed { killed: 0 }));
+    }
+
+    #[tokio::test]
+    async fn a_backend_takes_orders_one_by_one() {
+        let operator = operator();
+        let order = async |text: &str| {
+            let order =
+                serde_urlencoded::from_str(&format!("app=app&backend=b0:80&{text}")).expect("a query");
+            operator.order_backend(&order).await.map(|status| (status.weight_override, status.duty))
+        };
+        assert_eq!(order("weight=9").await, Ok((Some(9), "ready".to_owned())));
+        assert_eq!(order("duty=maintenance").await, Ok((Some(9), "maintenance".to_owned())));
+        assert_eq!(order("weight=configured").await, Ok((None, "maintenance".to_owned())));
+        assert_eq!(order("duty=ready").await, Ok((None, "ready".to_owned())));
+        for (text, wanted) in [
+            ("weight=257", "weight: \"257\"; expected a number from 0 to 256, or configured"),
+            ("duty=gone", "duty: \"gone\"; expected ready or maintenance"),
+        ] {
+            assert_eq!(order(text).await.expect_err(text).to_string(), wanted);
+        }
+        assert!(operator.backend("app", "b2:80").is_err());
     }
 
     #[test]

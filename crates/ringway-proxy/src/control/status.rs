@@ -101,8 +101,12 @@ pub struct FrontendStatus {
 pub struct BackendStatus {
     /// As written in the configuration.
     pub name: String,
-    /// Share relative to the others.
+    /// Share relative to the others, as configured.
     pub weight: u16,
+    /// What an operator put in its place.
+    pub weight_override: Option<u16>,
+    /// What an operator said: `ready`, `maintenance` or `draining`.
+    pub duty: String,
     /// Used only while no other backend is available.
     pub backup: bool,
     /// Its addresses; none while its name is not resolved.
@@ -174,6 +178,10 @@ impl Process {
                 let labels = [&**app.name(), &**frontend.name()];
                 samples.push(Sample::new(Reading::FrontendListening, labels, workers));
             }
+            for backend in &app.model().backends {
+                let weight = app.steering(backend).weight(backend.weight);
+                samples.push(Sample::new(Reading::BackendWeight, [&**app.name(), &backend.name], weight));
+            }
             for endpoint in app.endpoints().endpoints() {
                 let address = endpoint.address().to_string();
                 let labels = [&**app.name(), &**endpoint.name(), &address];
@@ -198,7 +206,7 @@ fn config_status(snapshot: &Snapshot) -> ConfigStatus {
     }
 }
 
-fn app_status(app: &AppState) -> AppStatus {
+pub(super) fn app_status(app: &AppState) -> AppStatus {
     let set = app.endpoints();
     let endpoints_of = |index| set.endpoints().iter().filter(move |endpoint| endpoint.backend() == index);
     AppStatus {
@@ -223,11 +231,16 @@ fn app_status(app: &AppState) -> AppStatus {
             .backends
             .iter()
             .enumerate()
-            .map(|(index, backend)| BackendStatus {
-                name: backend.name.clone(),
-                weight: backend.weight,
-                backup: backend.backup,
-                endpoints: endpoints_of(index).map(|endpoint| endpoint_status(endpoint)).collect(),
+            .map(|(index, backend)| {
+                let steering = app.steering(backend);
+                BackendStatus {
+                    name: backend.name.clone(),
+                    weight: backend.weight,
+                    weight_override: steering.weight,
+                    duty: steering.duty.as_str().to_owned(),
+                    backup: backend.backup,
+                    endpoints: endpoints_of(index).map(|endpoint| endpoint_status(endpoint)).collect(),
+                }
             })
             .collect(),
     }
@@ -325,6 +338,7 @@ mod tests {
             "ringway_workers{engine=\"epoll\"} 2",
             "ringway_connection_limit 100",
             "ringway_frontend_listening{app=\"app\",frontend=\"127.0.0.1:0\"} 0",
+            "ringway_backend_weight{app=\"app\",backend=\"b1:80\"} 2",
             "ringway_endpoint_up{app=\"app\",backend=\"b0:80\",endpoint=\"127.0.0.1:3000\"} 0",
         ] {
             assert!(page.lines().any(|found| found == line), "no line {line} in\n{page}");

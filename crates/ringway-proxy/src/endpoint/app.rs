@@ -1,9 +1,11 @@
 //! An app as all threads see it: its configuration, its endpoints now, its frontends, its count of connections.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ringway::SocketAddress;
 
+use super::steering::{Steering, SteeringTable};
 use super::{EndpointSet, ExactCount, FrontendState};
 use crate::metrics::AppCounters;
 use crate::model;
@@ -16,12 +18,19 @@ pub struct AppCore {
     name: Arc<str>,
     active: ExactCount,
     counters: AppCounters,
+    steering: SteeringTable,
 }
 
 impl AppCore {
     /// An app that is new in this slot.
     pub fn new(slot: usize, name: &str) -> Self {
-        Self { slot, name: Arc::from(name), active: ExactCount::new(), counters: AppCounters::default() }
+        Self {
+            slot,
+            name: Arc::from(name),
+            active: ExactCount::new(),
+            counters: AppCounters::default(),
+            steering: SteeringTable::default(),
+        }
     }
 
     /// Its place in the tables of all threads.
@@ -75,9 +84,11 @@ impl AppState {
             Some(before) if EndpointSet::is_alike(&before.model, &model) => before.endpoints(),
             Some(before) => {
                 let set = before.endpoints();
-                Arc::new(EndpointSet::new(&model, &addresses_after(before, &set, &model), Some(&set)))
+                let addresses = addresses_after(before, &set, &model);
+                Arc::new(EndpointSet::new(&core.steering.apply(&model), &addresses, Some(&set)))
             }
-            None => Arc::new(EndpointSet::new(&model, &fixed_addresses(&model), None)),
+            // Its connections may be of an earlier time, and what was said of it then.
+            None => Arc::new(EndpointSet::new(&core.steering.apply(&model), &fixed_addresses(&model), None)),
         };
         Self { core, model, frontends, endpoints: Mutex::new(set) }
     }
@@ -130,8 +141,31 @@ impl AppState {
     /// If there is not one list for each backend.
     pub fn resolve(&self, resolved: &[Vec<SocketAddress>]) -> Option<Arc<EndpointSet>> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        *endpoints = Arc::new(endpoints.with_addresses(&self.model, resolved)?);
+        *endpoints = Arc::new(endpoints.with_addresses(&self.steered(), resolved)?);
         Some(Arc::clone(&endpoints))
+    }
+
+    /// What an operator said of a backend.
+    pub fn steering(&self, backend: &model::Backend) -> Steering {
+        self.core.steering.of(backend)
+    }
+
+    /// Does what an operator says of the backends with this name, and gives the new set, to be told of as that of
+    /// [`Self::resolve`]; `None` if nothing changes.
+    pub fn steer(&self, name: &str, steering: Steering) -> Option<Arc<EndpointSet>> {
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = self.model.backends.iter().filter(|backend| backend.name == name);
+        // All of them, so no `any`.
+        if named.filter(|backend| self.core.steering.set(backend, steering)).count() == 0 {
+            return None;
+        }
+        *endpoints = Arc::new(endpoints.reweighed(&self.steered()));
+        Some(Arc::clone(&endpoints))
+    }
+
+    /// The configuration with what operators said in the place of what is written.
+    fn steered(&self) -> Cow<'_, model::App> {
+        self.core.steering.apply(&self.model)
     }
 }
 

@@ -11,6 +11,7 @@ mod header;
 mod ramp;
 mod set;
 mod socket_file;
+mod steering;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tier;
@@ -31,6 +32,7 @@ pub(crate) use header::{header_for_check, header_for_client};
 pub(crate) use ramp::FULL;
 pub use set::EndpointSet;
 pub(crate) use socket_file::SocketFile;
+pub use steering::{Duty, Steering};
 pub use tier::Tier;
 
 use crate::balance::table::bounds::Bounds;

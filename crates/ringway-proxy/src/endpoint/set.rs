@@ -50,6 +50,17 @@ impl EndpointSet {
         means(one) == means(other) && one.backends == other.backends
     }
 
+    /// The same endpoints with the weights of `model`.
+    pub(super) fn reweighed(&self, model: &model::App) -> Self {
+        for endpoint in &self.endpoints {
+            let index = endpoint.backend();
+            let backend = &model.backends[index];
+            endpoint.set_backend(index, (backend.weight, backend.backup));
+        }
+        self.changes.note();
+        Self::of(model, self.endpoints.clone(), Arc::clone(&self.changes))
+    }
+
     fn of(model: &model::App, endpoints: Vec<Arc<Endpoint>>, changes: Arc<Changes>) -> Self {
         Self {
             primaries: Tier::new(model.balance, &endpoints, false),

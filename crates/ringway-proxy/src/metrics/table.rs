@@ -138,6 +138,8 @@ rows! {
         in "workers": "Workers that listen at a frontend.";
     AppPanic = Gauge "ringway_app_panic" ["app"] {}
         in "none": "1 while so few backends of an app are healthy that health is not asked for, else 0.";
+    BackendWeight = Gauge "ringway_backend_weight" ["app", "backend"] {}
+        in "none": "Weight of a backend as it is now: 0 in maintenance and while it drains.";
     EndpointUp = Gauge "ringway_endpoint_up" ["app", "backend", "endpoint"] {}
         in "none": "1 if an endpoint gets connections, else 0.";
     EndpointConnections = Gauge "ringway_endpoint_connections" ["app", "backend", "endpoint"] {}

@@ -8,11 +8,13 @@ use serde_json::Value;
 use testkit::backend::{Backend, Behaviour};
 use testkit::{Ringway, client, free_address};
 
-use crate::support::{Engine, PROGRAM, access_line, app, field, start, wait_connections};
+use crate::support::{Engine, NO_CHECKS, PROGRAM, access_line, app, field, start, status, wait_connections};
 
 on_both_engines!(
     connections_are_listed_with_what_they_do,
     filters_choose_which_connections_are_listed,
+    backend_in_maintenance_keeps_its_connections_and_gets_no_new_ones,
+    weight_changes_at_run_time_and_is_seen,
     killed_connections_end_with_that_reason_and_the_others_go_on,
 );
 
@@ -146,4 +148,60 @@ fn killed_connections_end_with_that_reason_and_the_others_go_on(engine: Engine) 
     assert_eq!(printed(&ringway, &["kill", "--id", &id]), "1 connection killed\n");
     assert_eq!(printed(&ringway, &["kill", "--all", "--json"]), "{\"killed\":2}\n");
     wait_connections(&ringway, 0);
+}
+
+/// Backends of so many connections, by address.
+fn connections_to(ringway: &Ringway, backend: SocketAddr) -> usize {
+    listed(ringway, &["--backend", &backend.to_string()]).len()
+}
+
+fn backend_in_maintenance_keeps_its_connections_and_gets_no_new_ones(engine: Engine) {
+    let backends = [Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo)];
+    let addresses = backends.each_ref().map(Backend::address);
+    let frontend = free_address();
+    let ringway = start(engine, &app(frontend, &addresses, NO_CHECKS));
+    let [first, second] = addresses.map(|address| address.to_string());
+    let mut streams: Vec<_> = (0..4).map(|_| served(frontend)).collect();
+
+    let text = printed(&ringway, &["backend", "app", &first, "--maintenance"]);
+
+    assert!(text.contains("maintenance"), "{text}");
+    streams.iter_mut().for_each(echo);
+    streams.extend((0..4).map(|_| served(frontend)));
+    assert_eq!((connections_to(&ringway, addresses[0]), connections_to(&ringway, addresses[1])), (2, 6));
+    assert_eq!(status(&ringway)["apps"][0]["backends"][0]["duty"], "maintenance");
+    assert_eq!(ringway.metric("ringway_backend_weight", &format!("backend=\"{first}\"")), 0.0);
+
+    printed(&ringway, &["backend", "app", &first, "--ready"]);
+    streams.extend((0..4).map(|_| served(frontend)));
+    assert_eq!((connections_to(&ringway, addresses[0]), connections_to(&ringway, addresses[1])), (6, 6));
+    printed(&ringway, &["backend", "app", &second, "--maintenance"]);
+    printed(&ringway, &["backend", "app", &first, "--maintenance"]);
+    let mut refused = client::connect(frontend).expect("the frontend listens");
+    let line = access_line(&ringway, address_of(&refused));
+    assert_eq!((field(&line, "in"), field(&line, "why")), ("accept", "no_backend"));
+    assert!(!matches!(refused.read(&mut [0]), Ok(1..)));
+}
+
+fn weight_changes_at_run_time_and_is_seen(engine: Engine) {
+    let backends = [Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo)];
+    let addresses = backends.each_ref().map(Backend::address);
+    let frontend = free_address();
+    let ringway = start(engine, &app(frontend, &addresses, NO_CHECKS));
+    let first = addresses[0].to_string();
+
+    printed(&ringway, &["backend", "app", &first, "--weight", "3"]);
+
+    let _streams: Vec<_> = (0..8).map(|_| served(frontend)).collect();
+    assert_eq!((connections_to(&ringway, addresses[0]), connections_to(&ringway, addresses[1])), (6, 2));
+    let text = printed(&ringway, &["status"]);
+    assert!(text.contains("3 (configured: 1)"), "{text}");
+    let shown = printed(&ringway, &["backend", "app", &first, "--json"]);
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!((&shown["weight"], &shown["weight_override"]), (&1.into(), &3.into()));
+    let text = printed(&ringway, &["backend", "app", &first, "--weight", "configured"]);
+    assert!(!text.contains("configured"), "{text}");
+    let wrong = command(&ringway, &["backend", "app", &first, "--weight", "heavy"]);
+    let errors = String::from_utf8_lossy(&wrong.stderr);
+    assert!(errors.contains("weight: \"heavy\"; expected a number from 0 to 256, or configured"), "{errors}");
 }

@@ -4,6 +4,7 @@
 //! pages in a browser of that machine may not: what changes something is never GET, and is refused with an `Origin`.
 //! An address that is busy is tried again until it is free: it never keeps the proxy from serving.
 
+mod backend;
 mod bounded;
 mod configuration;
 mod connections;
@@ -109,6 +110,7 @@ fn router(admin: Admin) -> Router {
         .route("/healthz", get(healthz))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
+        .route("/backend", get(backend::show).put(backend::order))
         .route("/connections", get(connections::list).delete(connections::kill))
         .route("/reload", post(configuration::reload))
         .layer(middleware::from_fn(refuse_web_pages))

@@ -25,7 +25,7 @@ async fn request(admin: &Admin, order: &str, headers: &str) -> String {
 
 fn admin() -> Admin {
     let process = Arc::new(testing::process());
-    let operator = Operator::new(Arc::clone(&process), Vec::new());
+    let operator = Operator::new(Arc::clone(&process), Vec::new(), tokio::sync::mpsc::unbounded_channel().0);
     let (requests, _) = Requests::channel();
     Admin { process, operator, is_draining: Arc::default(), requests }
 }
