@@ -5,11 +5,13 @@
 //!
 //! What is checked: bytes out are bytes in, in order, for each direction that ends cleanly, and a prefix of them where
 //! it was cut; a cut stream never looks complete; every connection ends with one close reason and one access-log
-//! record; the counts return to zero; limits are never passed; nothing is left behind in an engine or in the network.
+//! record; the counts return to zero; limits are never passed; nothing is left behind in an engine or in the network;
+//! every thread adopts each snapshot of the configuration, and an app that was removed is gone with its last connection.
 #![forbid(unsafe_code)]
 
 mod backend;
 mod client;
+mod configuration;
 mod ledger;
 mod proxy;
 mod scenario;
@@ -19,11 +21,25 @@ mod world;
 use std::fmt;
 use std::time::Duration;
 
+/// What happens in a simulation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Workload {
+    /// A quarter of a minute in which everything goes wrong: backends die, networks break, descriptors run out, the
+    /// configuration is reloaded now and then.
+    #[default]
+    Usual,
+    /// An operator's whole day, in a minute: names change what they mean, backends flap, and the configuration is
+    /// reloaded every second.
+    Day,
+}
+
 /// What came of a simulation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// What it all followed from.
     pub seed: u64,
+    /// What was played.
+    pub workload: Workload,
     /// What did not hold; empty if everything did.
     pub faults: Vec<String>,
     /// A fingerprint of everything that happened, in order.
@@ -40,7 +56,7 @@ pub struct Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, connections, clean, time, trace, .. } = self;
+        let Self { seed, workload, connections, clean, time, trace, .. } = self;
         write!(
             f,
             "seed {seed}: {connections} connections, {clean} clean, {:.1} s simulated, trace {trace:016x}",
@@ -50,15 +66,21 @@ impl fmt::Display for Outcome {
             write!(f, "\n  FAULT {fault}")?;
         }
         if !self.faults.is_empty() {
-            write!(f, "\n  replay with: cargo run -p simulator -- --seed {seed} --trace")?;
+            let day = if *workload == Workload::Day { " --day" } else { "" };
+            write!(f, "\n  replay with: cargo run -p simulator -- --seed {seed}{day} --trace")?;
         }
         Ok(())
     }
 }
 
-/// Plays the simulation of `seed`. A panic in it is a fault like any other.
+/// Plays the usual workload by `seed`. A panic in it is a fault like any other.
 pub fn run(seed: u64, keep_lines: bool) -> Outcome {
-    let played = std::panic::catch_unwind(|| world::play(seed, keep_lines));
+    play(Workload::Usual, seed, keep_lines)
+}
+
+/// Plays a workload by `seed`. A panic in it is a fault like any other.
+pub fn play(workload: Workload, seed: u64, keep_lines: bool) -> Outcome {
+    let played = std::panic::catch_unwind(|| world::play(workload, seed, keep_lines));
     played.unwrap_or_else(|panic| {
         let message = panic
             .downcast_ref::<String>()
@@ -67,6 +89,7 @@ pub fn run(seed: u64, keep_lines: bool) -> Outcome {
             .unwrap_or("a panic without a message");
         Outcome {
             seed,
+            workload,
             faults: vec![format!("panicked: {message}")],
             trace: 0,
             lines: None,

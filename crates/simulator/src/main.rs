@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use simulator::Workload;
 
 /// Runs the real proxy in a seeded, simulated world and checks what must hold.
 #[derive(Parser)]
@@ -19,6 +20,9 @@ struct Arguments {
     /// The first of them.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Plays an operator's whole day instead of the usual quarter of a minute.
+    #[arg(long)]
+    day: bool,
     /// Prints everything that happens (with --seed).
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -26,14 +30,15 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let workload = if arguments.day { Workload::Day } else { Workload::Usual };
     match arguments.seed {
-        Some(seed) => run_one(seed, arguments.trace),
-        None => run_many(arguments.from, arguments.seeds),
+        Some(seed) => run_one(workload, seed, arguments.trace),
+        None => run_many(workload, arguments.from, arguments.seeds),
     }
 }
 
-fn run_one(seed: u64, trace: bool) -> ExitCode {
-    let outcome = simulator::run(seed, trace);
+fn run_one(workload: Workload, seed: u64, trace: bool) -> ExitCode {
+    let outcome = simulator::play(workload, seed, trace);
     if let Some(lines) = &outcome.lines {
         print!("{lines}");
     }
@@ -44,13 +49,13 @@ fn run_one(seed: u64, trace: bool) -> ExitCode {
     }
 }
 
-fn run_many(from: u64, count: u64) -> ExitCode {
+fn run_many(workload: Workload, from: u64, count: u64) -> ExitCode {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {elapsed} ({eta} left) {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(count).with_style(style);
     let mut failed = Vec::new();
     for seed in from..from.saturating_add(count) {
-        let outcome = simulator::run(seed, false);
+        let outcome = simulator::play(workload, seed, false);
         if !outcome.faults.is_empty() {
             failed.push(seed);
             bar.suspend(|| println!("{outcome}"));
@@ -64,6 +69,7 @@ fn run_many(from: u64, count: u64) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("{} of {count} seeds failed: {failed:?}", failed.len());
-    println!("replay one with: cargo run -p simulator -- --seed {} --trace", failed[0]);
+    let day = if workload == Workload::Day { " --day" } else { "" };
+    println!("replay one with: cargo run -p simulator -- --seed {}{day} --trace", failed[0]);
     ExitCode::FAILURE
 }

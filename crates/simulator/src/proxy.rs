@@ -1,17 +1,19 @@
 //! The proxy inside of a simulation: its workers, its prober, and what they share.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use ringway::simulated::SimulatedNetwork;
-use ringway::{Engine, EngineConfig, EventHandler, Mailer, Worker};
+use ringway::simulated::{Random, SimulatedNetwork};
+use ringway::{Engine, EngineConfig, EventHandler, Mailer, SocketAddress, Worker};
 use ringway_proxy::admission::Admission;
 use ringway_proxy::control::access_log::AccessRecord;
-use ringway_proxy::endpoint::AppState;
+use ringway_proxy::endpoint::AppCore;
 use ringway_proxy::metrics::{AppCounter, Metrics};
+use ringway_proxy::model;
 use ringway_proxy::prober::{ProbeHandler, ProbeMail, ProbeSetup};
 use ringway_proxy::session::CloseReason;
-use ringway_proxy::snapshot::Lineage;
+use ringway_proxy::snapshot::{Adoption, Lineage, Origin};
 use ringway_proxy::worker::{ProxyHandler, Recorder, WorkerMail, WorkerSetup};
 
 use crate::client::number_of;
@@ -19,7 +21,11 @@ use crate::scenario::Scenario;
 
 /// The whole proxy.
 pub(crate) struct Proxy {
-    apps: Vec<Arc<AppState>>,
+    lineage: Lineage,
+    /// Of every app that ever was.
+    cores: Vec<Weak<AppCore>>,
+    /// How many threads have adopted each snapshot after the first.
+    adopted: Vec<Arc<AtomicUsize>>,
     admission: Arc<Admission>,
     records: Arc<Mutex<Vec<AccessRecord>>>,
     /// None once it is finished.
@@ -48,7 +54,6 @@ impl Proxy {
     pub(crate) fn new(scenario: &Scenario, network: &SimulatedNetwork) -> Self {
         let lineage = Lineage::of_apps(scenario.apps.clone());
         let snapshot = lineage.current();
-        let apps: Vec<_> = snapshot.apps().cloned().collect();
         let metrics = Metrics::new(scenario.workers, CloseReason::LABELS);
         let admission = Arc::new(Admission::new(scenario.connections_max));
         let records = Arc::default();
@@ -80,11 +85,62 @@ impl Proxy {
             left_behind: Vec::new(),
             probe_mailer: prober.mailer(),
             prober: Some(prober),
-            apps,
+            cores: lineage.living().iter().map(Arc::downgrade).collect(),
+            lineage,
+            adopted: Vec::new(),
             admission,
             records,
             workers: workers.into_iter().map(Some).collect(),
         }
+    }
+
+    /// Makes this the configuration of all threads.
+    pub(crate) fn reload(&mut self, apps: &[model::App]) {
+        let config = model::Config { apps: apps.to_vec(), ..self.lineage.current().config().clone() };
+        let snapshot = self.lineage.advance(config, Origin::Signal);
+        let living = self.lineage.living();
+        self.cores.retain(|core| core.strong_count() > 0);
+        for core in &living {
+            if !self.cores.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(core))) {
+                self.cores.push(Arc::downgrade(core));
+            }
+        }
+        let count = Arc::new(AtomicUsize::new(0));
+        self.adopted.push(Arc::clone(&count));
+        let adoption = Adoption::new(snapshot, move || {
+            count.fetch_add(1, Relaxed);
+        });
+        self.tell(&WorkerMail::Adopt(adoption.clone()));
+        self.probe_mailer.send(ProbeMail::Adopt(adoption));
+    }
+
+    /// Names mean some of these addresses from now on.
+    pub(crate) fn resolve(&self, addresses: &[SocketAddress], random: &mut Random) {
+        for app in self.lineage.current().apps() {
+            let resolved: Vec<Vec<SocketAddress>> = app
+                .model()
+                .backends
+                .iter()
+                .map(|backend| match &backend.target {
+                    model::Target::Address(address) => vec![address.clone()],
+                    model::Target::Host { .. } => {
+                        addresses.iter().filter(|_| random.chance(0.6)).cloned().collect()
+                    }
+                })
+                .collect();
+            if app.resolve(&resolved).is_some() {
+                self.tell(&WorkerMail::Endpoints { app: app.slot() });
+                self.probe_mailer.send(ProbeMail::Endpoints { app: app.slot() });
+            }
+        }
+    }
+
+    /// What must hold once every thread had time to read its mail.
+    pub(crate) fn check_adopted(&self) -> Option<String> {
+        let threads = self.workers.iter().flatten().count() + usize::from(self.prober.is_some());
+        let missed = self.adopted.iter().position(|count| count.load(Relaxed) != threads)?;
+        let count = self.adopted[missed].load(Relaxed);
+        Some(format!("{count} of {threads} threads adopted the snapshot of reload {}", missed + 1))
     }
 
     /// Turns everything once.
@@ -142,10 +198,11 @@ impl Proxy {
 
     /// Endpoints that are left out, while nothing is wrong with them.
     pub(crate) fn check_health(&self) -> Option<String> {
-        let sets = self.apps.iter().map(|app| app.endpoints());
+        let snapshot = self.lineage.current();
+        let sets = snapshot.apps().map(|app| app.endpoints());
         let out: Vec<_> = sets
             .flat_map(|set| set.endpoints().to_vec())
-            .filter(|endpoint| !endpoint.is_available())
+            .filter(|endpoint| endpoint.weight() > 0 && !endpoint.is_available())
             .map(|endpoint| format!("{} {:?}", endpoint.name(), endpoint.health_report()))
             .collect();
         (!out.is_empty()).then(|| format!("healthy backends are left out: {out:?}"))
@@ -160,8 +217,8 @@ impl Proxy {
             }
         };
         zero("admitted connections".to_owned(), self.admission.open().into());
-        let mut accepted = 0;
-        for app in &self.apps {
+        let (mut accepted, snapshot) = (0, self.lineage.current());
+        for app in snapshot.apps() {
             zero(format!("active connections of {}", app.name()), app.active().get().into());
             for endpoint in app.endpoints().endpoints() {
                 zero(format!("active connections of {}", endpoint.name()), endpoint.active().get().into());
@@ -173,8 +230,13 @@ impl Proxy {
             accepted += taken;
         }
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
-        if records != accepted {
+        // What was counted of an app that was removed since is gone with it.
+        if records < accepted || self.adopted.is_empty() && records != accepted {
             faults.push(format!("{accepted} connections were accepted and {records} recorded"));
+        }
+        let lives = |core: &&Arc<AppCore>| !snapshot.apps().any(|app| Arc::ptr_eq(app.core(), core));
+        for core in self.cores.iter().filter_map(Weak::upgrade).collect::<Vec<_>>().iter().filter(lives) {
+            faults.push(format!("{} was removed and is still there", core.name()));
         }
         faults
     }

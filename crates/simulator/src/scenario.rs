@@ -7,6 +7,8 @@ use ringway::simulated::{Random, SimulatedFaults};
 use ringway::{SocketAddress, Time};
 use ringway_proxy::model;
 
+use crate::Workload;
+use crate::configuration;
 use crate::script::Script;
 
 /// Everything that a seed decides before the first packet leaves.
@@ -16,6 +18,8 @@ pub(crate) struct Scenario {
     pub(crate) connections_max: u32,
     pub(crate) probe_seed: u64,
     pub(crate) apps: Vec<model::App>,
+    /// What [`Incident::Reload`] brings.
+    pub(crate) configurations: Vec<Vec<model::App>>,
     pub(crate) backends: Vec<SocketAddress>,
     pub(crate) faults: SimulatedFaults,
     pub(crate) scripts: Vec<Script>,
@@ -37,6 +41,10 @@ pub(crate) enum Incident {
     Refuse(usize),
     /// Ends `Block` and `Refuse`.
     Allow(usize),
+    /// The configuration is this one from now on.
+    Reload(usize),
+    /// Names mean other addresses.
+    Resolve,
     /// From now on streams are ragged still, but nothing breaks.
     Calm,
 }
@@ -50,21 +58,50 @@ pub(crate) enum Ending {
     DuringTraffic { drain: Time, close_now: Time },
 }
 
-/// When all trouble is over.
-const CALM_AT: Duration = Duration::from_secs(12);
+impl Workload {
+    /// When all trouble is over.
+    fn calm_at(self) -> Duration {
+        match self {
+            Self::Usual => Duration::from_secs(12),
+            Self::Day => Duration::from_secs(60),
+        }
+    }
+}
 
 impl Scenario {
-    pub(crate) fn draw(seed: u64) -> Self {
+    pub(crate) fn draw(workload: Workload, seed: u64) -> Self {
+        let is_day = workload == Workload::Day;
+        let calm_at = workload.calm_at();
         let mut random = Random::new(seed);
         let random = &mut random;
         let backend_count = random.between(1, 4) as usize;
         let backends: Vec<_> = (0..backend_count)
             .map(|index| address(Ipv4Addr::new(172, 16, 0, index as u8 + 1), 8000))
             .collect();
-        let app_count = random.between(1, 2);
-        let apps = (0..app_count).map(|index| app(index as u16, &backends, random)).collect();
-        let script_count = random.between(5, 60) as u32;
-        let spread = random.between(100, CALM_AT.as_millis() as u64);
+        let app_count = if is_day { random.between(2, 4) } else { random.between(1, 2) };
+        let apps: Vec<_> = (0..app_count).map(|index| app(index as u16, &backends, random)).collect();
+        let script_count = if is_day { random.between(100, 300) } else { random.between(5, 60) } as u32;
+        let calm = calm_at.as_millis() as u64;
+        let spread = if is_day { calm } else { random.between(100, calm) };
+        let reload_times: Vec<u64> = match is_day {
+            true => (1..calm / 1_000).map(|second| second * 1_000).collect(),
+            false if random.chance(0.5) => (0..random.between(1, 6)).map(|_| random.below(calm)).collect(),
+            false => Vec::new(),
+        };
+        let configurations = configuration::variations(&apps, reload_times.len(), random);
+        let mut incidents = incidents(backend_count, calm, random);
+        let at = |milliseconds| Time::ZERO + Duration::from_millis(milliseconds);
+        incidents.extend(
+            reload_times.iter().enumerate().map(|(index, time)| (at(*time), Incident::Reload(index))),
+        );
+        incidents.push((at(0), Incident::Resolve));
+        let mut next = random.between(500, 6_000);
+        while next < calm {
+            incidents.push((at(next), Incident::Resolve));
+            next += random.between(500, 6_000);
+        }
+        incidents.push((at(calm), Incident::Calm));
+        incidents.sort_by_key(|(at, _)| *at);
         let scripts = (0..script_count)
             .map(|number| {
                 let dial_at = Time::ZERO + Duration::from_millis(200 + random.below(spread));
@@ -90,7 +127,8 @@ impl Scenario {
             connections_max,
             probe_seed: random.next_u64(),
             apps,
-            incidents: incidents(backend_count, random),
+            configurations,
+            incidents,
             backends,
             faults: faults(random),
             scripts,
@@ -135,7 +173,11 @@ fn app(index: u16, backends: &[SocketAddress], random: &mut Random) -> model::Ap
             .enumerate()
             .map(|(place, address)| model::Backend {
                 name: format!("backend{place}"),
-                target: model::Target::Address(address.clone()),
+                target: match random.chance(0.25) {
+                    // Means some of the backends, at each moment others.
+                    true => model::Target::Host { name: format!("pool{place}.test"), port: 8000 },
+                    false => model::Target::Address(address.clone()),
+                },
                 weight: random.between(1, 4) as u16,
                 backup: place > 0 && random.chance(0.2),
             })
@@ -164,9 +206,8 @@ fn app(index: u16, backends: &[SocketAddress], random: &mut Random) -> model::Ap
     }
 }
 
-/// Outages of backends, each over before all is calm.
-fn incidents(backends: usize, random: &mut Random) -> Vec<(Time, Incident)> {
-    let calm = CALM_AT.as_millis() as u64;
+/// Outages of backends, each over before all is calm, which is so many milliseconds after the start.
+fn incidents(backends: usize, calm: u64, random: &mut Random) -> Vec<(Time, Incident)> {
     let mut incidents = Vec::new();
     for backend in 0..backends {
         let mut at = random.below(4_000);
@@ -185,8 +226,6 @@ fn incidents(backends: usize, random: &mut Random) -> Vec<(Time, Incident)> {
             at = end + random.between(10, 4_000);
         }
     }
-    incidents.push((Time::ZERO + CALM_AT, Incident::Calm));
-    incidents.sort_by_key(|(at, _)| *at);
     incidents
 }
 

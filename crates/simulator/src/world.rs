@@ -8,12 +8,12 @@ use ringway::simulated::{Random, SimulatedFaults, SimulatedNetwork};
 use ringway::{Engine, EngineConfig, Time, Worker};
 use ringway_proxy::worker::WorkerMail;
 
-use crate::Outcome;
 use crate::backend::Backend;
 use crate::client::Clients;
 use crate::ledger::{Ledger, SharedLedger};
 use crate::proxy::Proxy;
 use crate::scenario::{Ending, Incident, Scenario};
+use crate::{Outcome, Workload};
 
 /// Rounds of turns at one moment; more mean that somebody keeps itself busy without end.
 const ROUNDS_MAX: u32 = 100_000;
@@ -33,8 +33,8 @@ struct World {
 }
 
 /// Plays the scenario of `seed` from the first packet to the last.
-pub(crate) fn play(seed: u64, keep_lines: bool) -> Outcome {
-    let scenario = Scenario::draw(seed);
+pub(crate) fn play(workload: Workload, seed: u64, keep_lines: bool) -> Outcome {
+    let scenario = Scenario::draw(workload, seed);
     let mut random = Random::new(!seed);
     let network = SimulatedNetwork::new(random.next_u64(), scenario.faults.clone());
     let ledger: SharedLedger = Rc::new(RefCell::new(Ledger::default()));
@@ -63,7 +63,7 @@ pub(crate) fn play(seed: u64, keep_lines: bool) -> Outcome {
     if let Err(fault) = world.run() {
         world.ledger.borrow_mut().fault(fault);
     }
-    world.finish(seed)
+    world.finish(workload, seed)
 }
 
 impl World {
@@ -85,7 +85,7 @@ impl World {
                 // Every backend is well again; so many checks find that out.
                 let recovery = self.recovery_time();
                 self.run_for(recovery)?;
-                if let Some(fault) = self.proxy.check_health() {
+                if let Some(fault) = self.proxy.check_health().or_else(|| self.proxy.check_adopted()) {
                     return Err(fault);
                 }
                 self.tell(&WorkerMail::Drain);
@@ -105,7 +105,8 @@ impl World {
     }
 
     fn recovery_time(&self) -> Duration {
-        let times = self.scenario.apps.iter().map(|app| {
+        let apps = self.scenario.apps.iter().chain(self.scenario.configurations.iter().flatten());
+        let times = apps.map(|app| {
             let health = &app.health;
             (health.interval.mul_f64(1.0 + health.jitter) + health.timeout) * (health.rise + 1)
         });
@@ -197,6 +198,10 @@ impl World {
             Incident::Block(backend) => self.network.block(&self.scenario.backends[backend]),
             Incident::Refuse(backend) => self.network.refuse(&self.scenario.backends[backend]),
             Incident::Allow(backend) => self.network.allow(&self.scenario.backends[backend]),
+            Incident::Reload(configuration) => {
+                self.proxy.reload(&self.scenario.configurations[configuration]);
+            }
+            Incident::Resolve => self.proxy.resolve(&self.scenario.backends, &mut self.random),
             Incident::Calm => {
                 let calm =
                     SimulatedFaults { latency: self.scenario.faults.latency, ..SimulatedFaults::ragged() };
@@ -206,7 +211,7 @@ impl World {
     }
 
     /// Checks everything, and that nothing is left behind.
-    fn finish(mut self, seed: u64) -> Outcome {
+    fn finish(mut self, workload: Workload, seed: u64) -> Outcome {
         let has_run_through = self.ledger.borrow().faults().is_empty();
         let time = self.network.now().since(Time::ZERO);
         let records = self.proxy.records();
@@ -234,6 +239,7 @@ impl World {
         let clean = ledger.clean_count();
         Outcome {
             seed,
+            workload,
             faults: ledger.faults().to_vec(),
             trace: ledger.trace(),
             lines: ledger.lines().map(str::to_owned),

@@ -31,6 +31,16 @@ fn fourth_fifty_seeds_hold() {
 }
 
 #[test]
+fn ten_days_of_an_operator_hold() {
+    let days = (0..10).map(|seed| simulator::play(simulator::Workload::Day, seed, false));
+    let failed: Vec<_> = days.filter(|outcome| !outcome.faults.is_empty()).collect();
+    for outcome in &failed {
+        println!("{outcome}");
+    }
+    assert!(failed.is_empty(), "{} seeds failed", failed.len());
+}
+
+#[test]
 fn same_seed_gives_the_same_trace() {
     for seed in [1, 17, 42] {
         let (one, two) = (simulator::run(seed, true), simulator::run(seed, true));
