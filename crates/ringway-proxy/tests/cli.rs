@@ -30,16 +30,10 @@ fn wrong_usage_ends_with_code_2_and_a_reason() {
         (&["run", "--config", "nowhere.toml"], "nowhere.toml"),
         (&["check"], "neither ringway.toml nor config.json"),
         (&["status", "--admin", "somewhere"], "127.0.0.1:9900"),
+        (&["--pprof", "somewhere"], "127.0.0.1:6060"),
     ] {
         let text = complaint(arguments, 2);
         assert!(text.contains(part), "no {part} in: {text}");
-    }
-}
-
-#[test]
-fn profiling_is_refused_as_not_supported_yet() {
-    for spelling in ["-pprof", "--pprof", "-pprof=:6060"] {
-        assert!(complaint(&[spelling], 2).contains("not supported yet"), "{spelling}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What can be written on the command line, and the spellings of the seed proxy.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -62,9 +63,10 @@ pub(super) struct RunArguments {
     /// What the workers run on
     #[arg(long, value_enum)]
     pub(super) engine: Option<Engine>,
-    /// Refused: taken so that the refusal can say why.
-    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, hide = true)]
-    pub(super) pprof: Option<Option<String>>,
+    /// Serves CPU profiles and flame graphs over HTTP [default address: 127.0.0.1:6060]
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:6060",
+        value_parser = pprof_address)]
+    pub(super) pprof: Option<SocketAddr>,
 }
 
 /// `--engine`.
@@ -203,6 +205,12 @@ fn log_level(text: &str) -> Result<LogLevel, String> {
         .ok_or_else(|| "expected trace, debug, info, warn, error, off, or 0 to 7".to_owned())
 }
 
+fn pprof_address(text: &str) -> Result<SocketAddr, String> {
+    let all = text.strip_prefix(':').map(|port| format!("[::]:{port}"));
+    let address = all.as_deref().unwrap_or(text);
+    address.parse().map_err(|_| "expected an address as 127.0.0.1:6060, or :6060 for all".to_owned())
+}
+
 fn admin_address(text: &str) -> Result<SocketAddress, String> {
     if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
         return Ok(SocketAddress::unix(path));
@@ -290,8 +298,10 @@ mod tests {
             assert_eq!(run.config, Some(PathBuf::from("a.json")), "{line}");
             assert_eq!(run.log_level, config::log_level("3"), "{line}");
         }
-        assert!(run("-pprof").pprof.is_some());
-        assert_eq!(run("-pprof=:6060").pprof, Some(Some(":6060".to_owned())));
+        assert_eq!(run("").pprof, None);
+        assert_eq!(run("-pprof").pprof, "127.0.0.1:6060".parse().ok());
+        assert_eq!(run("-pprof=:6061").pprof, "[::]:6061".parse().ok());
+        assert_eq!(run("--pprof 127.0.0.1:0 --workers 2").pprof, "127.0.0.1:0".parse().ok());
         match parsed("check -config a.json") {
             Ok(Command::Check(check)) => assert_eq!(check.config, Some(PathBuf::from("a.json"))),
             other => panic!("{other:?}"),

@@ -38,8 +38,7 @@ A line of the access log tells about one connection that ended, refused ones too
 
 ## The seed proxy's spellings
 
-`-config FILE` and `-loglevel N`, also with `=`, are taken for `--config` and `--log-level`. `-pprof` is refused: it
-is not supported yet.
+`-config FILE`, `-loglevel N` and `-pprof [ADDRESS]`, also with `=`, are taken for `--config`, `--log-level` and `--pprof`.
 ";
 
 /// The page as Markdown.

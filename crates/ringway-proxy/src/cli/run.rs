@@ -12,12 +12,6 @@ use crate::model::Config;
 
 /// Runs until a signal ends it.
 pub(super) fn main(arguments: RunArguments) -> Exit {
-    if arguments.pprof.is_some() {
-        complain(
-            "ringway run: --pprof is not supported yet; `perf record -p PID` profiles a running ringway",
-        );
-        return Exit::Misused;
-    }
     let (config, source) = match find(&arguments) {
         Ok(found) => found,
         Err(faults) => {
@@ -25,9 +19,9 @@ pub(super) fn main(arguments: RunArguments) -> Exit {
             return Exit::Misused;
         }
     };
-    let RunArguments { log_level, workers, engine, .. } = arguments;
+    let RunArguments { log_level, workers, engine, pprof, .. } = arguments;
     let overrides =
-        Overrides { log_level, workers: workers.map(usize::from), engine: engine.map(Into::into) };
+        Overrides { log_level, workers: workers.map(usize::from), engine: engine.map(Into::into), pprof };
     control::run(config, &source, overrides)
 }
 

@@ -21,7 +21,7 @@ use super::lifecycle::{self, Event};
 use super::operator::Operator;
 use super::reload::{FIRST_LOOKUPS, Overrides, Reloader, Requests};
 use super::status::Process;
-use super::{engine_choice, limits, panic, process_log, signals};
+use super::{engine_choice, limits, panic, pprof, process_log, signals};
 use crate::admission::Admission;
 use crate::demo::Demo;
 use crate::endpoint::AppState;
@@ -169,6 +169,9 @@ async fn serve(
         let operator = Operator::new(Arc::clone(&process), crew.mailers().to_vec(), events.clone());
         let pages = Admin { process, operator, is_draining: Arc::clone(&is_draining), requests };
         start_admin(pages, admin.listen.clone()).await;
+    }
+    if let Some(listen) = overrides.pprof {
+        tokio::spawn(pprof::serve(listen));
     }
     tokio::spawn(say_ready(Arc::clone(&lineage), workers, config.demo));
     let reloader = Reloader {

@@ -12,6 +12,7 @@ mod limits;
 mod line_queue;
 pub mod operator;
 mod panic;
+mod pprof;
 pub mod process_log;
 pub mod reload;
 mod signals;

@@ -33,6 +33,8 @@ pub struct Overrides {
     pub workers: Option<usize>,
     /// `--engine`.
     pub engine: Option<crate::model::EngineChoice>,
+    /// `--pprof`: where profiles are served.
+    pub pprof: Option<std::net::SocketAddr>,
 }
 
 impl Overrides {

@@ -35,6 +35,7 @@ mod frontends;
 mod memory;
 mod observation;
 mod operations;
+mod profiling;
 mod programs;
 mod proxy_protocol;
 mod relay;

@@ -21,20 +21,20 @@ const CONNECTIONS_MAX: usize = 32;
 const LIFETIME: Duration = Duration::from_secs(300);
 
 /// Accepts from `L` while there is room.
-pub(super) struct Bounded<L> {
+pub(in crate::control) struct Bounded<L> {
     listener: L,
     room: Arc<Semaphore>,
 }
 
 /// A connection with its share of the room and its end.
-pub(super) struct Leased<S> {
+pub(in crate::control) struct Leased<S> {
     stream: S,
     end: Pin<Box<Sleep>>,
     _room: Option<OwnedSemaphorePermit>,
 }
 
 impl<L> Bounded<L> {
-    pub(super) fn new(listener: L) -> Self {
+    pub(in crate::control) fn new(listener: L) -> Self {
         Self { listener, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
     }
 }

@@ -5,7 +5,7 @@
 //! An address that is busy is tried again until it is free: it never keeps the proxy from serving.
 
 mod backend;
-mod bounded;
+pub(in crate::control) mod bounded;
 mod configuration;
 mod connections;
 mod unix_socket;
