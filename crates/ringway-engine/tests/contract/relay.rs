@@ -11,6 +11,9 @@ use crate::rig::{Joined, Rig, assert_prefix, assert_same};
 contract!(
     relay_moves_both_directions_at_once,
     relay_moves_bulk_in_both_directions_and_counts_it,
+    a_flow_goes_over_to_bulk_and_back_again_and_again,
+    reset_after_the_end_of_bulk_is_noticed,
+    bulk_that_rests_is_stopped_and_goes_on,
     bulk_without_splice_arrives_as_well,
     half_close_of_a_lets_b_go_on,
     half_close_of_b_lets_a_go_on,
@@ -76,6 +79,53 @@ fn relay_moves_bulk_in_both_directions_and_counts_it(rig: &mut Rig) {
     exchange(rig, joined, &there, &back);
     assert_eq!(rig.log(joined.proxy).relay_ends[0].bytes, [there.len() as u64, back.len() as u64]);
     assert_eq!(rig.ops(joined.proxy).pending_bytes(), 0);
+}
+
+fn a_flow_goes_over_to_bulk_and_back_again_and_again(rig: &mut Rig) {
+    let joined = rig.joined(RelayOptions::default());
+    let mut sent = Vec::new();
+    for _ in 0..4 {
+        // Many small pieces, each of which comes to rest before the next: what is read by hand becomes small again.
+        for len in std::iter::once(rig.bulk().len() / 4).chain(std::iter::repeat_n(100, 10)) {
+            let payload = rig.payload(len);
+            rig.ops(joined.ends).send(joined.client, &payload).expect("to send");
+            sent.extend_from_slice(&payload);
+            rig.wait_bytes(joined.ends, joined.server, sent.len());
+        }
+    }
+    assert_same(rig.log(joined.ends).bytes(joined.server), &sent);
+    assert_eq!(rig.ops(joined.proxy).relay_progress(joined.a).bytes, [sent.len() as u64, 0]);
+    assert_eq!(rig.ops(joined.proxy).pending_bytes(), 0);
+}
+
+fn reset_after_the_end_of_bulk_is_noticed(rig: &mut Rig) {
+    let joined = rig.joined(RelayOptions::default());
+    let payload = rig.bulk();
+    rig.ops(joined.ends).send(joined.client, &payload).expect("to send");
+    rig.ops(joined.ends).shut(joined.client);
+    rig.until("the end to be passed on", |rig| rig.log(joined.ends).ended(joined.server));
+    assert_same(rig.log(joined.ends).bytes(joined.server), &payload);
+    rig.ops(joined.ends).reset(joined.client);
+    wait_end(rig, joined);
+    let end = &rig.log(joined.proxy).relay_ends[0];
+    assert!(matches!(end.cause, RelayCause::Reset), "{:?}", end.cause);
+    assert_eq!(end.side, Side::A);
+}
+
+fn bulk_that_rests_is_stopped_and_goes_on(rig: &mut Rig) {
+    let joined = rig.joined(RelayOptions::default());
+    let mut sent = Vec::new();
+    for _ in 0..4 {
+        let payload = rig.bulk();
+        rig.ops(joined.ends).send(joined.client, &payload).expect("to send");
+        sent.extend_from_slice(&payload);
+        rig.wait_bytes(joined.ends, joined.server, sent.len());
+        // Nothing is left to be read: the engine waits for more, and is told not to.
+        rig.ops(joined.proxy).stop_relay(joined.a);
+        rig.until("the stop", |rig| !rig.log(joined.proxy).relay_stops.is_empty());
+        go_on(rig, joined);
+    }
+    assert_same(rig.log(joined.ends).bytes(joined.server), &sent);
 }
 
 fn bulk_without_splice_arrives_as_well(rig: &mut Rig) {

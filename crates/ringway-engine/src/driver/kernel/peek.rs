@@ -28,9 +28,8 @@ impl Core {
                 if let Some(entry) = self.entries.get(index)
                     && let Some(fd) = entry.fd()
                     && !ring.is_receiving(index)
-                    && !ring.is_polling(index)
                 {
-                    ring.poll(fd, entry.id(index));
+                    ring.poll_arrivals(fd, entry.id(index));
                 }
             }
         }
@@ -45,7 +44,7 @@ impl Core {
         entry.set_bytes(0);
         let id = entry.id(index);
         if let Poller::Ring(ring) = &mut self.poller {
-            ring.cancel_poll(id);
+            ring.end_by_hand(id);
         }
     }
 

@@ -1,25 +1,30 @@
 //! What the poller is asked for and told: the only place of the core where epoll and io_uring differ.
 //!
 //! Epoll tells that a socket can be read; the core reads. The ring brings the bytes themselves, while a flow is not
-//! bulk; it is asked to stop (`disarm_read`) where epoll would simply not be listened to.
+//! bulk; it is asked to stop (`disarm_read`) where epoll would simply not be listened to. Bulk is read by hand there
+//! too, and polled only while nothing is left to be read and the destination takes bytes: a poll that is in the ring is
+//! one that is waited for, and none has ever to be cancelled because a destination is full.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Core, Phase, Poller, flag, flow};
 
+/// Rounds of reading by hand in a row that brought less than this end it, in a ring.
+const BY_HAND_ROUND_BYTES: u64 = 64 << 10;
+
 impl Core {
     /// Whether bytes of this connection come as completions, so that nobody else may read from it.
     pub(crate) fn reads_by_completion(&self, index: u32) -> bool {
         match &self.poller {
             Poller::Epoll(_) => false,
-            Poller::Ring(ring) => !ring.is_polling(index),
+            Poller::Ring(ring) => !ring.reads_by_hand(index),
         }
     }
 
     /// Has what `index` sends read from now on; at once if it may be readable already.
     pub(crate) fn arm_read(&mut self, index: u32) {
-        match &self.poller {
+        match &mut self.poller {
             Poller::Epoll(_) => {
                 if !self.entry(index).has(flag::REGISTERED) {
                     // Registering reports what is readable already.
@@ -27,8 +32,13 @@ impl Core {
                 }
             }
             Poller::Ring(ring) => {
-                if !ring.is_polling(index) {
+                if !ring.reads_by_hand(index) {
                     return self.arm_receive(index);
+                }
+                if let Some(entry) = self.entries.get(index).filter(|entry| !entry.has(flag::READABLE))
+                    && let Some(fd) = entry.fd()
+                {
+                    ring.poll_read(fd, entry.id(index));
                 }
             }
         }
@@ -37,7 +47,27 @@ impl Core {
         }
     }
 
-    /// Starts a receive in the ring, or, for bulk and while memory is short, polling and reading by hand.
+    /// A relay's source was read until nothing was left, and `moved` bytes came of it. Epoll tells when there is more;
+    /// the ring is asked to, or, when little comes, brings what comes itself again.
+    pub(crate) fn await_more(&mut self, index: u32, moved: u64) {
+        let Poller::Ring(ring) = &mut self.poller else { return };
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        if !ring.reads_by_hand(index)
+            || entry.phase() != Phase::Relay
+            || entry.has(flag::READABLE | flag::READ_ENDED)
+        {
+            return;
+        }
+        if ring.note_round(index, moved < BY_HAND_ROUND_BYTES) {
+            ring.end_by_hand(entry.id(index));
+            entry.set_flow(flow::SMALL);
+            self.arm_receive(index);
+        } else if let Some(fd) = entry.fd() {
+            ring.poll_read(fd, entry.id(index));
+        }
+    }
+
+    /// Starts a receive in the ring, or, for bulk and while memory is short, reading by hand.
     fn arm_receive(&mut self, index: u32) {
         let entry = self.entry(index);
         let by_hand = entry.phase() == Phase::Relay
@@ -51,7 +81,7 @@ impl Core {
             return;
         }
         if by_hand {
-            ring.poll(fd, id);
+            ring.begin_by_hand(index);
             entry.set(flag::READABLE);
             self.push_redo(index);
         } else {
@@ -104,15 +134,11 @@ impl Core {
 
     /// Has the poller listen to a source again, or no longer, as its destination takes bytes or does not.
     pub(crate) fn follow_interest(&mut self, source: u32) {
-        let is_wanted = self.is_wanted(source);
         let entry = self.entry(source);
-        let (id, is_known, write) =
-            (entry.id(source), entry.has(flag::REGISTERED), entry.has(flag::WRITE_ARMED));
-        match &mut self.poller {
-            Poller::Epoll(_) if is_known => self.register(source, write),
-            // A source that is read by hand is polled again when it may be read (`arm_read`).
-            Poller::Ring(ring) if !is_wanted => ring.cancel_poll(id),
-            Poller::Epoll(_) | Poller::Ring(_) => {}
+        let (is_known, write) = (entry.has(flag::REGISTERED), entry.has(flag::WRITE_ARMED));
+        // The ring polls a source only once it was read empty (`await_more`).
+        if is_known && matches!(self.poller, Poller::Epoll(_)) {
+            self.register(source, write);
         }
     }
 
@@ -232,7 +258,7 @@ impl Core {
                 }
                 for index in [index, peer] {
                     if let Some(entry) = self.entries.get(index) {
-                        ring.cancel_poll(entry.id(index));
+                        ring.end_by_hand(entry.id(index));
                     }
                 }
             }

@@ -9,7 +9,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::{BULK_READ_BYTES, CHUNKS_PER_TURN, Core, Phase, READ_BYTES, Rare, flag, flow};
+use super::{BULK_READ_BYTES, CHUNKS_PER_TURN, Core, Phase, Poller, READ_BYTES, Rare, flag, flow};
 use crate::driver::{RelayCause, RelayEnd, RelayOptions, RelayProgress, RelayStop, Side};
 use crate::pipe::PIPE_BYTES;
 use crate::{ConnectionId, Event, sys};
@@ -70,7 +70,7 @@ impl Core {
     /// complete none will, and most relays end before it is worth a request.
     fn listen_for_reset(&mut self, source: u32) {
         let entry = self.entry(source);
-        if entry.has(flag::READ_ENDED) && self.is_relaying(source) && self.reads_by_completion(source) {
+        if entry.has(flag::READ_ENDED) && self.is_relaying(source) && matches!(self.poller, Poller::Ring(_)) {
             self.half_closed.push(self.entry(source).id(source));
             self.request_housekeeping();
         }
@@ -106,6 +106,7 @@ impl Core {
 
     /// Moves what can be read from `source` to its peer.
     pub(crate) fn pump(&mut self, source: u32, buffer: &mut [u8]) {
+        let before = self.entry(source).bytes();
         for _ in 0..CHUNKS_PER_TURN {
             let entry = self.entry(source);
             if entry.phase() != Phase::Relay
@@ -127,7 +128,7 @@ impl Core {
                 self.copy_chunk(source, destination, buffer)
             };
             if matches!(step, Step::Rest) {
-                return;
+                return self.await_more(source, self.entry(source).bytes().saturating_sub(before));
             }
         }
         self.push_redo(source);
@@ -432,9 +433,10 @@ impl Core {
             return self.pass_end(source);
         }
         self.follow_interest(source);
-        self.arm_read(source);
-        if self.entry(source).has(flag::READABLE) {
+        if self.entry(source).has(flag::READABLE) && !self.reads_by_completion(source) {
             self.pump(source, buffer);
+        } else {
+            self.arm_read(source);
         }
     }
 

@@ -27,8 +27,6 @@ use poller::{Key, Kind};
 
 /// A chunk of this size says that the flow may be bulk; as large as half a buffer of the ring.
 const BULK_CHUNK_BYTES: usize = 32 << 10;
-/// Rounds of polling in a row that brought less than this end the polling of a flow.
-const POLLED_ROUND_BYTES: u64 = 64 << 10;
 
 /// One completion.
 #[derive(Clone, Copy)]
@@ -246,15 +244,13 @@ impl UringDriver {
     /// A flow that is read by hand can be read.
     fn polled<S: Sink>(&mut self, sink: &mut S, id: ConnectionId, result: i32, more: bool) {
         let Some(index) = self.core.place(id) else { return };
-        if !self.ring().is_polling(index) || result == -libc::ECANCELED {
+        if !more {
+            self.ring().read_poll_ended(index);
+        }
+        if !self.ring().reads_by_hand(index) {
             return;
         }
-        if !more
-            && let (Poller::Ring(ring), Some(fd)) =
-                (&mut self.core.poller, self.core.entries.get(index).and_then(|entry| entry.fd()))
-        {
-            ring.poll(fd, id);
-        }
+        // One that was cancelled tells nothing: reading by hand began anew before its end was seen.
         let events = result.max(0);
         let readiness = Readiness {
             read: true,
@@ -262,18 +258,12 @@ impl UringDriver {
             hangup: events & i32::from(libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0,
             error: events & i32::from(libc::POLLERR) != 0,
         };
-        let before = self.core.entry(index).bytes();
         turn::ready(&mut self.core, sink, id.to_bits(), readiness, &mut self.buffer);
-        let Some(index) = self.core.place(id) else { return };
-        let entry = self.core.entry(index);
-        if entry.phase() != Phase::Relay || entry.has(flag::READABLE | flag::READ_ENDED) {
-            return;
-        }
-        let is_slow = entry.bytes() - before < POLLED_ROUND_BYTES;
-        if self.ring().note_polled_round(index, is_slow) {
-            self.ring().cancel_poll(id);
-            self.core.entry_mut(index).set_flow(flow::SMALL);
-            self.core.arm_read(index);
+        if !more
+            && let Some(index) = self.core.place(id)
+            && self.core.entry(index).is_peeking()
+        {
+            self.core.arm_peek(index);
         }
     }
 

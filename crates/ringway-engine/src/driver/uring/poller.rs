@@ -1,10 +1,10 @@
-//! The ring and what is in it: one state byte a connection says which requests of it are under way.
+//! The ring and what is in it: one state word a connection says which requests of it are under way.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
 use crate::ConnectionId;
 
@@ -16,19 +16,21 @@ const COMPLETIONS: u32 = 8192;
 pub(crate) const BUFFER_GROUP: u16 = 0;
 
 /// A receive is in the ring.
-const RECEIVING: u8 = 1 << 0;
+const RECEIVING: u16 = 1 << 0;
 /// … and was told to end.
-const CANCELLING: u8 = 1 << 1;
-/// The flow is read by hand; a multishot poll is in the ring.
-const POLLING: u8 = 1 << 2;
+const CANCELLING: u16 = 1 << 1;
+/// The flow is read by hand.
+const BY_HAND: u16 = 1 << 2;
+/// A poll for something to read is in the ring.
+const POLLING: u16 = 1 << 3;
 /// A poll for the other end's leaving is in the ring.
-const WATCHING: u8 = 1 << 3;
+const WATCHING: u16 = 1 << 4;
 /// A poll for room to write is in the ring.
-const WRITING: u8 = 1 << 4;
-/// How many polled rounds in a row were slow, in the bits from here on.
-const SLOW_SHIFT: u32 = 5;
-/// So many slow rounds in a row end the polling.
-const SLOW_ROUNDS: u8 = 6;
+const WRITING: u16 = 1 << 5;
+/// How many rounds of reading by hand in a row were slow, in the bits from here on.
+const SLOW_SHIFT: u32 = 8;
+/// So many slow rounds in a row end the reading by hand.
+const SLOW_ROUNDS: u16 = 6;
 
 /// Keys with this bit name something other than a connection.
 const SPECIAL: u64 = 1 << 63;
@@ -111,15 +113,23 @@ pub(crate) fn open() -> io::Result<IoUring> {
 /// The ring.
 pub(crate) struct RingPoller {
     ring: IoUring,
-    /// A state byte for each place of the table of connections.
-    states: Vec<u8>,
+    /// How this thread waits.
+    waiting: EnterFlags,
+    /// A state word for each place of the table of connections.
+    states: Vec<u16>,
     /// The same for listeners: `RECEIVING` while an accept is in the ring.
-    listeners: Vec<u8>,
+    listeners: Vec<u16>,
 }
 
 impl RingPoller {
     pub(crate) fn new(ring: IoUring) -> Self {
-        Self { ring, states: Vec::new(), listeners: Vec::new() }
+        let mut waiting = EnterFlags::GETEVENTS;
+        if ring.params().is_feature_no_iowait() {
+            // Linux 6.15: else a processor on which nothing but a waiting ring is left counts as waiting for a disk,
+            // and an idle proxy looks like a machine at its limit.
+            waiting |= EnterFlags::NO_IOWAIT;
+        }
+        Self { ring, waiting, states: Vec::new(), listeners: Vec::new() }
     }
 
     /// Lets this thread submit.
@@ -136,13 +146,20 @@ impl RingPoller {
 
     /// Submits and waits for a completion, at most for `wait` (`None`: for ever; zero: not at all).
     pub(crate) fn enter(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let count = u32::try_from(self.ring.submission().len()).unwrap_or(SUBMISSIONS);
         let submitter = self.ring.submitter();
         let result = match wait {
             Some(Duration::ZERO) => submitter.submit(),
-            None => submitter.submit_and_wait(1),
+            None => {
+                // SAFETY: no argument is passed, and the flags announce none.
+                unsafe { submitter.enter::<()>(count, 1, self.waiting.bits(), None) }
+            }
             Some(wait) => {
                 let time = types::Timespec::from(wait);
-                submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(&time))
+                let arguments = types::SubmitArgs::new().timespec(&time);
+                let flags = self.waiting | EnterFlags::EXT_ARG;
+                // SAFETY: the flags announce an extended argument; it and the time in it live until the call returns.
+                unsafe { submitter.enter(count, 1, flags.bits(), Some(&arguments)) }
             }
         };
         match result {
@@ -173,7 +190,7 @@ impl RingPoller {
         }
     }
 
-    fn state(&mut self, index: u32) -> &mut u8 {
+    fn state(&mut self, index: u32) -> &mut u16 {
         let index = index as usize;
         if index >= self.states.len() {
             self.states.resize(index + 1, 0);
@@ -181,7 +198,7 @@ impl RingPoller {
         &mut self.states[index]
     }
 
-    fn has(&self, index: u32, bits: u8) -> bool {
+    fn has(&self, index: u32, bits: u16) -> bool {
         self.states.get(index as usize).is_some_and(|state| state & bits != 0)
     }
 
@@ -189,8 +206,8 @@ impl RingPoller {
         self.has(index, RECEIVING)
     }
 
-    pub(crate) fn is_polling(&self, index: u32) -> bool {
-        self.has(index, POLLING)
+    pub(crate) fn reads_by_hand(&self, index: u32) -> bool {
+        self.has(index, BY_HAND)
     }
 
     pub(crate) fn receive(&mut self, fd: BorrowedFd<'_>, id: ConnectionId) {
@@ -239,27 +256,49 @@ impl RingPoller {
         self.push(entry.user_data(key.0));
     }
 
-    /// From now on the flow is read by hand; edges are told.
-    pub(crate) fn poll(&mut self, fd: BorrowedFd<'_>, id: ConnectionId) {
-        let state = self.state(id.index);
-        *state = *state & !(u8::MAX << SLOW_SHIFT) | POLLING;
-        self.push_poll(fd, Key::of(Kind::Poll, id), libc::POLLIN | libc::POLLRDHUP, true);
+    /// From now on the flow is read by hand.
+    pub(crate) fn begin_by_hand(&mut self, index: u32) {
+        let state = self.state(index);
+        *state = *state & !(u16::MAX << SLOW_SHIFT) | BY_HAND;
     }
 
     /// Ends the reading by hand.
-    pub(crate) fn cancel_poll(&mut self, id: ConnectionId) {
+    pub(crate) fn end_by_hand(&mut self, id: ConnectionId) {
         let state = self.state(id.index);
+        *state &= !BY_HAND;
         if *state & POLLING != 0 {
-            *state &= !POLLING;
             self.cancel(Key::of(Kind::Poll, id));
         }
     }
 
-    /// Counts slow rounds; `true` when there were enough of them in a row.
-    pub(crate) fn note_polled_round(&mut self, index: u32, is_slow: bool) -> bool {
+    /// Tells once when a flow that is read by hand can be read; at once if it can be already.
+    pub(crate) fn poll_read(&mut self, fd: BorrowedFd<'_>, id: ConnectionId) {
+        let state = self.state(id.index);
+        if *state & POLLING == 0 {
+            *state |= POLLING;
+            self.push_poll(fd, Key::of(Kind::Poll, id), libc::POLLIN | libc::POLLRDHUP, false);
+        }
+    }
+
+    /// Tells of each arrival while a connection is peeked at: what was seen stays, and would be told for ever.
+    pub(crate) fn poll_arrivals(&mut self, fd: BorrowedFd<'_>, id: ConnectionId) {
+        self.begin_by_hand(id.index);
+        let state = self.state(id.index);
+        if *state & POLLING == 0 {
+            *state |= POLLING;
+            self.push_poll(fd, Key::of(Kind::Poll, id), libc::POLLIN | libc::POLLRDHUP, true);
+        }
+    }
+
+    pub(crate) fn read_poll_ended(&mut self, index: u32) {
+        *self.state(index) &= !POLLING;
+    }
+
+    /// Counts slow rounds of reading by hand; `true` when there were enough of them in a row.
+    pub(crate) fn note_round(&mut self, index: u32, is_slow: bool) -> bool {
         let state = self.state(index);
         let rounds = if is_slow { (*state >> SLOW_SHIFT) + 1 } else { 0 };
-        *state = *state & !(u8::MAX << SLOW_SHIFT) | rounds.min(7) << SLOW_SHIFT;
+        *state = *state & !(u16::MAX << SLOW_SHIFT) | rounds.min(SLOW_ROUNDS) << SLOW_SHIFT;
         rounds >= SLOW_ROUNDS
     }
 
@@ -298,7 +337,7 @@ impl RingPoller {
         self.push_poll(fd, Key::special(Kind::Waker, 0), libc::POLLIN, true);
     }
 
-    fn listener_state(&mut self, index: u32) -> &mut u8 {
+    fn listener_state(&mut self, index: u32) -> &mut u16 {
         let index = index as usize;
         if index >= self.listeners.len() {
             self.listeners.resize(index + 1, 0);
