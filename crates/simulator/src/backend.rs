@@ -1,5 +1,6 @@
 //! A backend of a simulation: one machine that does what each connection's header orders.
 
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use ringway::simulated::Random;
@@ -7,14 +8,17 @@ use ringway::{
     CloseReason, ConnectionId, EventHandler, ListenOptions, ListenerId, Operations, SocketAddress, TimerId,
     Token,
 };
+use ringway_proxy::model::SendHeader;
 
 use crate::ledger::{BackendView, SharedLedger};
+use crate::preamble::{Preamble, Preambles};
 use crate::script::{BackendEnd, HEADER, Order, pattern};
 
 /// One backend. It dies by being dropped.
 pub(crate) struct Backend {
     index: usize,
     address: SocketAddress,
+    preambles: Preambles,
     ledger: SharedLedger,
     random: Random,
     /// By token; never used twice in the life of a backend.
@@ -23,6 +27,10 @@ pub(crate) struct Backend {
 
 struct Connection {
     id: ConnectionId,
+    /// What came while the PROXY header is not complete.
+    preamble: Vec<u8>,
+    /// Whom it named, once it is.
+    client: Option<Option<SocketAddrV4>>,
     header: Vec<u8>,
     order: Option<Order>,
     view: BackendView,
@@ -30,8 +38,14 @@ struct Connection {
 }
 
 impl Backend {
-    pub(crate) fn new(index: usize, address: SocketAddress, ledger: SharedLedger, random: Random) -> Self {
-        Self { index, address, ledger, random, connections: Vec::new() }
+    pub(crate) fn new(
+        index: usize,
+        address: SocketAddress,
+        preambles: Preambles,
+        ledger: SharedLedger,
+        random: Random,
+    ) -> Self {
+        Self { index, address, preambles, ledger, random, connections: Vec::new() }
     }
 
     fn note(&self, ops: &Operations<'_>, what: &str, place: usize, amount: u64) {
@@ -51,6 +65,28 @@ impl Backend {
         self.ledger.borrow_mut().fault(fault);
     }
 
+    /// Takes bytes that may begin with a PROXY header; gives back those behind it, if it is complete.
+    fn read_preamble(&mut self, place: usize, bytes: &[u8]) -> Option<Vec<u8>> {
+        let connection = &mut self.connections[place];
+        if connection.client.is_some() {
+            return Some(bytes.to_vec());
+        }
+        connection.preamble.extend_from_slice(bytes);
+        match self.preambles.read(&connection.preamble) {
+            Preamble::Incomplete => None,
+            Preamble::Read(length, client) => {
+                connection.client = Some(client);
+                Some(std::mem::take(&mut connection.preamble).split_off(length))
+            }
+            Preamble::Wrong => {
+                let fault = format!("backend {} got no PROXY header: {:?}", self.index, connection.preamble);
+                connection.client = Some(None);
+                self.fault(fault);
+                None
+            }
+        }
+    }
+
     /// Takes bytes of the header; gives back how many were of it.
     fn read_header(&mut self, place: usize, bytes: &[u8]) -> usize {
         let index = self.index;
@@ -68,6 +104,11 @@ impl Backend {
         };
         connection.order = Some(order);
         connection.view.backend = index;
+        let client = connection.client.flatten();
+        let is_named = client.is_some_and(|client| self.preambles.names(order.number, client));
+        if self.preambles.send != SendHeader::None && !is_named {
+            self.fault(format!("the PROXY header of connection {} names {client:?}", order.number));
+        }
         if self.ledger.borrow().backends.contains_key(&order.number) {
             self.fault(format!("bytes of connection {} came to two backends", order.number));
         }
@@ -154,6 +195,8 @@ impl EventHandler for Backend {
         ops.set_token(id, Token(self.connections.len() as u32));
         self.connections.push(Connection {
             id,
+            preamble: Vec::new(),
+            client: None,
             header: Vec::new(),
             order: None,
             view: BackendView::default(),
@@ -164,7 +207,8 @@ impl EventHandler for Backend {
 
     fn on_read(&mut self, ops: &mut Operations<'_>, _: ConnectionId, token: Token, bytes: &mut [u8]) {
         let place = token.0 as usize;
-        let of_header = self.read_header(place, bytes);
+        let Some(bytes) = self.read_preamble(place, bytes) else { return };
+        let of_header = self.read_header(place, &bytes);
         let rest = &bytes[of_header..];
         let connection = &mut self.connections[place];
         let start = connection.view.received + of_header as u64;

@@ -10,6 +10,7 @@ use ringway::{
 };
 
 use crate::ledger::{ClientView, SharedLedger};
+use crate::preamble::Preambles;
 use crate::script::{ClientEnd, HEADER, Script, pattern};
 
 /// All clients.
@@ -17,6 +18,7 @@ pub(crate) struct Clients {
     ledger: SharedLedger,
     random: Random,
     frontends: Vec<SocketAddress>,
+    preambles: Preambles,
     clients: Vec<Client>,
 }
 
@@ -44,8 +46,9 @@ pub(crate) fn source(number: u32) -> IpAddr {
 pub(crate) fn number_of(address: &SocketAddress) -> Option<u32> {
     match address.inet()?.ip() {
         IpAddr::V4(ip) => {
-            let [ten, high, middle, low] = ip.octets();
-            (ten == 10).then_some(u32::from_be_bytes([0, high, middle, low]))
+            let [first, high, middle, low] = ip.octets();
+            // Its own, or what its PROXY header carries.
+            matches!(first, 10 | 11).then_some(u32::from_be_bytes([0, high, middle, low]))
         }
         IpAddr::V6(_) => None,
     }
@@ -55,6 +58,7 @@ impl Clients {
     pub(crate) fn new(
         scripts: &[Script],
         frontends: Vec<SocketAddress>,
+        preambles: Preambles,
         ledger: SharedLedger,
         random: Random,
     ) -> Self {
@@ -64,7 +68,7 @@ impl Clients {
             view: ClientView::default(),
             sending: true,
         });
-        Self { clients: clients.collect(), ledger, random, frontends }
+        Self { clients: clients.collect(), ledger, random, frontends, preambles }
     }
 
     pub(crate) fn all_done(&self) -> bool {
@@ -199,6 +203,11 @@ impl EventHandler for Clients {
         let number = token.0 as usize;
         self.note(ops, "client connected", number, 0);
         self.clients[number].view.connected = true;
+        let preamble = self.preambles.of_client(token.0);
+        if !preamble.is_empty() {
+            // An error comes as an event, too.
+            let _ = ops.send(connection, &preamble);
+        }
         match self.clients[number].script.client_end {
             ClientEnd::Leave => {
                 self.clients[number].view.broken = true;

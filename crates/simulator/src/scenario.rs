@@ -9,6 +9,7 @@ use ringway_proxy::model;
 
 use crate::Workload;
 use crate::configuration;
+use crate::preamble::Preambles;
 use crate::script::Script;
 
 /// Everything that a seed decides before the first packet leaves.
@@ -21,6 +22,7 @@ pub(crate) struct Scenario {
     /// What [`Incident::Reload`] brings.
     pub(crate) configurations: Vec<Vec<model::App>>,
     pub(crate) backends: Vec<SocketAddress>,
+    pub(crate) preambles: Preambles,
     pub(crate) faults: SimulatedFaults,
     pub(crate) scripts: Vec<Script>,
     /// In order of time.
@@ -79,7 +81,12 @@ impl Scenario {
             .map(|index| address(Ipv4Addr::new(172, 16, 0, index as u8 + 1), 8000))
             .collect();
         let app_count = if is_day { random.between(2, 4) } else { random.between(1, 2) };
-        let apps: Vec<_> = (0..app_count).map(|index| app(index as u16, &backends, random)).collect();
+        let preambles = Preambles::draw(random);
+        let mut apps: Vec<_> = (0..app_count).map(|index| app(index as u16, &backends, random)).collect();
+        for app in &mut apps {
+            app.proxy_protocol = preambles.model();
+            app.timeouts.handshake = Duration::from_millis(random.between(200, 3_000));
+        }
         let script_count = if is_day { random.between(100, 300) } else { random.between(5, 60) } as u32;
         let calm = calm_at.as_millis() as u64;
         let spread = if is_day { calm } else { random.between(100, calm) };
@@ -130,6 +137,7 @@ impl Scenario {
             configurations,
             incidents,
             backends,
+            preambles,
             faults: faults(random),
             scripts,
             ending,

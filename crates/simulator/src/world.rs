@@ -44,6 +44,7 @@ pub(crate) fn play(workload: Workload, seed: u64, keep_lines: bool) -> Outcome {
     let clients = Clients::new(
         &scenario.scripts,
         scenario.frontends(),
+        scenario.preambles,
         Rc::clone(&ledger),
         Random::new(random.next_u64()),
     );
@@ -70,7 +71,7 @@ impl World {
     fn start_backend(&mut self, index: usize) {
         let random = Random::new(self.random.next_u64());
         let address = self.scenario.backends[index].clone();
-        let backend = Backend::new(index, address, Rc::clone(&self.ledger), random);
+        let backend = Backend::new(index, address, self.scenario.preambles, Rc::clone(&self.ledger), random);
         let engine = Engine::simulated(&self.network, &EngineConfig::default());
         self.backends[index] = Some(Worker::new(engine, backend));
     }
