@@ -26,7 +26,7 @@ use crate::admission::Admission;
 use crate::demo::Demo;
 use crate::endpoint::AppState;
 use crate::metrics::Metrics;
-use crate::model::{Config, Target};
+use crate::model::{Config, Server, Target};
 use crate::session::CloseReason;
 use crate::snapshot::Lineage;
 
@@ -145,7 +145,7 @@ async fn serve(
     };
     let demo = if config.demo { Some(start_demo(&mut config)?) } else { None };
     let lineage = Arc::new(Lineage::new(config.clone()));
-    let mut discovery = discover(&metrics, &events);
+    let mut discovery = discover(&config.server, &metrics, &events);
     let mut all_asked = discovery.adopt(lineage.current().apps());
     // Closed, without a message, once the last first look-up is done.
     if timeout(FIRST_LOOKUPS, all_asked.recv()).await.is_err() {
@@ -211,13 +211,18 @@ fn start_demo(config: &mut Config) -> io::Result<Demo> {
 }
 
 /// Keeps names resolved from now on, and tells of every change.
-fn discover(metrics: &Metrics, events: &UnboundedSender<Event>) -> Discovery<SystemResolver> {
+fn discover(
+    server: &Server,
+    metrics: &Metrics,
+    events: &UnboundedSender<Event>,
+) -> Discovery<SystemResolver> {
     let events = events.clone();
     let publish = move |app| {
         // Nobody reads any more when the process ends.
         let _ = events.send(Event::Endpoints { app });
     };
-    Discovery::new(Arc::new(SystemResolver::default()), metrics.process(), publish)
+    let resolver = SystemResolver::new(server.resolvers.clone(), server.resolve_timeout);
+    Discovery::new(Arc::new(resolver), metrics.process(), publish)
 }
 
 /// Serves the admin pages from now on; returns when the first attempt to listen was made.

@@ -206,6 +206,8 @@ fn needs_restart(started: &Config, config: &Config) -> Vec<String> {
         ("server.spin", old.spin != new.spin),
         ("server.congestion", old.congestion != new.congestion),
         ("server.bulk_low_water", old.bulk_low_water != new.bulk_low_water),
+        ("server.resolvers", old.resolvers != new.resolvers),
+        ("server.resolve_timeout", old.resolve_timeout != new.resolve_timeout),
         ("admin.listen", started.admin != config.admin),
     ];
     let changed = keys.into_iter().filter(|(_, is_changed)| *is_changed);

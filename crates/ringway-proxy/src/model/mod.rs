@@ -5,7 +5,7 @@
 
 mod network;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ringway::{KeepAlive, SocketAddress};
@@ -48,6 +48,10 @@ pub struct Server {
     pub congestion: Option<String>,
     /// SO_RCVLOWAT in bytes for the source of bulk streams; `None`: none.
     pub bulk_low_water: Option<u32>,
+    /// Name servers that are asked for names of backends; empty: those of the system.
+    pub resolvers: Vec<SocketAddr>,
+    /// How long a name server may take to answer, before it is asked again or another one is. Default 2 s.
+    pub resolve_timeout: Duration,
 }
 
 impl Default for Server {
@@ -63,6 +67,8 @@ impl Default for Server {
             spin: Duration::ZERO,
             congestion: None,
             bulk_low_water: None,
+            resolvers: Vec::new(),
+            resolve_timeout: Duration::from_secs(2),
         }
     }
 }

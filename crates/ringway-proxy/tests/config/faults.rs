@@ -494,6 +494,8 @@ pub(super) const TOML_FILES: &[(&str, &[&str])] = &[
              spin = '1s'\n\
              congestion = 'a b'\n\
              bulk_low_water = 65536\n\
+             resolvers = ['10.0.0.2', 'dns.internal:53', '10.0.0.2:53', '10.0.0.2:0']\n\
+             resolve_timeout = '0s'\n\
              worker = 3",
         &[
             "1:1: app: missing; expected at least one app, [[app]] in TOML",
@@ -507,7 +509,11 @@ pub(super) const TOML_FILES: &[(&str, &[&str])] = &[
             r#"9:8: server.spin: found "1s", expected a duration from "0s" to "10ms""#,
             r#"10:14: server.congestion: found "a b", expected the name of a congestion control, as "reno" or "cubic""#,
             r#"11:18: server.bulk_low_water: found 65536, expected a size such as "64KiB" or "1MiB", at most "1GiB"; a unit is missing, as in "65536B""#,
-            r#"12:1: server.worker: unknown key; did you mean "workers"?"#,
+            r#"12:14: server.resolvers[0]: found "10.0.0.2", expected the IP address of a name server with its port, as "10.0.0.2:53"; the port is missing"#,
+            r#"12:26: server.resolvers[1]: found "dns.internal:53", expected the IP address of a name server with its port, as "10.0.0.2:53""#,
+            r#"12:60: server.resolvers[3]: found "10.0.0.2:0", expected the IP address of a name server with its port, as "10.0.0.2:53""#,
+            r#"13:19: server.resolve_timeout: found "0s", expected a duration from "10ms" to "1m""#,
+            r#"14:1: server.worker: unknown key; did you mean "workers"?"#,
         ],
     ),
     (

@@ -52,6 +52,7 @@ fn the_full_example_says_what_it_shows() {
             max_connections: Some(200_000),
             congestion: Some("reno".to_owned()),
             bulk_low_water: Some(262_144),
+            resolvers: vec!["10.0.0.2:53".parse().unwrap()],
             ..Server::default()
         }
     );

@@ -29,6 +29,7 @@ macro_rules! on_both_engines {
 mod backends;
 mod balancing;
 mod command_line;
+mod discovery;
 mod ending;
 mod engines;
 mod frontends;

@@ -2,6 +2,7 @@
 //!
 //! `start` fails with a reason for [`skip!`](crate::skip) where a program is not installed.
 
+mod dns;
 mod haproxy;
 mod iperf;
 mod nginx;
@@ -11,6 +12,7 @@ mod redis;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+pub use dns::Dns;
 pub use haproxy::HaProxy;
 pub use iperf::Iperf;
 pub use nginx::Nginx;

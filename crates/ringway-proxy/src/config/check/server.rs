@@ -1,5 +1,6 @@
 //! `[server]` and `[admin]`.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ringway::SocketAddress;
@@ -20,6 +21,11 @@ const SPIN_MAX: Duration = Duration::from_millis(10);
 const CONGESTION_BYTES_MAX: usize = 15;
 /// SO_RCVLOWAT is an int; more than this was meant in another unit.
 const BULK_LOW_WATER_MAX: u32 = 1 << 30;
+
+/// No answer comes back in less.
+const RESOLVE_TIMEOUT_MIN: Duration = Duration::from_millis(10);
+/// Whoever waits longer waits for nothing.
+const RESOLVE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 pub(super) fn server(item: &Item<'_>, checker: &mut Checker<'_>) -> Server {
     let mut server = Server::default();
@@ -60,6 +66,13 @@ pub(super) fn server(item: &Item<'_>, checker: &mut Checker<'_>) -> Server {
     }
     if let Some(item) = fields.take("bulk_low_water") {
         server.bulk_low_water = checker.size(&item, BULK_LOW_WATER_MAX);
+    }
+    if let Some(item) = fields.take("resolvers") {
+        server.resolvers = resolvers(&item, checker);
+    }
+    if let Some(item) = fields.take("resolve_timeout") {
+        let range = RESOLVE_TIMEOUT_MIN..=RESOLVE_TIMEOUT_MAX;
+        server.resolve_timeout = checker.duration(&item, range, None).unwrap_or(server.resolve_timeout);
     }
     fields.finish(&[], checker);
     server
@@ -110,6 +123,22 @@ fn log_level(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<LogLevel> {
             None
         }
     }
+}
+
+fn resolvers(item: &Item<'_>, checker: &mut Checker<'_>) -> Vec<SocketAddr> {
+    let expected = "the IP address of a name server with its port, as \"10.0.0.2:53\"";
+    let mut resolvers = Vec::new();
+    for element in checker.array(item, "an array of name servers, as [\"10.0.0.2:53\"]", None) {
+        let Some(text) = checker.text(&element, expected) else { continue };
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 && !address.ip().is_unspecified() => resolvers.push(address),
+            _ => {
+                let is_bare = text.parse::<IpAddr>().is_ok();
+                checker.wrong_with(&element, expected, is_bare.then(|| "the port is missing".to_owned()));
+            }
+        }
+    }
+    resolvers
 }
 
 fn congestion(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<String> {

@@ -70,6 +70,22 @@ pub(super) const KEYS: &[Key] = &[
         "`SO_RCVLOWAT` of a connection that sends in bulk: the kernel wakes the worker for no less than this. Saves \
          processor time for bulk data; a timer takes what stays below the mark.",
     ),
+    key(
+        "server.resolvers",
+        Kind::Array {
+            of: &text("IP address with port", r"^([0-9.]+|\[[0-9A-Fa-f:.%]+\]):[0-9]{1,5}$"),
+            min: 0,
+        },
+        value("[]"),
+        "Name servers for names of backends, as `\"10.0.0.2:53\"`, asked by UDP, and by TCP for long answers. Empty: those \
+         of `/etc/resolv.conf`. `/etc/hosts` goes before either; search domains are the system's only.",
+    ),
+    key(
+        "server.resolve_timeout",
+        duration("10ms", "1m"),
+        value("\"2s\""),
+        "How long a name server may take to answer. It is asked twice, then the next one is.",
+    ),
     table(
         "admin",
         "The admin interface: `/healthz`, `/status`, `/metrics`, and what `ringway status` talks to. Without this table \

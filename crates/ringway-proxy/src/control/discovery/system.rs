@@ -1,11 +1,14 @@
 //! Look-ups as the system is set up: `/etc/hosts`, then the name servers of `/etc/resolv.conf`.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use hickory_resolver::config::{ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RecordType};
@@ -20,9 +23,12 @@ const HOSTS_TTL: Duration = Duration::from_secs(10);
 /// How long the answer holds that a name has no address of a family.
 const NOTHING_TTL: Duration = Duration::from_secs(30);
 
-/// Looks names up as the rest of the system does, and follows when its files change.
+/// Looks names up as the rest of the system does, and follows when its files change; or at the name servers that the
+/// configuration names.
 #[derive(Default)]
 pub struct SystemResolver {
+    servers: Vec<SocketAddr>,
+    timeout: Option<Duration>,
     current: Mutex<Option<Arc<Setup>>>,
 }
 
@@ -34,6 +40,19 @@ struct Setup {
 }
 
 impl SystemResolver {
+    /// Asks these `servers`, or those of the system where there are none.
+    pub fn new(servers: Vec<SocketAddr>, timeout: Duration) -> Self {
+        Self { servers, timeout: Some(timeout), current: Mutex::default() }
+    }
+
+    fn read(&self, versions: [Option<SystemTime>; 2]) -> Result<Setup, LookupError> {
+        let (config, mut options) =
+            if self.servers.is_empty() { system_conf() } else { named(&self.servers) };
+        options.timeout = self.timeout.unwrap_or(options.timeout);
+        let hosts = Hosts::from_system().unwrap_or_default();
+        Ok(Setup { versions, hosts, resolver: build_resolver(config, options)? })
+    }
+
     /// The setup of now. Two `stat` calls; both files are read again when one has changed.
     fn setup(&self) -> Result<Arc<Setup>, LookupError> {
         let versions = [RESOLV_CONF, HOSTS].map(version_of);
@@ -41,7 +60,7 @@ impl SystemResolver {
         if let Some(setup) = current.as_ref().filter(|setup| setup.versions == versions) {
             return Ok(Arc::clone(setup));
         }
-        let setup = Arc::new(read_setup(versions)?);
+        let setup = Arc::new(self.read(versions)?);
         *current = Some(Arc::clone(&setup));
         Ok(setup)
     }
@@ -98,19 +117,24 @@ fn version_of(path: &str) -> Option<SystemTime> {
     fs::metadata(Path::new(path)).and_then(|metadata| metadata.modified()).ok()
 }
 
-fn read_setup(versions: [Option<SystemTime>; 2]) -> Result<Setup, LookupError> {
-    let (config, options) = match hickory_resolver::system_conf::read_system_conf() {
-        Ok(read) => read,
-        Err(error) => {
-            tracing::warn!(%error, "{RESOLV_CONF} cannot be used: only local names will be resolved");
-            (ResolverConfig::default(), ResolverOpts::default())
-        }
-    };
-    Ok(Setup {
-        versions,
-        hosts: Hosts::from_system().unwrap_or_default(),
-        resolver: build_resolver(config, options)?,
+fn system_conf() -> (ResolverConfig, ResolverOpts) {
+    hickory_resolver::system_conf::read_system_conf().unwrap_or_else(|error| {
+        tracing::warn!(%error, "{RESOLV_CONF} cannot be used: only local names will be resolved");
+        (ResolverConfig::default(), ResolverOpts::default())
     })
+}
+
+/// These servers, in turn, and nothing else of the system.
+fn named(servers: &[SocketAddr]) -> (ResolverConfig, ResolverOpts) {
+    let server = |address: &SocketAddr| {
+        let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+            connection.port = address.port();
+            connection
+        });
+        NameServerConfig::new(address.ip(), true, connections.into())
+    };
+    let servers = servers.iter().map(server).collect();
+    (ResolverConfig::from_parts(None, Vec::new(), servers), ResolverOpts::default())
 }
 
 fn build_resolver(config: ResolverConfig, mut options: ResolverOpts) -> Result<TokioResolver, LookupError> {
@@ -131,7 +155,6 @@ fn build_resolver(config: ResolverConfig, mut options: ResolverOpts) -> Result<T
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
     use hickory_resolver::proto::op::{Message, ResponseCode};
     use hickory_resolver::proto::rr::{RData, Record};
     use tokio::net::UdpSocket;
