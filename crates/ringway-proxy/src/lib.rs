@@ -12,6 +12,7 @@ pub mod health;
 pub mod inspection;
 pub mod metrics;
 pub mod model;
+pub mod plan;
 pub mod prober;
 pub mod session;
 pub mod snapshot;

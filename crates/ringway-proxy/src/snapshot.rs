@@ -23,23 +23,31 @@ pub enum Origin {
     Signal,
     /// The admin interface: `ringway reload`.
     Admin,
-}
-
-impl Origin {
-    /// The word for logs and pages.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Signal => "SIGHUP",
-            Self::Admin => "admin",
-        }
-    }
+    /// A configuration that was sent to the admin interface.
+    Put,
+    /// The configuration of an earlier version: this one.
+    Rollback(u64),
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        match self {
+            Self::Start => f.write_str("start"),
+            Self::Signal => f.write_str("SIGHUP"),
+            Self::Admin => f.write_str("reload"),
+            Self::Put => f.write_str("PUT"),
+            Self::Rollback(version) => write!(f, "rollback to {version}"),
+        }
     }
+}
+
+/// A configuration without its apps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The process.
+    pub server: model::Server,
+    /// The admin interface, if there is one.
+    pub admin: Option<model::Admin>,
 }
 
 /// All apps of a process with one version of its configuration.
@@ -48,7 +56,7 @@ pub struct Snapshot {
     version: u64,
     origin: Origin,
     time: SystemTime,
-    config: model::Config,
+    settings: Settings,
     slots: Vec<Option<Arc<AppState>>>,
     /// Slots in the order of the configuration.
     order: Vec<usize>,
@@ -70,9 +78,28 @@ impl Snapshot {
         self.time
     }
 
+    /// What it was made from, but for the apps.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The configurations of its apps, in their order.
+    pub fn models(&self) -> Vec<Arc<model::App>> {
+        self.apps().map(|app| Arc::clone(app.model())).collect()
+    }
+
     /// What it was made from.
-    pub fn config(&self) -> &model::Config {
-        &self.config
+    pub fn config(&self) -> model::Config {
+        let Settings { server, admin } = self.settings.clone();
+        let apps = self.apps().map(|app| (**app.model()).clone()).collect();
+        model::Config { server, admin, apps, demo: false }
+    }
+
+    /// Whether `config` would make the same.
+    pub fn is_made_from(&self, config: &model::Config) -> bool {
+        (&self.settings.server, &self.settings.admin) == (&config.server, &config.admin)
+            && self.order.len() == config.apps.len()
+            && self.apps().zip(&config.apps).all(|(app, model)| **app.model() == *model)
     }
 
     /// The apps, in the order of the configuration.
@@ -126,7 +153,7 @@ impl Lineage {
             version: 0,
             origin: Origin::Start,
             time: SystemTime::now(),
-            config: model::Config { apps: Vec::new(), ..config.clone() },
+            settings: Settings { server: config.server.clone(), admin: config.admin.clone() },
             slots: Vec::new(),
             order: Vec::new(),
         };
@@ -162,8 +189,9 @@ impl Lineage {
     fn successor(&self, before: &Snapshot, config: model::Config, origin: Origin) -> Snapshot {
         let by_name: HashMap<&str, &Arc<AppState>> =
             before.apps().map(|app| (app.model().name.as_str(), app)).collect();
-        let same =
-            |model: &model::App| by_name.get(model.name.as_str()).copied().filter(|app| app.model() == model);
+        let same = |model: &model::App| {
+            by_name.get(model.name.as_str()).copied().filter(|app| **app.model() == *model)
+        };
         let mut sockets = Sockets::of_changed(before, &config, &same);
         let mut cores = lock(&self.cores);
         let mut seats = Seats::new(&mut cores);
@@ -175,11 +203,12 @@ impl Lineage {
                 (None, Some(old)) => {
                     let frontends = sockets.take(model);
                     let core = Arc::clone(old.core());
-                    Arc::new(AppState::with(core, model.clone(), frontends, Some(old)))
+                    Arc::new(AppState::with(core, Arc::new(model.clone()), frontends, Some(old)))
                 }
                 (None, None) => {
                     let frontends = sockets.take(model);
-                    Arc::new(AppState::with(seats.seat(&model.name), model.clone(), frontends, None))
+                    let core = seats.seat(&model.name);
+                    Arc::new(AppState::with(core, Arc::new(model.clone()), frontends, None))
                 }
             };
             let slot = state.slot();
@@ -190,7 +219,8 @@ impl Lineage {
             order.push(slot);
         }
         let (version, time) = (before.version + 1, SystemTime::now());
-        Snapshot { version, origin, time, config, slots, order }
+        let settings = Settings { server: config.server, admin: config.admin };
+        Snapshot { version, origin, time, settings, slots, order }
     }
 }
 

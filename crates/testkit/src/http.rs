@@ -40,13 +40,32 @@ pub fn get_unix(socket: &Path, path: &str) -> io::Result<Response> {
     get_on(stream, path)
 }
 
+/// PUT of a text over TCP.
+///
+/// # Errors
+///
+/// When the connection fails or what comes back is no HTTP.
+pub fn put(address: SocketAddr, path: &str, content_type: &str, text: &str) -> io::Result<Response> {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let length = text.len();
+    let head = format!(
+        "PUT {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
+    );
+    exchange(stream, &(head + text))
+}
+
 /// GET over a connection that is there already.
 ///
 /// # Errors
 ///
 /// When the connection fails or what comes back is no HTTP.
-pub fn get_on(mut stream: impl Read + Write, path: &str) -> io::Result<Response> {
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+pub fn get_on(stream: impl Read + Write, path: &str) -> io::Result<Response> {
+    exchange(stream, &format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"))
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<Response> {
+    stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);

@@ -67,6 +67,21 @@ impl Ringway {
         http::get(self.admin, path).unwrap_or_else(|error| panic!("admin {path}: {error}"))
     }
 
+    /// PUT to the admin interface.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
+    pub fn admin_put(&self, path: &str, content_type: &str, text: &str) -> Response {
+        http::put(self.admin, path, content_type, text)
+            .unwrap_or_else(|error| panic!("admin {path}: {error}"))
+    }
+
+    /// Where the admin interface listens.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// The sum of the samples of a metric whose labels contain `labels`.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
         let page = self.admin("/metrics").body;

@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("admission", 18),
     ("balance", 30),
     ("health", 30),
+    ("plan", 27),
     ("snapshot", 25),
     ("endpoint", 20),
     // What is looked up is kept in the sets of endpoints.

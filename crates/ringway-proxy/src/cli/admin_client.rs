@@ -38,20 +38,32 @@ impl fmt::Display for AskError {
     }
 }
 
-/// The body of the answer to a request without one.
-pub(super) fn send(admin: &SocketAddress, method: &str, target: &str) -> Result<Vec<u8>, AskError> {
+/// What is sent with a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Body<'a> {
+    pub(super) content_type: &'a str,
+    pub(super) bytes: &'a [u8],
+}
+
+/// The body of the answer to a request.
+pub(super) fn send(
+    admin: &SocketAddress,
+    method: &str,
+    target: &str,
+    body: Option<Body<'_>>,
+) -> Result<Vec<u8>, AskError> {
     let response = match admin {
         SocketAddress::Inet(address) => TcpStream::connect_timeout(address, TIMEOUT).and_then(|stream| {
             stream.set_read_timeout(Some(TIMEOUT))?;
             stream.set_write_timeout(Some(TIMEOUT))?;
-            exchange(stream, method, target)
+            exchange(stream, method, target, body)
         }),
         SocketAddress::Unix(path) => {
             let path = path.as_deref().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput));
             path.and_then(UnixStream::connect).and_then(|stream| {
                 stream.set_read_timeout(Some(TIMEOUT))?;
                 stream.set_write_timeout(Some(TIMEOUT))?;
-                exchange(stream, method, target)
+                exchange(stream, method, target, body)
             })
         }
     };
@@ -59,10 +71,20 @@ pub(super) fn send(admin: &SocketAddress, method: &str, target: &str) -> Result<
 }
 
 /// Sends the request and reads until the other side closes.
-fn exchange(mut stream: impl Read + Write, method: &str, target: &str) -> io::Result<Vec<u8>> {
+fn exchange(
+    mut stream: impl Read + Write,
+    method: &str,
+    target: &str,
+    body: Option<Body<'_>>,
+) -> io::Result<Vec<u8>> {
     let mut request = Vec::new();
-    let headers = [("Host", "ringway"), ("Connection", "close"), ("Accept", "application/json")];
+    let mut headers = vec![("Host", "ringway"), ("Connection", "close"), ("Accept", "application/json")];
+    let length = body.map(|body| body.bytes.len().to_string()).unwrap_or_default();
+    if let Some(body) = body {
+        headers.extend([("Content-Type", body.content_type), ("Content-Length", &length)]);
+    }
     write_request_head(&mut request, method, target, &headers);
+    request.extend_from_slice(body.map_or(&[], |body| body.bytes));
     stream.write_all(&request)?;
     let mut response = Vec::new();
     stream.take(RESPONSE_BYTES_MAX as u64).read_to_end(&mut response)?;

@@ -33,6 +33,12 @@ pub(super) enum Command {
     Status(StatusArguments),
     /// Has a running ringway read its configuration again; no connection is cut
     Reload(ReloadArguments),
+    /// Prints what a reload would change, app by app, and how many live connections that touches
+    Plan(PlanArguments),
+    /// Lists the versions of the configuration of a running ringway
+    Versions(VersionsArguments),
+    /// Has a running ringway go back to an earlier version of its configuration
+    Rollback(RollbackArguments),
     /// Lists connections of a running ringway
     Connections(ConnectionsArguments),
     /// Ends connections of a running ringway
@@ -106,6 +112,34 @@ pub(super) struct StatusArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ReloadArguments {
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArguments {
+    /// The new configuration [default: the file that the process runs with, as it is now]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// The admin interface: 127.0.0.1:9900 or unix:/path [default: what the configuration says]
+    #[arg(long, value_name = "ADDRESS", value_parser = admin_address)]
+    pub(super) admin: Option<SocketAddress>,
+    /// Prints the answer as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VersionsArguments {
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RollbackArguments {
+    /// The version to go back to, as `ringway versions` lists them [default: the one before the running one]
+    #[arg(value_name = "VERSION")]
+    pub(super) version: Option<u64>,
     #[command(flatten)]
     pub(super) admin: AdminArguments,
 }

@@ -6,7 +6,7 @@ use ringway::SocketAddress;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::admin_client::AskError;
+use super::admin_client::{AskError, Body};
 use super::arguments::AdminArguments;
 use super::{admin_client, complain, print};
 use crate::config::{self, render_faults};
@@ -42,7 +42,19 @@ impl<'a> Asker<'a> {
         query: &impl Serialize,
         render: impl FnOnce(&T) -> String,
     ) -> Exit {
-        match self.ask(method, path, query) {
+        self.print_answer_to(method, path, query, None, render)
+    }
+
+    /// As [`print`](Self::print), with a body in the request.
+    pub(super) fn print_answer_to<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        query: &impl Serialize,
+        body: Option<Body<'_>>,
+        render: impl FnOnce(&T) -> String,
+    ) -> Exit {
+        match self.ask(method, path, query, body) {
             Ok((_, body)) if self.arguments.json => {
                 // To read it as a `T` has shown that it is text.
                 print(&format!("{}\n", String::from_utf8_lossy(&body)));
@@ -65,8 +77,9 @@ impl<'a> Asker<'a> {
         method: &str,
         path: &str,
         query: &impl Serialize,
+        body: Option<Body<'_>>,
     ) -> Result<(T, Vec<u8>), Exit> {
-        self.try_ask(method, path, query).map_err(|problem| match problem {
+        self.try_ask(method, path, query, body).map_err(|problem| match problem {
             AskError::Faulty(faults) => {
                 complain(&faults);
                 Exit::Misused
@@ -83,11 +96,12 @@ impl<'a> Asker<'a> {
         method: &str,
         path: &str,
         query: &impl Serialize,
+        body: Option<Body<'_>>,
     ) -> Result<(T, Vec<u8>), AskError> {
         let query =
             serde_urlencoded::to_string(query).map_err(|error| AskError::Refused(error.to_string()))?;
         let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
-        let body = admin_client::send(&self.admin, method, &target)?;
+        let body = admin_client::send(&self.admin, method, &target, body)?;
         let answer = serde_json::from_slice(&body).map_err(|error| AskError::Answer(error.to_string()))?;
         Ok((answer, body))
     }

@@ -52,16 +52,11 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let refuse =
         |kind, message: String| ConfigErrors::new(vec![Source::new(Some(path), "").whole(kind, message)]);
-    let format = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("toml") => Format::Toml,
-        Some("json") => Format::Json,
-        Some("yaml" | "yml") => Format::Yaml,
-        _ => {
-            return Err(refuse(
-                FaultKind::Unreadable,
-                "the language goes by the extension: .toml, .yaml, .yml or .json".to_owned(),
-            ));
-        }
+    let Some(format) = format_of(path) else {
+        return Err(refuse(
+            FaultKind::Unreadable,
+            "the language goes by the extension: .toml, .yaml, .yml or .json".to_owned(),
+        ));
     };
     let bytes =
         read(path).map_err(|error| refuse(FaultKind::Unreadable, format!("cannot be read: {error}")))?;
@@ -71,13 +66,37 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
         let source = Source::new(Some(path), &valid);
         ConfigErrors::new(vec![source.fault(FaultKind::Syntax, at..at, "", "not UTF-8 from here on")])
     })?;
+    let config = load_text(text, format, Some(path), path)?;
+    Ok(Loaded { config, path: path.to_path_buf(), format })
+}
+
+/// The language of a file, by its extension.
+pub fn format_of(path: &Path) -> Option<Format> {
+    match path.extension()?.to_str()? {
+        "toml" => Some(Format::Toml),
+        "json" => Some(Format::Json),
+        "yaml" | "yml" => Some(Format::Yaml),
+        _ => None,
+    }
+}
+
+/// Checks a text in the place of the file at `path`: relative paths count from its directory, variables come from the
+/// process's environment. `name`: what faults call the text.
+///
+/// # Errors
+/// Every fault of the text.
+pub fn load_text(
+    text: &str,
+    format: Format,
+    name: Option<&Path>,
+    path: &Path,
+) -> Result<Config, ConfigErrors> {
     let base_dir = std::path::absolute(path)
         .ok()
         .and_then(|path| path.parent().map(Path::to_path_buf))
         .unwrap_or_else(|| PathBuf::from("/"));
     let environment = |name: &str| std::env::var(name).ok();
-    let config = check::check(&Source::new(Some(path), text), format, &base_dir, &environment)?;
-    Ok(Loaded { config, path: path.to_path_buf(), format })
+    check::check(&Source::new(name, text), format, &base_dir, &environment)
 }
 
 /// Checks a text. Relative paths count from `base_dir`; `environment` looks variables up.

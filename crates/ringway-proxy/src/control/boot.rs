@@ -19,7 +19,7 @@ use super::exit::Exit;
 use super::fleet::{Crew, Parts};
 use super::lifecycle::{self, Event};
 use super::operator::Operator;
-use super::reload::{FIRST_LOOKUPS, Overrides, Reloader, Requests};
+use super::reload::{FIRST_LOOKUPS, History, Overrides, Reloader, Requests};
 use super::status::Process;
 use super::{engine_choice, limits, panic, pprof, process_log, signals};
 use crate::admission::Admission;
@@ -28,7 +28,7 @@ use crate::endpoint::AppState;
 use crate::metrics::Metrics;
 use crate::model::{Config, Server, Target};
 use crate::session::CloseReason;
-use crate::snapshot::Lineage;
+use crate::snapshot::{Lineage, Settings};
 
 /// How long the logs may take to be written out at the end.
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
@@ -180,14 +180,15 @@ async fn serve(
             Source::Demo => None,
         },
         overrides,
-        started: config,
+        started: Settings { server: config.server, admin: config.admin },
+        history: History::new(&lineage.current()),
         lineage: Arc::clone(&lineage),
         crew: Arc::clone(&crew),
         discovery,
         is_draining: Arc::clone(&is_draining),
     };
     tokio::spawn(reloader.run(asked));
-    let drain_timeout = || lineage.current().config().server.drain_timeout;
+    let drain_timeout = || lineage.current().settings().server.drain_timeout;
     let on_drain = || is_draining.store(true, Ordering::Relaxed);
     let exit = lifecycle::run(&*crew, &mut receiver, drain_timeout, on_drain).await;
     if let Some(demo) = demo {

@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::lifecycle::Event;
-use super::reload::Requests;
+use super::reload::{Requests, Wanted};
 use crate::snapshot::Origin;
 
 /// Sends an event for each signal that asks the process to end, and a request for each that asks for a reload, from now
@@ -26,7 +26,7 @@ pub(super) fn forward(events: UnboundedSender<Event>, requests: Requests) -> io:
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
             // The log tells what came of it.
-            let _ = requests.reload(Origin::Signal).await;
+            let _ = requests.apply(Wanted::File, Origin::Signal).await;
         }
     });
     Ok(())

@@ -59,7 +59,7 @@ impl AppCore {
 #[derive(Debug)]
 pub struct AppState {
     core: Arc<AppCore>,
-    model: model::App,
+    model: Arc<model::App>,
     frontends: Vec<Arc<FrontendState>>,
     endpoints: Mutex<Arc<EndpointSet>>,
 }
@@ -69,14 +69,14 @@ impl AppState {
     /// theirs by [`Self::resolve`].
     pub fn new(slot: usize, model: &model::App) -> Self {
         let frontends = model.frontends.iter().cloned().map(FrontendState::new).map(Arc::new).collect();
-        Self::with(Arc::new(AppCore::new(slot, &model.name)), model.clone(), frontends, None)
+        Self::with(Arc::new(AppCore::new(slot, &model.name)), Arc::new(model.clone()), frontends, None)
     }
 
     /// The state of an app with these frontends, in the order of the configuration. `before`: its state until now, whose
     /// endpoints are kept where a backend of the same name has the same address.
     pub fn with(
         core: Arc<AppCore>,
-        model: model::App,
+        model: Arc<model::App>,
         frontends: Vec<Arc<FrontendState>>,
         before: Option<&Self>,
     ) -> Self {
@@ -109,7 +109,7 @@ impl AppState {
     }
 
     /// Its configuration.
-    pub fn model(&self) -> &model::App {
+    pub fn model(&self) -> &Arc<model::App> {
         &self.model
     }
 

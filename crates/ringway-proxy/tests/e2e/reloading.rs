@@ -15,6 +15,9 @@ on_both_engines!(
     hangup_reads_the_file_again,
     apps_come_and_go_and_the_others_are_not_touched,
     faulty_file_is_refused_whole_with_every_fault,
+    plan_says_what_would_change_and_changes_nothing,
+    rollback_brings_an_earlier_version_back,
+    configuration_that_is_put_is_applied_or_refused_whole,
 );
 
 /// An app of this name.
@@ -65,7 +68,15 @@ fn backends_of_a_reload_get_new_connections_and_open_ones_go_on(engine: Engine) 
     let ringway = start(engine, &app("web", frontend, first.address()));
     let mut old: Vec<_> = (0..20).map(|_| opened(frontend)).collect();
     write_config(&ringway, &app("web", frontend, second.address()));
-    assert_eq!(reload(&ringway), "version 2 runs\nchanged app web\n");
+    assert_eq!(
+        reload(&ringway),
+        format!(
+            "version 2 runs\nchanged web: 20 of 20 connections touched\n  \
+             - backend {} (20 connections stay until they end)\n  + backend {}\n",
+            first.address(),
+            second.address()
+        )
+    );
     let mut new: Vec<_> = (0..20).map(|_| opened(frontend)).collect();
     old.iter_mut().chain(&mut new).for_each(|stream| says(stream, "still here"));
     assert_eq!((first.accepted(), second.accepted()), (20, 20));
@@ -94,7 +105,11 @@ fn apps_come_and_go_and_the_others_are_not_touched(engine: Engine) {
     let ringway = start(engine, &format!("{kept_app}{gone_app}"));
     let (mut first, mut second) = (opened(kept), opened(gone));
     write_config(&ringway, &format!("{}{kept_app}", app("new", new, backend.address())));
-    assert_eq!(reload(&ringway), "version 2 runs\nadded app new\nremoved app gone\n");
+    let said = reload(&ringway);
+    assert!(
+        said.contains("\nadded new\n") && said.contains("\nremoved gone: 1 of 1 connection touched\n"),
+        "{said}"
+    );
     let _third = opened(new);
     says(&mut first, "still here");
     says(&mut second, "still here");
@@ -128,4 +143,83 @@ fn faulty_file_is_refused_whole_with_every_fault(engine: Engine) {
     assert_eq!(faults(&said), faults(&checked), "reload says what check says");
     assert_eq!(status(&ringway)["config"]["version"], 1);
     let _still = opened(frontend);
+}
+
+fn plan_says_what_would_change_and_changes_nothing(engine: Engine) {
+    let (first, second) = (Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo));
+    let (frontend, other) = (free_address(), free_address());
+    let ringway = start(engine, &app("web", frontend, first.address()));
+    let _open: Vec<_> = (0..3).map(|_| opened(frontend)).collect();
+    let said = |arguments: &[&str]| {
+        let output = command(&ringway, arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert_eq!(said(&["plan"]), "version 1 runs: nothing would change\n");
+    write_config(&ringway, &app("web", frontend, second.address()));
+    let (old, new) = (first.address(), second.address());
+    let changes = format!(
+        "changed web: 3 of 3 connections touched\n  \
+         - backend {old} (3 connections stay until they end)\n  + backend {new}\n"
+    );
+    assert_eq!(said(&["plan"]), format!("version 1 runs; a reload would change:\n{changes}0 unchanged\n"));
+
+    // A file of another name, with workers that stay as they are.
+    let file = ringway.directory().join("ringway.toml");
+    let text = std::fs::read_to_string(&file).expect("it is there");
+    let more = format!("[server]\nspin = \"1ms\"\n\n{text}{}", app("more", other, second.address()));
+    std::fs::write(ringway.directory().join("next.toml"), more).expect("it can be written");
+    let plan = said(&["plan", "--config", "next.toml"]);
+    assert!(plan.contains("\nadded more\n"), "{plan}");
+    assert!(plan.contains("server.spin changes with a restart only"), "{plan}");
+    let plan: serde_json::Value = serde_json::from_str(&said(&["plan", "--json"])).expect("JSON");
+    assert_eq!(plan["difference"]["apps"][0]["touched"], 3);
+    assert_eq!(status(&ringway)["config"]["version"], 1);
+    let nobody = command(&ringway, &["plan", "--admin", &free_address().to_string()]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("no ringway answers"));
+}
+
+fn rollback_brings_an_earlier_version_back(engine: Engine) {
+    let (first, second) = (Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo));
+    let frontend = free_address();
+    let ringway = start(engine, &app("web", frontend, first.address()));
+    write_config(&ringway, &app("web", frontend, second.address()));
+    reload(&ringway);
+    let mut on_second = opened(frontend);
+    let output = command(&ringway, &["rollback"]);
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("version 3 runs\nchanged web"), "{output:?}");
+    let _on_first = opened(frontend);
+    says(&mut on_second, "still here");
+    assert_eq!((first.accepted(), second.accepted()), (1, 1));
+    let versions = String::from_utf8(command(&ringway, &["versions"]).stdout).expect("text");
+    assert_eq!(versions.lines().count(), 4, "{versions}");
+    assert!(versions.contains("rollback to 1") && versions.contains("3*"), "{versions}");
+    let unknown = command(&ringway, &["rollback", "17"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("version 17 is not kept"));
+}
+
+fn configuration_that_is_put_is_applied_or_refused_whole(engine: Engine) {
+    let (first, second) = (Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo));
+    let frontend = free_address();
+    let ringway = start(engine, &app("web", frontend, first.address()));
+    let admin = ringway.admin_address();
+    let put = |content_type: &str, text: &str| ringway.admin_put("/config", content_type, text);
+    let json = format!(
+        "{{\"admin\": {{\"listen\": \"{admin}\"}}, \"app\": [{{\"name\": \"web\", \"listen\": [\"{frontend}\"], \
+         \"backends\": [\"{}\"], \"health\": {{\"check\": \"none\"}}}}]}}",
+        second.address()
+    );
+    assert_eq!(put("application/json", &json).status, 200);
+    let mut stream = opened(frontend);
+    assert_eq!((first.accepted(), second.accepted()), (0, 1));
+    assert_eq!(status(&ringway)["config"]["origin"], "PUT");
+    let refused = put("application/toml", "[[app]]\nname = 1\nlisten = [\"x\"]\n");
+    assert_eq!(refused.status, 422);
+    let page: serde_json::Value = serde_json::from_str(&refused.body).expect("JSON");
+    assert_eq!(page["faults"].as_array().map(Vec::len), Some(3), "{page}");
+    assert_eq!(put("text/plain", &json).status, 415);
+    assert_eq!(status(&ringway)["config"]["version"], 2);
+    says(&mut stream, "still here");
 }

@@ -213,7 +213,7 @@ impl World {
 
     /// Has everybody go on by these apps.
     pub(crate) fn reload(&mut self, apps: Vec<model::App>) {
-        let config = model::Config { apps, ..self.lineage.current().config().clone() };
+        let config = model::Config { apps, ..self.lineage.current().config() };
         let adopted = Arc::new(Mutex::new(0));
         let count = Arc::clone(&adopted);
         let adoption = Adoption::new(self.lineage.advance(config, Origin::Admin), move || {

@@ -6,7 +6,7 @@
 
 mod backend;
 pub(in crate::control) mod bounded;
-mod configuration;
+pub mod configuration;
 mod connections;
 mod unix_socket;
 
@@ -16,11 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use ringway::SocketAddress;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
@@ -34,6 +34,9 @@ use bounded::Bounded;
 /// Between attempts to bind a busy address, at first; doubles up to ten seconds.
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// The largest configuration that is taken, as from a file.
+const CONFIG_BYTES_MAX: usize = 16 << 20;
 
 /// What the pages are about.
 #[derive(Clone)]
@@ -113,6 +116,11 @@ fn router(admin: Admin) -> Router {
         .route("/backend", get(backend::show).put(backend::order))
         .route("/connections", get(connections::list).delete(connections::kill))
         .route("/reload", post(configuration::reload))
+        .route("/config", put(configuration::put))
+        .route("/plan", post(configuration::plan))
+        .route("/versions", get(configuration::versions))
+        .route("/rollback", post(configuration::rollback))
+        .layer(DefaultBodyLimit::max(CONFIG_BYTES_MAX))
         .layer(middleware::from_fn(refuse_web_pages))
         .with_state(admin)
 }

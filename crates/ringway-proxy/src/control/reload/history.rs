@@ -1,0 +1,121 @@
+//! The versions of the configuration that the process can go back to.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::Refusal;
+use super::pages::{VersionPage, VersionsPage};
+use crate::control::timestamp::Timestamp;
+use crate::model;
+use crate::snapshot::{Origin, Settings, Snapshot};
+
+/// Versions that are kept, the running one included. Apps that are the same in several are kept once.
+const VERSIONS_MAX: usize = 20;
+
+/// The last versions.
+pub(in crate::control) struct History {
+    entries: VecDeque<Entry>,
+}
+
+/// One version.
+pub(super) struct Entry {
+    version: u64,
+    origin: Origin,
+    time: SystemTime,
+    summary: String,
+    settings: Settings,
+    apps: Vec<Arc<model::App>>,
+}
+
+impl Entry {
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(super) fn config(&self) -> model::Config {
+        let Settings { server, admin } = self.settings.clone();
+        let apps = self.apps.iter().map(|app| (**app).clone()).collect();
+        model::Config { server, admin, apps, demo: false }
+    }
+}
+
+impl History {
+    /// Begins with the first version.
+    pub(in crate::control) fn new(first: &Snapshot) -> Self {
+        let mut history = Self { entries: VecDeque::new() };
+        let count = first.apps().count();
+        history.push(first, format!("{count} app{}", if count == 1 { "" } else { "s" }));
+        history
+    }
+
+    /// Adds a version; the oldest goes if there are too many.
+    pub(super) fn push(&mut self, snapshot: &Snapshot, summary: String) {
+        if self.entries.len() == VERSIONS_MAX {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(Entry {
+            version: snapshot.version(),
+            origin: snapshot.origin(),
+            time: snapshot.time(),
+            summary,
+            settings: snapshot.settings().clone(),
+            apps: snapshot.models(),
+        });
+    }
+
+    /// The entry of a version; `None`: of the one before the running one.
+    pub(super) fn find(&self, version: Option<u64>, running: u64) -> Result<&Entry, Refusal> {
+        let found = match version {
+            Some(version) => self.entries.iter().find(|entry| entry.version == version),
+            None => self.entries.iter().rev().find(|entry| entry.version < running),
+        };
+        found.ok_or_else(|| match version {
+            Some(version) => {
+                let oldest = self.entries.front().map_or(running, |entry| entry.version);
+                Refusal::Unknown(format!(
+                    "version {version} is not kept; those from {oldest} to {running} are"
+                ))
+            }
+            None => Refusal::Unknown("there is no version before the running one".to_owned()),
+        })
+    }
+
+    pub(super) fn page(&self, running: u64) -> VersionsPage {
+        let page = |entry: &Entry| VersionPage {
+            version: entry.version,
+            time: Timestamp(entry.time).to_string(),
+            origin: entry.origin.to_string(),
+            summary: entry.summary.clone(),
+            is_running: entry.version == running,
+        };
+        VersionsPage { versions: self.entries.iter().map(page).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::testing::app_of_hosts;
+    use crate::snapshot::Lineage;
+
+    #[test]
+    fn last_versions_are_kept_and_the_one_before_is_meant_if_none_is_named() {
+        let lineage = Lineage::of_apps(vec![app_of_hosts(&[(1, false)])]);
+        let mut history = History::new(&lineage.current());
+        assert!(history.find(None, 1).is_err());
+        for attempts in 0..30 {
+            let mut config = lineage.current().config();
+            config.apps[0].connect_attempts = 100 + attempts;
+            history.push(&lineage.advance(config, Origin::Admin), "1 app changed".to_owned());
+        }
+        assert_eq!(history.page(31).versions.len(), VERSIONS_MAX);
+        let before =
+            history.find(None, 31).map(|entry| (entry.version(), entry.config().apps[0].connect_attempts));
+        assert_eq!(before, Ok((30, 128)));
+        assert_eq!(history.find(Some(12), 31).map(Entry::version), Ok(12));
+        assert!(
+            matches!(history.find(Some(11), 31), Err(Refusal::Unknown(why)) if why.contains("from 12 to 31"))
+        );
+    }
+}

@@ -1,0 +1,310 @@
+//! Changes of the configuration while the process runs: one path for all of them, one at a time.
+//!
+//! A configuration is checked whole. If it has a fault nothing changes and every fault is told; else the next snapshot is
+//! made, published to all threads, and the answer comes when each of them works by it.
+
+mod history;
+mod pages;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::discovery::{Discovery, SystemResolver};
+use super::fleet::Crew;
+use crate::config::{self, ConfigErrors, Format};
+use crate::model::{Config, EngineChoice, LogLevel, Server};
+use crate::plan::Difference;
+use crate::snapshot::{Lineage, Origin, Settings, Snapshot};
+pub(super) use history::History;
+pub use pages::{FaultPage, Outcome, RefusalPage, VersionPage, VersionsPage};
+
+/// How long names that are new in a configuration may hold it up: a client that comes at once should find a backend.
+pub(super) const FIRST_LOOKUPS: Duration = Duration::from_secs(1);
+/// Workers adopt between two batches of events: one that takes longer is stuck.
+const ADOPTION: Duration = Duration::from_secs(5);
+
+/// What the command line says and the file does not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overrides {
+    /// `--log-level`.
+    pub log_level: Option<LogLevel>,
+    /// `--workers`.
+    pub workers: Option<usize>,
+    /// `--engine`.
+    pub engine: Option<EngineChoice>,
+    /// `--pprof`: where profiles are served.
+    pub pprof: Option<std::net::SocketAddr>,
+}
+
+impl Overrides {
+    /// The command line wins over the file.
+    pub fn apply(&self, server: &mut Server) {
+        server.log_level = self.log_level.unwrap_or(server.log_level);
+        server.workers = self.workers.or(server.workers);
+        server.engine = self.engine.unwrap_or(server.engine);
+    }
+}
+
+/// A configuration that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// Its text.
+    pub text: String,
+    /// Its language.
+    pub format: Format,
+    /// What faults call it; `None`: nothing.
+    pub name: Option<PathBuf>,
+}
+
+/// Which configuration is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The file that the process runs with, as it is now.
+    File,
+    /// This one.
+    Document(Document),
+    /// That of an earlier version; `None`: of the one before.
+    Version(Option<u64>),
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The configuration is faulty.
+    Faults(ConfigErrors),
+    /// There is no such version.
+    Unknown(String),
+    /// It cannot be changed now, or never: in words.
+    Impossible(String),
+}
+
+/// Takes requests for changes.
+#[derive(Clone, Debug)]
+pub struct Requests {
+    sender: UnboundedSender<Request>,
+}
+
+/// What is asked for, and whom to answer.
+#[derive(Debug)]
+pub(super) enum Request {
+    Apply(Wanted, Origin, oneshot::Sender<Result<Outcome, Refusal>>),
+    Plan(Wanted, oneshot::Sender<Result<Outcome, Refusal>>),
+    Versions(oneshot::Sender<VersionsPage>),
+}
+
+impl Requests {
+    pub(super) fn channel() -> (Self, UnboundedReceiver<Request>) {
+        let (sender, receiver) = unbounded_channel();
+        (Self { sender }, receiver)
+    }
+
+    /// Applies a configuration.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub async fn apply(&self, wanted: Wanted, origin: Origin) -> Result<Outcome, Refusal> {
+        self.ask(|answer| Request::Apply(wanted, origin, answer)).await?
+    }
+
+    /// What it would be to apply a configuration. Nothing changes.
+    ///
+    /// # Errors
+    /// Why it could not be applied.
+    pub async fn plan(&self, wanted: Wanted) -> Result<Outcome, Refusal> {
+        self.ask(|answer| Request::Plan(wanted, answer)).await?
+    }
+
+    /// The versions so far.
+    ///
+    /// # Errors
+    /// When the process ends.
+    pub async fn versions(&self) -> Result<VersionsPage, Refusal> {
+        self.ask(Request::Versions).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || Refusal::Impossible("the process is ending".to_owned());
+        self.sender.send(request(answer)).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())
+    }
+}
+
+/// Applies changes.
+pub(super) struct Reloader {
+    /// None for the embedded demo.
+    pub(super) file: Option<PathBuf>,
+    pub(super) overrides: Overrides,
+    /// What the process was started with: some of it stays whatever the file says.
+    pub(super) started: Settings,
+    pub(super) lineage: Arc<Lineage>,
+    pub(super) history: History,
+    pub(super) crew: Arc<Crew>,
+    pub(super) discovery: Discovery<SystemResolver>,
+    pub(super) is_draining: Arc<AtomicBool>,
+}
+
+impl Reloader {
+    /// Serves requests until nobody can make one any more.
+    pub(super) async fn run(mut self, mut requests: UnboundedReceiver<Request>) {
+        while let Some(request) = requests.recv().await {
+            // Whoever asked may have left before the answer.
+            match request {
+                Request::Apply(wanted, origin, answer) => {
+                    let result = self.apply(wanted, origin).await;
+                    if let Err(refusal) = &result {
+                        tell_of(refusal, self.lineage.current().version());
+                    }
+                    let _ = answer.send(result);
+                }
+                Request::Plan(wanted, answer) => drop(answer.send(self.plan(wanted).await)),
+                Request::Versions(answer) => {
+                    let running = self.lineage.current().version();
+                    drop(answer.send(self.history.page(running)));
+                }
+            }
+        }
+    }
+
+    async fn plan(&self, wanted: Wanted) -> Result<Outcome, Refusal> {
+        let (config, _) = self.find(wanted).await?;
+        let current = self.lineage.current();
+        Ok(Outcome {
+            version: current.version(),
+            is_new: !current.is_made_from(&config),
+            difference: Difference::between(&current, &config),
+            warnings: needs_restart(&self.started, &config),
+        })
+    }
+
+    /// The configuration that is meant, and for an earlier version its number.
+    async fn find(&self, wanted: Wanted) -> Result<(Config, Option<u64>), Refusal> {
+        let is_rollback = matches!(wanted, Wanted::Version(_));
+        let file = match (&self.file, is_rollback) {
+            (Some(file), _) => file.clone(),
+            (None, true) => PathBuf::new(),
+            (None, false) => {
+                let reason = "the process runs the embedded demo, which has no file";
+                return Err(Refusal::Impossible(reason.to_owned()));
+            }
+        };
+        // A large file takes a while, and look-ups and the admin interface should not wait for it.
+        let load = |load: Box<dyn FnOnce() -> Result<Config, ConfigErrors> + Send>| async {
+            let loaded = tokio::task::spawn_blocking(load).await;
+            loaded.map_err(|error| Refusal::Impossible(error.to_string()))?.map_err(Refusal::Faults)
+        };
+        let (mut config, version) = match wanted {
+            Wanted::File => {
+                let config = load(Box::new(move || config::load(&file).map(|loaded| loaded.config))).await?;
+                (config, None)
+            }
+            Wanted::Document(document) => {
+                let check = move || {
+                    let Document { text, format, name } = document;
+                    config::load_text(&text, format, name.as_deref(), &file)
+                };
+                (load(Box::new(check)).await?, None)
+            }
+            Wanted::Version(version) => {
+                let entry = self.history.find(version, self.lineage.current().version())?;
+                (entry.config(), Some(entry.version()))
+            }
+        };
+        self.overrides.apply(&mut config.server);
+        Ok((config, version))
+    }
+
+    async fn apply(&mut self, wanted: Wanted, origin: Origin) -> Result<Outcome, Refusal> {
+        if self.is_draining.load(Ordering::Relaxed) {
+            return Err(Refusal::Impossible("the process is draining".to_owned()));
+        }
+        let (config, version) = self.find(wanted).await?;
+        let origin = version.map_or(origin, Origin::Rollback);
+        let before = self.lineage.current();
+        let mut outcome = Outcome {
+            version: before.version(),
+            warnings: needs_restart(&self.started, &config),
+            ..Outcome::default()
+        };
+        if before.is_made_from(&config) {
+            outcome.difference.unchanged = config.apps.len();
+            tracing::info!(version = before.version(), %origin, "configuration is the same: nothing changes");
+            return Ok(outcome);
+        }
+        outcome.difference = Difference::between(&before, &config);
+        outcome.is_new = true;
+        let next = self.lineage.advance(config, origin);
+        outcome.version = next.version();
+        self.history.push(&next, outcome.difference.summary());
+        self.publish(&next, &mut outcome.warnings).await;
+        let summary = outcome.difference.summary();
+        tracing::info!(version = next.version(), %origin, summary, "configuration applied");
+        for warning in &outcome.warnings {
+            tracing::warn!(version = next.version(), "{warning}");
+        }
+        Ok(outcome)
+    }
+
+    /// Has all threads go on by a snapshot, and says what did not work.
+    async fn publish(&mut self, next: &Arc<Snapshot>, warnings: &mut Vec<String>) {
+        let mut all_asked = self.discovery.adopt(next.apps());
+        // Closed, without a message, once the last first look-up is done.
+        if timeout(FIRST_LOOKUPS, all_asked.recv()).await.is_err() {
+            warnings.push("names are still being looked up; their backends follow".to_owned());
+        }
+        if timeout(ADOPTION, self.crew.adopt(next)).await.is_err() {
+            tracing::error!(version = next.version(), "a thread does not take the new configuration in");
+            warnings.push("a thread does not take the new configuration in".to_owned());
+        }
+        for app in next.apps() {
+            for frontend in app.frontends() {
+                if let Some(error) = frontend.listening().error {
+                    let name = frontend.name();
+                    warnings.push(format!("{}: {name} cannot be listened at yet: {error}", app.name()));
+                }
+            }
+        }
+    }
+}
+
+fn tell_of(refusal: &Refusal, version: u64) {
+    match refusal {
+        Refusal::Faults(faults) => {
+            for fault in faults.faults() {
+                tracing::error!("{fault}");
+            }
+            let faults = faults.faults().len();
+            tracing::error!(faults, running = version, "configuration refused: nothing changes");
+        }
+        Refusal::Impossible(reason) | Refusal::Unknown(reason) => {
+            tracing::error!(reason, running = version, "configuration not changed");
+        }
+    }
+}
+
+/// The keys that differ from what the process was started with and stay as they were.
+fn needs_restart(started: &Settings, config: &Config) -> Vec<String> {
+    let (old, new) = (&started.server, &config.server);
+    let keys = [
+        ("server.workers", old.workers != new.workers),
+        ("server.engine", old.engine != new.engine),
+        ("server.log_level", old.log_level != new.log_level),
+        ("server.log_format", old.log_format != new.log_format),
+        ("server.access_log", old.access_log != new.access_log),
+        ("server.max_connections", old.max_connections != new.max_connections),
+        ("server.spin", old.spin != new.spin),
+        ("server.congestion", old.congestion != new.congestion),
+        ("server.bulk_low_water", old.bulk_low_water != new.bulk_low_water),
+        ("server.resolvers", old.resolvers != new.resolvers),
+        ("server.resolve_timeout", old.resolve_timeout != new.resolve_timeout),
+        ("admin.listen", started.admin != config.admin),
+    ];
+    let changed = keys.into_iter().filter(|(_, is_changed)| *is_changed);
+    changed.map(|(key, _)| format!("{key} changes with a restart only")).collect()
+}

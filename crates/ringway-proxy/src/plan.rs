@@ -1,0 +1,292 @@
+//! What a change of the configuration would do, app by app, and how many live connections each part of it touches.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::endpoint::AppState;
+use crate::model;
+use crate::snapshot::Snapshot;
+
+/// The difference between what runs and another configuration. Fields are only ever added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The apps that are not the same, those of the new configuration first.
+    pub apps: Vec<AppChange>,
+    /// How many apps are the same.
+    pub unchanged: usize,
+}
+
+/// What becomes of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// It is new.
+    Added,
+    /// Some of it is another.
+    Changed,
+    /// It goes.
+    Removed,
+}
+
+impl Kind {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Changed => "changed",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// An app that is not the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppChange {
+    /// Its name.
+    pub app: String,
+    /// What becomes of it.
+    pub kind: Kind,
+    /// Its connections of clients that are open.
+    pub connections: u32,
+    /// How many of them the change touches: the others do not notice it.
+    pub touched: u32,
+    /// What is different.
+    pub details: Vec<Detail>,
+}
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detail {
+    /// What: `+ backend 10.0.0.3:80`, `timeouts.idle: 1h -> 30m`.
+    pub what: String,
+    /// Connections that it touches.
+    pub connections: u32,
+    /// What happens to them; empty if there are none.
+    pub effect: String,
+}
+
+impl Difference {
+    /// From what runs to `config`.
+    pub fn between(before: &Snapshot, config: &model::Config) -> Self {
+        let mut old: HashMap<&str, &AppState> = before.apps().map(|app| (&**app.name(), &**app)).collect();
+        let mut difference = Self::default();
+        for app in &config.apps {
+            match old.remove(app.name.as_str()) {
+                Some(state) if **state.model() == *app => difference.unchanged += 1,
+                Some(state) => difference.apps.push(changed(state, app)),
+                None => difference.apps.push(added(app)),
+            }
+        }
+        let gone = before.apps().filter(|app| old.contains_key(&**app.name()));
+        difference.apps.extend(gone.map(|app| removed(app)));
+        difference
+    }
+
+    /// In a few words: `1 app added, 2 changed`.
+    pub fn summary(&self) -> String {
+        let kinds = [Kind::Added, Kind::Changed, Kind::Removed];
+        let counts = kinds.map(|kind| (kind, self.apps.iter().filter(|app| app.kind == kind).count()));
+        let named = counts.into_iter().filter(|(_, count)| *count > 0);
+        let words: Vec<String> =
+            named.map(|(kind, count)| format!("{} {}", plural(count, "app"), kind.as_str())).collect();
+        if words.is_empty() { "no app changed".to_owned() } else { words.join(", ") }
+    }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+fn added(app: &model::App) -> AppChange {
+    let listen = app.frontends.iter().map(|frontend| format!("+ listen {}", frontend.name));
+    let backends = app.backends.iter().map(|backend| format!("+ backend {}", backend.name));
+    let details = listen.chain(backends).map(untouching).collect();
+    AppChange { app: app.name.clone(), kind: Kind::Added, connections: 0, touched: 0, details }
+}
+
+fn removed(app: &AppState) -> AppChange {
+    let listen = app.model().frontends.iter().map(|frontend| format!("- listen {}", frontend.name));
+    let connections = app.active().get();
+    AppChange {
+        app: app.name().to_string(),
+        kind: Kind::Removed,
+        connections,
+        touched: connections,
+        details: listen.map(|what| touching(what, connections, "go on until they end")).collect(),
+    }
+}
+
+fn untouching(what: String) -> Detail {
+    Detail { what, connections: 0, effect: String::new() }
+}
+
+fn touching(what: String, connections: u32, effect: &str) -> Detail {
+    let effect = if connections == 0 { String::new() } else { effect.to_owned() };
+    Detail { what, connections, effect }
+}
+
+fn changed(state: &AppState, new: &model::App) -> AppChange {
+    let old = state.model();
+    let connections = state.active().get();
+    let mut details = Vec::new();
+    frontends(old, new, &mut details);
+    backends(state, new, &mut details);
+    let of_new = |details: &mut Vec<Detail>, key: &str, old: &dyn Debug, new: &dyn Debug| {
+        let (old, new) = (shown(old), shown(new));
+        if old != new {
+            details.push(untouching(format!("{key}: {old} -> {new}")));
+        }
+    };
+    of_new(&mut details, "balance", &old.balance, &new.balance);
+    of_new(&mut details, "source", &old.source, &new.source);
+    of_new(&mut details, "timeouts.connect", &old.timeouts.connect, &new.timeouts.connect);
+    of_new(&mut details, "connect_attempts", &old.connect_attempts, &new.connect_attempts);
+    let of_all = |details: &mut Vec<Detail>, key: &str, old: Option<Duration>, new: Option<Duration>| {
+        if old != new {
+            let what = format!("{key}: {} -> {}", shown(&old), shown(&new));
+            details.push(touching(what, connections, "get the new limit"));
+        }
+    };
+    of_all(&mut details, "timeouts.idle", old.timeouts.idle, new.timeouts.idle);
+    of_all(&mut details, "timeouts.half_close", old.timeouts.half_close, new.timeouts.half_close);
+    of_all(&mut details, "timeouts.lifetime", old.timeouts.lifetime, new.timeouts.lifetime);
+    if old.health != new.health {
+        details.push(untouching("health: backends are checked in another way".to_owned()));
+    }
+    if (old.keep_alive, old.user_timeout) != (new.keep_alive, new.user_timeout) {
+        details.push(untouching("keep_alive, user_timeout: new connections get others".to_owned()));
+    }
+    if details.is_empty() {
+        details.push(untouching("other settings".to_owned()));
+    }
+    let touched = details.iter().map(|detail| detail.connections).fold(0, u32::saturating_add);
+    AppChange {
+        app: new.name.clone(),
+        kind: Kind::Changed,
+        connections,
+        touched: touched.min(connections),
+        details,
+    }
+}
+
+fn frontends(old: &model::App, new: &model::App, details: &mut Vec<Detail>) {
+    let named = |app: &model::App, name: &str| app.frontends.iter().any(|frontend| frontend.name == name);
+    for frontend in &old.frontends {
+        match new.frontends.iter().find(|other| other.name == frontend.name) {
+            None => details.push(untouching(format!("- listen {}", frontend.name))),
+            Some(other) if other != frontend => {
+                details.push(untouching(format!("listen {}: its options", frontend.name)));
+            }
+            Some(_) => {}
+        }
+    }
+    for frontend in new.frontends.iter().filter(|frontend| !named(old, &frontend.name)) {
+        details.push(untouching(format!("+ listen {}", frontend.name)));
+    }
+}
+
+fn backends(state: &AppState, new: &model::App, details: &mut Vec<Detail>) {
+    let old = state.model();
+    if old.backends == new.backends {
+        return;
+    }
+    let mut open: HashMap<&str, u32> = HashMap::new();
+    let set = state.endpoints();
+    for endpoint in set.endpoints() {
+        *open.entry(endpoint.name()).or_default() += endpoint.active().get();
+    }
+    let by_name = |app: &'_ model::App| -> HashMap<String, model::Backend> {
+        app.backends.iter().map(|backend| (backend.name.clone(), backend.clone())).collect()
+    };
+    let (before, after) = (by_name(old), by_name(new));
+    for backend in &old.backends {
+        let connections = open.get(backend.name.as_str()).copied().unwrap_or(0);
+        let Some(now) = after.get(&backend.name) else {
+            let what = format!("- backend {}", backend.name);
+            details.push(touching(what, connections, "stay until they end"));
+            continue;
+        };
+        if now.weight != backend.weight {
+            let what = format!("backend {}: weight {} -> {}", backend.name, backend.weight, now.weight);
+            details.push(untouching(what));
+        }
+        if now.backup != backend.backup {
+            let what = format!("backend {}: backup {} -> {}", backend.name, backend.backup, now.backup);
+            details.push(untouching(what));
+        }
+    }
+    for backend in new.backends.iter().filter(|backend| !before.contains_key(&backend.name)) {
+        details.push(untouching(format!("+ backend {}", backend.name)));
+    }
+}
+
+/// A value as a reader of the configuration knows it.
+fn shown(value: &dyn Debug) -> String {
+    let text = format!("{value:?}");
+    let text = text.strip_prefix("Some(").and_then(|text| text.strip_suffix(')')).unwrap_or(&text);
+    let mut words = String::new();
+    for (index, character) in text.char_indices() {
+        if character.is_ascii_uppercase() {
+            if index > 0 && !words.ends_with(['[', ' ', '(']) {
+                words.push('-');
+            }
+            words.push(character.to_ascii_lowercase());
+        } else {
+            words.push(character);
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::testing::app_of_hosts;
+    use crate::snapshot::Lineage;
+
+    fn lines(change: &AppChange) -> Vec<String> {
+        change.details.iter().map(|detail| format!("{} {}", detail.what, detail.connections)).collect()
+    }
+
+    #[test]
+    fn every_difference_is_named_with_the_connections_that_it_touches() {
+        let mut app = app_of_hosts(&[(1, false), (1, false)]);
+        for (index, backend) in app.backends.iter_mut().enumerate() {
+            let address = std::net::SocketAddr::from(([127, 0, 0, 1], 80 + index as u16));
+            backend.target = model::Target::Address(address.into());
+        }
+        let mut other = app.clone();
+        other.name = "other".to_owned();
+        let lineage = Lineage::of_apps(vec![app.clone(), other]);
+        let before = lineage.current();
+        let state = before.app(0).expect("there is one");
+        for _ in 0..3 {
+            state.active().acquire();
+            state.endpoints().endpoints()[0].active().acquire();
+        }
+        let mut config = before.config();
+        config.apps[1].name = "new".to_owned();
+        config.apps[0].backends.remove(0);
+        config.apps[0].backends[0].weight = 7;
+        config.apps[0].balance = model::Balance::RoundRobin;
+        config.apps[0].timeouts.lifetime = Some(Duration::from_secs(60));
+        let difference = Difference::between(&before, &config);
+        assert_eq!(difference.summary(), "1 app added, 1 app changed, 1 app removed");
+        let [changed, added, removed] = &difference.apps[..] else { panic!("{difference:?}") };
+        assert_eq!((changed.connections, changed.touched), (3, 3));
+        assert_eq!(
+            lines(changed),
+            [
+                "- backend b0:80 3",
+                "backend b1:80: weight 1 -> 7 0",
+                "balance: least-connections -> round-robin 0",
+                "timeouts.lifetime: none -> 60s 3",
+            ]
+        );
+        assert_eq!((added.kind, removed.kind), (Kind::Added, Kind::Removed));
+        assert_eq!(Difference::between(&before, &before.config()).unchanged, 2);
+    }
+}
