@@ -13,11 +13,12 @@ use ringway::{
 };
 
 use crate::endpoint::{
-    AppState, DialFailure, Endpoint, EndpointId, Health, Sources, header_for_check, socket_options,
+    AppState, DialFailure, DownReason, Endpoint, EndpointId, Health, Sources, header_for_check,
+    socket_options,
 };
 use crate::health::active::ActiveCheck;
+use crate::health::conversation::{Conversation, Step};
 use crate::metrics::{AppBlock, AppCounter};
-use crate::model::Check;
 use crate::session::Slab;
 use crate::snapshot::{Adoption, Snapshot};
 
@@ -87,7 +88,29 @@ struct Target {
 enum State {
     Sleeping(TimerId),
     Due,
-    Dialling { dial: ConnectionId, started: Time, timer: TimerId },
+    Checking {
+        connection: ConnectionId,
+        started: Time,
+        timer: TimerId,
+        conversation: Conversation,
+        is_open: bool,
+    },
+}
+
+/// Why a check failed.
+enum CheckFailure {
+    Dial(DialFailure),
+    /// In words.
+    Answer(String),
+}
+
+impl CheckFailure {
+    fn reason(&self) -> DownReason {
+        match self {
+            Self::Dial(failure) => DownReason::Dial(*failure),
+            Self::Answer(_) => DownReason::Answer,
+        }
+    }
 }
 
 impl ProbeHandler {
@@ -176,15 +199,12 @@ impl ProbeHandler {
     fn refresh(&mut self, ops: &mut Operations<'_>, slot: usize) {
         let Some(app) = self.app_mut(slot) else { return };
         let set = app.state.endpoints();
-        match app.state.model().health.check {
-            Check::None => {
-                // Nobody would ever take back one that is out.
-                for endpoint in set.endpoints() {
-                    endpoint.set_health(Health::Up, None, ops.now());
-                }
-                return;
+        if !app.state.model().health.check.is_active() {
+            // Nobody would ever take back one that is out.
+            for endpoint in set.endpoints() {
+                endpoint.set_health(Health::Up, None, ops.now());
             }
-            Check::Tcp => {}
+            return;
         }
         let before = std::mem::take(&mut app.targets);
         let mut known: HashMap<EndpointId, u32> = HashMap::with_capacity(before.len());
@@ -233,9 +253,9 @@ impl ProbeHandler {
         match target.state {
             State::Sleeping(timer) => ops.cancel_timer(timer),
             State::Due => {}
-            State::Dialling { dial, timer, .. } => {
+            State::Checking { connection, timer, .. } => {
                 ops.cancel_timer(timer);
-                ops.close(dial);
+                ops.close(connection);
                 self.under_way -= 1;
             }
         }
@@ -256,11 +276,15 @@ impl ProbeHandler {
                 continue;
             };
             let Some(app) = self.apps.get_mut(target.app).and_then(Option::as_mut) else { continue };
+            let address = target.endpoint.address().to_string();
+            let Some(conversation) = Conversation::new(&app.state.model().health.check, &address) else {
+                continue;
+            };
             app.options.source = app.sources.next(&target.endpoint);
-            let dial = ops.connect(target.endpoint.address(), &app.options, Token(place));
+            let connection = ops.connect(target.endpoint.address(), &app.options, Token(place));
             let started = ops.now();
             let timer = ops.set_timer(started + app.state.model().health.timeout, Token(place));
-            target.state = State::Dialling { dial, started, timer };
+            target.state = State::Checking { connection, started, timer, conversation, is_open: false };
             self.under_way += 1;
         }
     }
@@ -277,23 +301,56 @@ impl ProbeHandler {
         }
     }
 
-    /// The check that dials by `dial` has a result.
+    /// Tells the conversation of the check on `connection` what happened, and does what it answers.
+    fn converse(
+        &mut self,
+        ops: &mut Operations<'_>,
+        place: u32,
+        connection: ConnectionId,
+        tell: impl FnOnce(&mut Conversation) -> Step,
+    ) {
+        let Some(target) = self.targets.get_mut(place) else { return };
+        let State::Checking { connection: own, conversation, .. } = &mut target.state else { return };
+        if *own != connection {
+            return;
+        }
+        match tell(conversation) {
+            Step::Wait => {}
+            Step::Send(bytes) => self.say(ops, connection, &bytes),
+            Step::Passed { goodbye } => {
+                self.say(ops, connection, &goodbye);
+                self.finish(ops, place, connection, Ok(()));
+            }
+            Step::Failed(reason) => {
+                self.finish(ops, place, connection, Err(CheckFailure::Answer(reason)));
+            }
+        }
+    }
+
+    fn say(&self, ops: &mut Operations<'_>, connection: ConnectionId, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            // That it broke is told by another event, and by the timer if not.
+            let _ = ops.send(connection, bytes);
+        }
+    }
+
+    /// The check on `connection` has a result.
     fn finish(
         &mut self,
         ops: &mut Operations<'_>,
         place: u32,
-        dial: ConnectionId,
-        result: Result<(), DialFailure>,
+        connection: ConnectionId,
+        result: Result<(), CheckFailure>,
     ) {
         let Some(target) = self.targets.get_mut(place) else { return };
-        let State::Dialling { dial: own, started, timer } = target.state else { return };
-        if own != dial {
+        let State::Checking { connection: own, started, timer, .. } = target.state else { return };
+        if own != connection {
             return;
         }
         if !timer.is_none() {
             ops.cancel_timer(timer);
         }
-        ops.close(dial);
+        ops.close(connection);
         self.under_way -= 1;
         let now = ops.now();
         let next = target.check.next(started, now);
@@ -302,12 +359,12 @@ impl ProbeHandler {
         self.start_due(ops);
     }
 
-    fn take_result(&mut self, place: u32, result: Result<(), DialFailure>, now: Time) {
+    fn take_result(&mut self, place: u32, result: Result<(), CheckFailure>, now: Time) {
         let Some(target) = self.targets.get_mut(place) else { return };
         let Some(probed) = self.apps.get(target.app).and_then(Option::as_ref) else { return };
         let app = probed.state.name();
         let (backend, address) = (target.endpoint.name(), target.endpoint.address());
-        if let Err(failure) = result
+        if let Err(CheckFailure::Dial(failure)) = &result
             && !failure.is_the_endpoints()
         {
             let reason = failure.as_str();
@@ -316,14 +373,23 @@ impl ProbeHandler {
         }
         let counter = if result.is_ok() { AppCounter::ChecksPassed } else { AppCounter::ChecksFailed };
         probed.counters.add(counter, 1);
-        let Some(health) = target.check.handle_result(result, target.endpoint.health()) else { return };
-        if target.endpoint.set_health(health, result.err(), now).is_none() {
+        let reason = result.as_ref().err().map(CheckFailure::reason);
+        if let Err(CheckFailure::Answer(what)) = &result {
+            target.endpoint.note_bad_answer(what);
+        }
+        let Some(health) = target.check.handle_result(result.is_ok(), target.endpoint.health()) else {
+            if let Some(reason) = reason {
+                target.endpoint.restate_reason(reason);
+            }
+            return;
+        };
+        if target.endpoint.set_health(health, reason, now).is_none() {
             return;
         }
-        match (health, result) {
-            (Health::Up, _) => tracing::info!(%app, %backend, %address, "backend is up"),
-            (Health::Down | Health::Ejected, result) => {
-                let reason = result.err().map_or("", DialFailure::as_str);
+        match health {
+            Health::Up => tracing::info!(%app, %backend, %address, "backend is up"),
+            Health::Down | Health::Ejected => {
+                let reason = target.endpoint.reason().unwrap_or_default();
                 tracing::warn!(%app, %backend, %address, reason, "backend is down");
             }
         }
@@ -353,7 +419,14 @@ impl EventHandler for ProbeHandler {
 
     fn on_connect(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {
         self.send_header(ops, token.0, connection);
-        self.finish(ops, token.0, connection, Ok(()));
+        let Some(target) = self.targets.get_mut(token.0) else { return };
+        if let State::Checking { is_open, conversation, .. } = &mut target.state {
+            *is_open = true;
+            if !matches!(conversation, Conversation::Connect) {
+                ops.start_receive(connection);
+            }
+        }
+        self.converse(ops, token.0, connection, Conversation::handle_connected);
     }
 
     fn on_connect_failed(
@@ -363,16 +436,27 @@ impl EventHandler for ProbeHandler {
         token: Token,
         error: io::Error,
     ) {
-        self.finish(ops, token.0, connection, Err(DialFailure::from_error(&error)));
+        let failure = CheckFailure::Dial(DialFailure::from_error(&error));
+        self.finish(ops, token.0, connection, Err(failure));
     }
 
-    fn on_read(&mut self, _: &mut Operations<'_>, _: ConnectionId, _: Token, _: &mut [u8]) {
-        // What a backend says is not listened to: that it answers the dial is enough.
+    fn on_read(
+        &mut self,
+        ops: &mut Operations<'_>,
+        connection: ConnectionId,
+        token: Token,
+        bytes: &mut [u8],
+    ) {
+        self.converse(ops, token.0, connection, |conversation| conversation.handle_bytes(bytes));
+    }
+
+    fn on_end(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {
+        self.converse(ops, token.0, connection, Conversation::handle_end);
     }
 
     fn on_close(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token, _: CloseReason) {
-        // Of a dial that is under way still: it broke before it was told of.
-        self.finish(ops, token.0, connection, Err(DialFailure::Reset));
+        // Of a check that is under way still: it broke.
+        self.finish(ops, token.0, connection, Err(CheckFailure::Dial(DialFailure::Reset)));
     }
 
     fn on_timer(&mut self, ops: &mut Operations<'_>, timer: TimerId, token: Token) {
@@ -383,12 +467,18 @@ impl EventHandler for ProbeHandler {
                 self.due.push_back((token.0, target.number));
                 self.start_due(ops);
             }
-            State::Dialling { dial, timer: ref mut own, .. } if *own == timer => {
+            State::Checking { connection, timer: ref mut own, ref conversation, is_open, .. }
+                if *own == timer =>
+            {
                 // It has fired: its number may be another's by now.
                 *own = TimerId::NONE;
-                self.finish(ops, token.0, dial, Err(DialFailure::TimedOut));
+                let failure = match is_open {
+                    true => CheckFailure::Answer(conversation.timed_out()),
+                    false => CheckFailure::Dial(DialFailure::TimedOut),
+                };
+                self.finish(ops, token.0, connection, Err(failure));
             }
-            State::Sleeping(_) | State::Due | State::Dialling { .. } => {}
+            State::Sleeping(_) | State::Due | State::Checking { .. } => {}
         }
     }
 

@@ -41,6 +41,8 @@ pub enum Behaviour {
     Stall,
     /// Answers one HTTP request with this body.
     Http(String),
+    /// Answers one HTTP request with this, head and all, which may change while the backend runs.
+    Answer(Arc<Mutex<String>>),
 }
 
 /// How a connection ended, as the backend saw it.
@@ -275,6 +277,13 @@ async fn attend(mut stream: TcpStream, behaviour: Behaviour, seen: &Seen) -> io:
                 body.len()
             );
             send(&mut stream, head.as_bytes(), seen).await?;
+            stream.shutdown().await?;
+            drain(&mut stream, seen).await?;
+        }
+        Behaviour::Answer(answer) => {
+            read_head(&mut stream).await?;
+            let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            send(&mut stream, answer.as_bytes(), seen).await?;
             stream.shutdown().await?;
             drain(&mut stream, seen).await?;
         }

@@ -32,6 +32,8 @@ pub fn connect(address: SocketAddr) -> io::Result<StdStream> {
 /// What the system says about either address.
 pub fn connect_from(ip: IpAddr, address: SocketAddr) -> io::Result<StdStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // Or its port, which the kernel may give out at another address at the same time, could not be listened on there.
+    socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::from((ip, 0)).into())?;
     socket.connect_timeout(&address.into(), PATIENCE)?;
     let stream = StdStream::from(socket);

@@ -67,6 +67,9 @@ pub(crate) struct Arguments {
     /// Processor of the load
     #[arg(long, default_value_t = 0)]
     load_cpu: usize,
+    /// Measure what a choice among 10 and among 10,000 backends costs, and nothing else
+    #[arg(long)]
+    balance: bool,
     /// Name the rows and variants, and what is missing
     #[arg(long)]
     list: bool,
@@ -74,13 +77,22 @@ pub(crate) struct Arguments {
 
 /// Runs the task.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    match bench(arguments) {
+    match if arguments.balance { balance() } else { bench(arguments) } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the measurement of the choice of a backend, which needs no other program.
+fn balance() -> Result<(), String> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["bench", "--package", "ringway-proxy", "--bench", "balance"]);
+    let status = command.status().map_err(|error| format!("cargo bench: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("cargo bench: {status}")) }
 }
 
 fn bench(arguments: &Arguments) -> Result<(), String> {

@@ -32,6 +32,8 @@ struct Found {
     place: u32,
     key: u64,
     active: u32,
+    /// How full the least full of the others is.
+    others: u64,
 }
 
 fn choose_of_all(draw: &Draw<'_>) -> Option<usize> {
@@ -58,10 +60,12 @@ fn least(draw: &Draw<'_>, places: impl Iterator<Item = u32>, floor: u64, but_tri
         }
         let active = draw.set.endpoints()[place as usize].active().get();
         let key = draw.fullness_of(place, active);
-        if best.is_none_or(|best| key < best.key) {
-            best = Some(Found { place, key, active });
-        }
-        if key <= floor {
+        best = Some(match best {
+            Some(best) if best.key <= key => Found { others: best.others.min(key), ..best },
+            before => Found { place, key, active, others: before.map_or(NOBODY, |before| before.key) },
+        });
+        // Neither it nor the next after it can be less full.
+        if best.is_some_and(|best| best.others <= floor) {
             break;
         }
     }
@@ -95,16 +99,20 @@ fn choose_of_groups(draw: &mut Draw<'_>, bounds: &Bounds) -> Option<usize> {
         let around = || after.iter().chain(before).copied();
         let all = least(draw, around(), seen.key(), false);
         let key = all.map_or(NOBODY, |found| found.key);
+        let is_tried = all.is_some_and(|found| draw.was_tried(found.place));
+        let found = if is_tried { least(draw, around(), seen.key(), true) } else { all };
+        let mut now_seen = seen;
         if key > seen.key() {
-            bounds.raise(group, seen, key);
+            now_seen = bounds.raise(group, seen, key);
         }
-        let found = match all {
-            Some(found) if draw.was_tried(found.place) => least(draw, around(), seen.key(), true),
-            found => found,
-        };
         match found {
             Some(found) if found.key <= others => {
                 if let Some(place) = draw.take_if(found.place, found.active) {
+                    if !is_tried {
+                        // So that the next one does not look here in vain.
+                        let key = draw.fullness_of(found.place, found.active + 1).min(found.others);
+                        bounds.raise(group, now_seen, key);
+                    }
                     return Some(place);
                 }
             }

@@ -134,7 +134,7 @@ impl Draw<'_> {
 
     /// Whether an endpoint gets connections at all.
     fn is_open(&self, place: u32) -> bool {
-        self.pool.is_panicking() || self.endpoint(place).is_available()
+        self.pool.weight_of(place) > 0
     }
 
     fn was_tried(&self, place: u32) -> bool {
@@ -152,7 +152,7 @@ impl Draw<'_> {
     }
 
     fn fullness_of(&self, place: u32, active: u32) -> u64 {
-        key(active, self.set.effective_weight(place, self.pool.made()))
+        key(active, self.pool.weight_of(place))
     }
 
     /// An index of the pool at random by effective weight.

@@ -10,6 +10,9 @@ use crate::endpoint::{EndpointSet, FULL, Tier};
 #[derive(Debug)]
 pub(super) struct Pool {
     open: Vec<u32>,
+    /// The effective weight of each place of the set; zero for those that may not be chosen. Close together, where
+    /// endpoints are far apart: looking at one of those costs a cache miss.
+    weights: Vec<u32>,
     /// The sum of the effective weights up to and with each of them.
     reach: Vec<u64>,
     is_panicking: bool,
@@ -17,13 +20,12 @@ pub(super) struct Pool {
     change: Option<u64>,
     /// When the effective weights are others.
     weights_end: Option<Time>,
-    made: Time,
 }
 
 impl Pool {
     pub(super) fn new() -> Self {
-        let (open, reach) = (Vec::new(), Vec::new());
-        Self { open, reach, is_panicking: false, change: None, weights_end: None, made: Time::ZERO }
+        let (open, weights, reach) = (Vec::new(), Vec::new(), Vec::new());
+        Self { open, weights, reach, is_panicking: false, change: None, weights_end: None }
     }
 
     /// Looks at all endpoints again if anything changed; says whether it did.
@@ -33,10 +35,15 @@ impl Pool {
             return false;
         }
         self.change = Some(change);
-        self.made = now;
         self.is_panicking = set.is_panicking();
         self.open.clear();
         self.reach.clear();
+        self.weights.clear();
+        if tier.places().is_empty() {
+            self.weights_end = None;
+            return true;
+        }
+        self.weights.resize(set.endpoints().len(), 0);
         let (mut sum, mut is_growing) = (0, false);
         for &place in tier.places() {
             let endpoint = &set.endpoints()[place as usize];
@@ -44,6 +51,7 @@ impl Pool {
                 let weight = set.effective_weight(place, now);
                 is_growing |= weight < u32::from(endpoint.weight()) * FULL;
                 sum += u64::from(weight);
+                self.weights[place as usize] = weight;
                 self.open.push(place);
                 self.reach.push(sum);
             }
@@ -57,9 +65,14 @@ impl Pool {
         self.change != Some(set.change_count())
     }
 
-    /// When this was made: effective weights are those of this moment.
-    pub(super) fn made(&self) -> Time {
-        self.made
+    /// The effective weight of the endpoint at `place`; zero if it may not be chosen.
+    pub(super) fn weight_of(&self, place: u32) -> u32 {
+        self.weights.get(place as usize).copied().unwrap_or(0)
+    }
+
+    /// Whether an endpoint is in its slow start.
+    pub(super) fn is_growing(&self) -> bool {
+        self.weights_end.is_some()
     }
 
     /// Whether health is not asked for.

@@ -31,9 +31,11 @@ pub(super) fn choose(draw: &mut Draw<'_>) -> Option<usize> {
 
 /// During its slow start an endpoint takes a part of its turns.
 fn takes_turn(draw: &Draw<'_>, place: u32, turn: u64) -> bool {
-    let full = u32::from(draw.set.endpoints()[place as usize].weight()) * FULL;
-    let weight = draw.set.effective_weight(place, draw.pool.made());
-    weight == full || (turn.wrapping_mul(GOLDEN) >> 32) * u64::from(full) < u64::from(weight) << 32
+    if !draw.pool.is_growing() {
+        return true;
+    }
+    let full = u64::from(draw.endpoint(place).weight()) * u64::from(FULL);
+    (turn.wrapping_mul(GOLDEN) >> 32) * full < u64::from(draw.pool.weight_of(place)) << 32
 }
 
 #[cfg(test)]

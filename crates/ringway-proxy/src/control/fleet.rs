@@ -12,7 +12,7 @@ use super::lifecycle::{Event, Fleet};
 use super::threads;
 use crate::admission::Admission;
 use crate::metrics::Metrics;
-use crate::model::{Check, Server};
+use crate::model::Server;
 use crate::prober::{ProbeHandler, ProbeMail, ProbeSetup};
 use crate::snapshot::{Adoption, Snapshot};
 use crate::worker::{ProxyHandler, WorkerMail, WorkerSetup};
@@ -118,7 +118,7 @@ impl Crew {
     /// the snapshot already.
     fn probe_by(&self, snapshot: &Arc<Snapshot>) -> io::Result<Option<Mailer<ProbeMail>>> {
         let mut prober = self.prober();
-        if prober.is_some() || snapshot.apps().all(|app| app.model().health.check == Check::None) {
+        if prober.is_some() || snapshot.apps().all(|app| !app.model().health.check.is_active()) {
             return Ok(prober.clone());
         }
         let setup = ProbeSetup {

@@ -247,12 +247,12 @@ pub(super) fn app_status(app: &AppState) -> AppStatus {
 }
 
 fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
-    let (health, since, reason) = endpoint.health_report();
+    let (health, since, _) = endpoint.health_report();
     EndpointStatus {
         address: endpoint.address().to_string(),
         health: health.as_str().to_owned(),
         since_seconds: whole_milliseconds(Clock::process().now().since(since)),
-        reason: reason.map(|reason| reason.as_str().to_owned()),
+        reason: endpoint.reason(),
         connections: endpoint.active().get(),
         connections_total: endpoint.total(),
         connect_failures: endpoint.connect_failures(),

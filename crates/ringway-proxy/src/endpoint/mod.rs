@@ -6,6 +6,7 @@
 mod app;
 mod dial;
 mod dial_failure;
+mod down_reason;
 mod frontend;
 mod header;
 mod ramp;
@@ -18,7 +19,7 @@ mod tier;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use ringway::{SocketAddress, Time};
@@ -27,6 +28,7 @@ pub use crate::admission::ExactCount;
 pub use app::{AppCore, AppState};
 pub(crate) use dial::{Sources, socket_options};
 pub use dial_failure::DialFailure;
+pub use down_reason::DownReason;
 pub use frontend::{FrontendState, Listening};
 pub(crate) use header::{header_for_check, header_for_client};
 pub(crate) use ramp::FULL;
@@ -58,6 +60,8 @@ pub struct Endpoint {
     connect_failures: AtomicU64,
     /// [`Health`], the reason, and since when, in one word: see [`encode_health`].
     health: AtomicU64,
+    /// What was wrong with the last bad answer to a check.
+    bad_answer: Mutex<Option<Arc<str>>>,
     source_cursor: AtomicU64,
     /// What it is known by in every process: the hash of its address.
     identity: u64,
@@ -139,6 +143,7 @@ impl Endpoint {
             total: AtomicU64::new(0),
             connect_failures: AtomicU64::new(0),
             health: AtomicU64::new(encode_health(Health::Up, None, Time::ZERO)),
+            bad_answer: Mutex::default(),
             source_cursor: AtomicU64::new(0),
             ramp,
             changes,
@@ -248,24 +253,55 @@ impl Endpoint {
     }
 
     /// Its health, since when it holds, and why, unless it is up.
-    pub fn health_report(&self) -> (Health, Time, Option<DialFailure>) {
+    pub fn health_report(&self) -> (Health, Time, Option<DownReason>) {
         decode_health(self.health.load(Ordering::Acquire))
     }
 
+    /// What was wrong with the last bad answer to a check, in words.
+    pub fn bad_answer(&self) -> Option<Arc<str>> {
+        self.bad_answer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps what was wrong with an answer to a check.
+    pub fn note_bad_answer(&self, what: &str) {
+        let mut kept = self.bad_answer.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_deref() != Some(what) {
+            *kept = Some(what.into());
+        }
+    }
+
+    /// Why it is not up, in words.
+    pub fn reason(&self) -> Option<String> {
+        let reason = self.health_report().2?;
+        let answer = self.bad_answer().filter(|_| reason == DownReason::Answer);
+        Some(answer.map_or_else(|| reason.as_str().to_owned(), |answer| answer.to_string()))
+    }
+
+    /// Another reason for an endpoint that is down, and was already.
+    pub fn restate_reason(&self, reason: DownReason) {
+        let word = self.health.load(Ordering::Acquire);
+        let (health, since, before) = decode_health(word);
+        if health == Health::Down && before != Some(reason) {
+            let new = encode_health(health, Some(reason), since);
+            // Whoever changed it meanwhile knows better.
+            let _ = self.health.compare_exchange(word, new, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
     /// Sets the health if that changes it; says what it was before, if it did. Of several threads only one is told.
-    pub fn set_health(&self, health: Health, reason: Option<DialFailure>, now: Time) -> Option<Health> {
+    pub fn set_health(&self, health: Health, reason: Option<DownReason>, now: Time) -> Option<Health> {
         self.change_health(health, reason, now, |before| before != health)
     }
 
     /// Leaves the endpoint out after a failed dial, if it is up; says whether that changed anything.
     pub fn eject(&self, reason: DialFailure, now: Time) -> bool {
-        self.change_health(Health::Ejected, Some(reason), now, |before| before == Health::Up).is_some()
+        self.change_health(Health::Ejected, Some(reason.into()), now, |before| before == Health::Up).is_some()
     }
 
     fn change_health(
         &self,
         health: Health,
-        reason: Option<DialFailure>,
+        reason: Option<DownReason>,
         now: Time,
         may: impl Fn(Health) -> bool,
     ) -> Option<Health> {
@@ -300,24 +336,23 @@ impl Endpoint {
 const STATE_BITS: u64 = 63;
 
 /// The health in two bits, the reason in four, the moment in the rest.
-fn encode_health(health: Health, reason: Option<DialFailure>, since: Time) -> u64 {
+fn encode_health(health: Health, reason: Option<DownReason>, since: Time) -> u64 {
     let health = match health {
         Health::Up => 0,
         Health::Down => 1,
         Health::Ejected => 2,
     };
-    let reason = reason.map_or(0, |reason| reason as u64 + 1);
+    let reason = reason.map_or(0, DownReason::encode);
     (since.as_nanos() & !STATE_BITS) | reason << 2 | health
 }
 
-fn decode_health(word: u64) -> (Health, Time, Option<DialFailure>) {
+fn decode_health(word: u64) -> (Health, Time, Option<DownReason>) {
     let health = match word & 3 {
         0 => Health::Up,
         1 => Health::Down,
         _ => Health::Ejected,
     };
-    let reason = (word & STATE_BITS) >> 2;
-    let reason = DialFailure::ALL.iter().copied().find(|failure| *failure as u64 + 1 == reason);
+    let reason = DownReason::decode((word & STATE_BITS) >> 2);
     (health, Time::from_nanos(word & !STATE_BITS), reason)
 }
 
@@ -337,11 +372,11 @@ mod tests {
         assert!(endpoint.is_available());
         assert!(endpoint.eject(DialFailure::Refused, now));
         assert!(!endpoint.eject(DialFailure::TimedOut, now));
-        assert_eq!(endpoint.health_report(), (Health::Ejected, now, Some(DialFailure::Refused)));
+        assert_eq!(endpoint.health_report(), (Health::Ejected, now, Some(DialFailure::Refused.into())));
         assert!(!endpoint.is_available());
 
         assert_eq!(
-            endpoint.set_health(Health::Down, Some(DialFailure::TimedOut), now),
+            endpoint.set_health(Health::Down, Some(DialFailure::TimedOut.into()), now),
             Some(Health::Ejected)
         );
         assert!(!endpoint.eject(DialFailure::Refused, now), "an endpoint that is down is not ejected");
@@ -355,11 +390,27 @@ mod tests {
     }
 
     #[test]
-    fn every_dial_failure_is_kept_as_its_own_reason() {
-        for failure in DialFailure::ALL {
+    fn every_reason_is_kept_as_its_own() {
+        let failures = DialFailure::ALL.map(DownReason::Dial);
+        for reason in failures.into_iter().chain([DownReason::Answer]) {
             let endpoint = endpoint();
-            endpoint.eject(failure, Time::ZERO);
-            assert_eq!(endpoint.health_report().2, Some(failure));
+            endpoint.set_health(Health::Down, Some(reason), Time::ZERO);
+            assert_eq!(endpoint.health_report().2, Some(reason));
         }
+    }
+
+    #[test]
+    fn what_was_wrong_with_an_answer_is_the_reason_while_it_is() {
+        let endpoint = endpoint();
+        let since = Time::from_nanos(640);
+        endpoint.set_health(Health::Down, Some(DialFailure::Refused.into()), since);
+        endpoint.note_bad_answer("expected status 200, got 503");
+        assert_eq!(endpoint.reason().as_deref(), Some("refused"));
+        endpoint.restate_reason(DownReason::Answer);
+        assert_eq!(endpoint.reason().as_deref(), Some("expected status 200, got 503"));
+        assert_eq!(endpoint.health_report().1, since, "it was down all the time");
+        endpoint.set_health(Health::Up, None, since);
+        endpoint.restate_reason(DownReason::Answer);
+        assert_eq!(endpoint.reason(), None);
     }
 }

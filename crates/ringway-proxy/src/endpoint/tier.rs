@@ -12,7 +12,7 @@ use crate::model::Balance;
 /// connection a microsecond and more.
 const GROUPED_FROM: usize = 256;
 /// Endpoints in a group: looking at all bounds and at all of a group cost about the same at 10,000.
-const GROUP: usize = 32;
+const GROUP: usize = 16;
 
 /// Endpoints of one rank that have weight.
 #[derive(Debug)]

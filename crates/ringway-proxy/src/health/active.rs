@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringway::Time;
 
 use crate::balance::table::Random;
-use crate::endpoint::{DialFailure, Health};
+use crate::endpoint::Health;
 use crate::model;
 
 /// Results of the checks of one endpoint, and when they are due.
@@ -55,10 +55,10 @@ impl ActiveCheck {
     ///
     /// The very first result decides alone, so that a backend that is down at start is not dialled for long. One good
     /// check takes back an endpoint that was ejected for a failed dial.
-    pub fn handle_result(&mut self, result: Result<(), DialFailure>, current: Health) -> Option<Health> {
+    pub fn handle_result(&mut self, is_good: bool, current: Health) -> Option<Health> {
         let is_first = !std::mem::replace(&mut self.has_result, true);
-        let new = match result {
-            Ok(()) => {
+        let new = match is_good {
+            true => {
                 self.bad_in_a_row = 0;
                 self.good_in_a_row = self.good_in_a_row.saturating_add(1);
                 match current {
@@ -66,7 +66,7 @@ impl ActiveCheck {
                     Health::Up | Health::Down | Health::Ejected => Health::Up,
                 }
             }
-            Err(_) => {
+            false => {
                 self.good_in_a_row = 0;
                 self.bad_in_a_row = self.bad_in_a_row.saturating_add(1);
                 if is_first || self.bad_in_a_row >= self.fall { Health::Down } else { current }
@@ -83,7 +83,8 @@ mod tests {
     use super::*;
     use crate::model::Check;
 
-    const BAD: Result<(), DialFailure> = Err(DialFailure::Refused);
+    const GOOD: bool = true;
+    const BAD: bool = false;
 
     fn check(rise: u32, fall: u32) -> ActiveCheck {
         let interval = Duration::from_secs(2);
@@ -95,8 +96,8 @@ mod tests {
     }
 
     /// Feeds `results` and gives the health after each.
-    fn run(check: &mut ActiveCheck, mut health: Health, results: &[Result<(), DialFailure>]) -> Vec<Health> {
-        let step = |result: &Result<(), DialFailure>| {
+    fn run(check: &mut ActiveCheck, mut health: Health, results: &[bool]) -> Vec<Health> {
+        let step = |result: &bool| {
             health = check.handle_result(*result, health).unwrap_or(health);
             health
         };
@@ -106,33 +107,33 @@ mod tests {
     #[test]
     fn endpoint_falls_after_so_many_bad_checks_and_rises_after_so_many_good_ones() {
         use Health::{Down, Up};
-        let seen = run(&mut check(2, 3), Up, &[Ok(()), BAD, BAD, BAD, Ok(()), Ok(())]);
+        let seen = run(&mut check(2, 3), Up, &[GOOD, BAD, BAD, BAD, GOOD, GOOD]);
         assert_eq!(seen, [Up, Up, Up, Down, Down, Up]);
     }
 
     #[test]
     fn results_that_alternate_change_nothing() {
         let mut check = check(2, 2);
-        assert_eq!(check.handle_result(Ok(()), Health::Up), None);
+        assert_eq!(check.handle_result(GOOD, Health::Up), None);
         for _ in 0..10 {
             assert_eq!(check.handle_result(BAD, Health::Up), None);
-            assert_eq!(check.handle_result(Ok(()), Health::Up), None);
+            assert_eq!(check.handle_result(GOOD, Health::Up), None);
         }
     }
 
     #[test]
     fn first_result_decides_alone() {
         assert_eq!(check(2, 3).handle_result(BAD, Health::Up), Some(Health::Down));
-        assert_eq!(check(2, 3).handle_result(Ok(()), Health::Down), Some(Health::Up));
+        assert_eq!(check(2, 3).handle_result(GOOD, Health::Down), Some(Health::Up));
     }
 
     #[test]
     fn one_good_check_takes_back_what_a_failed_dial_ejected() {
         use Health::{Ejected, Up};
-        assert_eq!(run(&mut check(5, 3), Up, &[Ok(())]), [Up]);
+        assert_eq!(run(&mut check(5, 3), Up, &[GOOD]), [Up]);
         let mut check = check(5, 3);
-        assert_eq!(run(&mut check, Ejected, &[Ok(()), BAD]), [Up, Up]);
-        assert_eq!(run(&mut check, Ejected, &[BAD, Ok(())]), [Ejected, Up]);
+        assert_eq!(run(&mut check, Ejected, &[GOOD, BAD]), [Up, Up]);
+        assert_eq!(run(&mut check, Ejected, &[BAD, GOOD]), [Ejected, Up]);
     }
 
     proptest! {

@@ -1,4 +1,5 @@
 //! Whether an endpoint gets connections: active checks, and what failed dials of clients tell.
 
 pub mod active;
+pub mod conversation;
 pub mod passive;

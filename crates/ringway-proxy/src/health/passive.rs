@@ -7,13 +7,9 @@ use crate::model::Check;
 
 /// Leaves `endpoint` out until its next good check, if the failure is its own and there is a check that can take it
 /// back. Says whether it was taken out now.
-pub fn note_dial_failure(endpoint: &Endpoint, check: Check, failure: DialFailure, now: Time) -> bool {
-    let may_return = match check {
-        // Nobody would ever take it back.
-        Check::None => false,
-        Check::Tcp => true,
-    };
-    may_return && failure.is_the_endpoints() && endpoint.eject(failure, now)
+pub fn note_dial_failure(endpoint: &Endpoint, check: &Check, failure: DialFailure, now: Time) -> bool {
+    // Without checks nobody would ever take it back.
+    check.is_active() && failure.is_the_endpoints() && endpoint.eject(failure, now)
 }
 
 #[cfg(test)]
@@ -34,15 +30,15 @@ mod tests {
     #[test]
     fn refused_dial_ejects_once() {
         let endpoint = endpoint();
-        assert!(note_dial_failure(&endpoint, Check::Tcp, DialFailure::Refused, Time::ZERO));
-        assert!(!note_dial_failure(&endpoint, Check::Tcp, DialFailure::Refused, Time::ZERO));
+        assert!(note_dial_failure(&endpoint, &Check::Tcp, DialFailure::Refused, Time::ZERO));
+        assert!(!note_dial_failure(&endpoint, &Check::Tcp, DialFailure::Refused, Time::ZERO));
         assert_eq!(endpoint.health(), Health::Ejected);
     }
 
     #[test]
     fn without_checks_nothing_is_ever_ejected() {
         let endpoint = endpoint();
-        assert!(!note_dial_failure(&endpoint, Check::None, DialFailure::Refused, Time::ZERO));
+        assert!(!note_dial_failure(&endpoint, &Check::None, DialFailure::Refused, Time::ZERO));
         assert_eq!(endpoint.health(), Health::Up);
     }
 
@@ -50,7 +46,7 @@ mod tests {
     fn want_of_our_own_resources_is_not_held_against_the_endpoint() {
         let endpoint = endpoint();
         for failure in [DialFailure::Exhausted, DialFailure::SourceUnavailable] {
-            assert!(!note_dial_failure(&endpoint, Check::Tcp, failure, Time::ZERO));
+            assert!(!note_dial_failure(&endpoint, &Check::Tcp, failure, Time::ZERO));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! No behaviour but defaults: what is not in a file has the value of [`Server::default`], [`App::new`] and so on.
 //! Durations and sizes are final, relative paths made absolute.
 
+mod check;
 mod network;
 
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use ringway::{KeepAlive, SocketAddress};
 
+pub use check::{Check, Expected, HttpCheck, Pattern, Preset, SendExpect};
 pub use network::{Network, NetworkError};
 
 /// A whole, checked configuration.
@@ -341,13 +343,4 @@ impl Default for Health {
             panic_threshold: 0.0,
         }
     }
-}
-
-/// `app.health.check`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
-    /// None: a backend is always taken for healthy.
-    None,
-    /// A TCP connection can be opened.
-    Tcp,
 }

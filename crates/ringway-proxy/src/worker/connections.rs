@@ -347,7 +347,7 @@ impl Connections {
         let state = &app.state;
         let (backend, address, reason) = (endpoint.name(), endpoint.address(), failure.as_str());
         tracing::debug!(app = %state.name(), %backend, %address, reason, "dial failed");
-        if passive::note_dial_failure(endpoint, state.model().health.check, failure, ops.now()) {
+        if passive::note_dial_failure(endpoint, &state.model().health.check, failure, ops.now()) {
             app.counters.add(AppCounter::BackendEjections, 1);
             tracing::warn!(
                 app = %state.name(), %backend, %address, reason, "backend left out until its next good check"

@@ -280,7 +280,7 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
     ),
     (
         "[app.health]\n\
-             check = 'http'\n\
+             check = 'tls'\n\
              interval = '0s'\n\
              timeout = 'soon'\n\
              rise = 0\n\
@@ -288,7 +288,7 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
              jitter = 1.5\n\
              port = 3",
         &[
-            r#"6:9: app[0].health.check: "http" is not supported yet"#,
+            r#"6:9: app[0].health.check: "tls" is not supported yet"#,
             r#"7:12: app[0].health.interval: found "0s", expected a duration from "1ms" to "365d"; check = "none" is no checks"#,
             r#"8:11: app[0].health.timeout: found "soon", expected a duration such as "250ms", "5s" or "1m30s""#,
             "9:8: app[0].health.rise: found 0, expected a whole number from 1 to 1000",
@@ -304,7 +304,7 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
              check = 'tpc'",
         &[
             r#"7:11: app[0].health.timeout: a check of "2s" is longer than the interval between checks"#,
-            r#"8:9: app[0].health.check: found "tpc", expected "none" or "tcp"; did you mean "tcp"?"#,
+            r#"8:9: app[0].health.check: found "tpc", expected "none", "tcp", "http" or "send-expect"; did you mean "tcp"?"#,
         ],
     ),
     ("name = 'b'", &["5:1: app[0].name: this key is given twice; the first is in line 2"]),

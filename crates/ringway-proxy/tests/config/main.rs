@@ -4,6 +4,7 @@ mod arbitrary;
 mod examples;
 mod faults;
 mod formats;
+mod health;
 mod meaning;
 mod schema;
 mod validator;

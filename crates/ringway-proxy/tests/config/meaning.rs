@@ -128,7 +128,7 @@ fn json_has_the_same_keys_as_toml() {
     assert_eq!(config.admin.unwrap().listen, SocketAddress::unix("/etc/ringway/admin.sock"));
     let app = &config.apps[0];
     assert_eq!((app.timeouts.idle, app.keep_alive, app.backends[0].weight), (None, None, 0));
-    assert_eq!((app.health.check, app.health.jitter), (Check::None, 0.0));
+    assert_eq!((&app.health.check, app.health.jitter), (&Check::None, 0.0));
 }
 
 #[test]

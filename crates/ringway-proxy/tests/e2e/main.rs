@@ -33,6 +33,7 @@ mod discovery;
 mod ending;
 mod engines;
 mod frontends;
+mod health;
 mod memory;
 mod observation;
 mod operations;

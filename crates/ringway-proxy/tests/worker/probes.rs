@@ -33,7 +33,7 @@ fn backend_that_dies_is_left_out_after_so_many_checks_and_taken_back_after_so_ma
     // Three checks, each an interval apart, moved by a tenth at most.
     assert!(after >= Duration::from_millis(3_600) && after <= Duration::from_millis(6_700), "{after:?}");
     let endpoints = world.app.endpoints();
-    assert_eq!(endpoints.endpoints()[0].health_report().2, Some(DialFailure::Refused));
+    assert_eq!(endpoints.endpoints()[0].health_report().2, Some(DialFailure::Refused.into()));
 
     world.network.allow(&backend(0));
     let revived = world.now();
@@ -50,7 +50,7 @@ fn backend_that_does_not_answer_is_left_out_for_its_silence() {
     world.network.block(&backend(0));
     world.until("it is left out", |world| health(world, 0) == Health::Down);
     let endpoints = world.app.endpoints();
-    assert_eq!(endpoints.endpoints()[0].health_report().2, Some(DialFailure::TimedOut));
+    assert_eq!(endpoints.endpoints()[0].health_report().2, Some(DialFailure::TimedOut.into()));
     world.network.allow(&backend(0));
     world.until("it is taken back", |world| health(world, 0) == Health::Up);
 }

@@ -54,11 +54,15 @@ impl Bounds {
         Seen(self.words[group].load(Ordering::Acquire))
     }
 
-    /// Says that the least full of `group` is at `key`, unless anything was released there since `seen` was read.
-    pub(crate) fn raise(&self, group: usize, seen: Seen, key: u64) {
+    /// Says that the least full of `group` is at `key`, unless anything was released there since `seen` was read; gives
+    /// the bound as it is then.
+    pub(crate) fn raise(&self, group: usize, seen: Seen, key: u64) -> Seen {
         let word = key << VERSION_BITS | seen.0 & VERSION_MASK;
-        // Whoever was faster knows better.
-        let _ = self.words[group].compare_exchange(seen.0, word, Ordering::AcqRel, Ordering::Relaxed);
+        match self.words[group].compare_exchange(seen.0, word, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => Seen(word),
+            // Whoever was faster knows better. What is handed back fits no bound to come.
+            Err(_) => seen,
+        }
     }
 
     /// Says that an endpoint of `group` is at `key` now, or may be.

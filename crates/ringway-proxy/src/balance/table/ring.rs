@@ -15,7 +15,15 @@ const POINTS_MAX: u64 = 1 << 20;
 pub(crate) struct Ring {
     hashes: Vec<u32>,
     places: Vec<u32>,
+    /// For each beginning of a hash the first point that has it or is behind: a search in a dozen points, in the cache,
+    /// instead of one in a million.
+    starts: Vec<u32>,
+    /// Bits of a hash behind its beginning.
+    rest_bits: u32,
 }
+
+/// Points between two starts.
+const POINTS_A_START: usize = 8;
 
 impl Ring {
     /// The ring of `members`; empty if there are none.
@@ -38,17 +46,25 @@ impl Ring {
             points.extend((0..count).map(point));
         }
         points.sort_unstable();
-        Self {
-            hashes: points.iter().map(|(hash, _, _)| *hash).collect(),
-            places: points.iter().map(|(_, _, place)| *place).collect(),
-        }
+        let hashes: Vec<u32> = points.iter().map(|(hash, _, _)| *hash).collect();
+        let places = points.iter().map(|(_, _, place)| *place).collect();
+        let bits = (hashes.len() / POINTS_A_START).max(2).ilog2();
+        let rest_bits = 32 - bits;
+        let start_of = |beginning: u64| {
+            let first = hashes.partition_point(|hash| u64::from(*hash) < beginning << rest_bits);
+            u32::try_from(first).expect("points are bounded")
+        };
+        let starts = (0..=1u64 << bits).map(start_of).collect();
+        Self { hashes, places, starts, rest_bits }
     }
 
     /// The places to try for `hash`, in order: that of the next point, then those of the points behind. The same
     /// place may come more than once.
     pub(crate) fn walk(&self, hash: u64) -> Walk<'_> {
         let hash = (hash >> 32) as u32;
-        let start = self.hashes.partition_point(|point| *point < hash);
+        let beginning = (hash >> self.rest_bits) as usize;
+        let (from, to) = (self.starts[beginning] as usize, self.starts[beginning + 1] as usize);
+        let start = from + self.hashes[from..to].partition_point(|point| *point < hash);
         self.places[start..].iter().chain(&self.places[..start]).copied()
     }
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use ringway::{KeepAlive, SocketAddress};
 
 use super::fields::{Checker, Fields, Item};
-use super::{FRONTENDS_MAX, PlacedApp, address, covers, is_same_address, proxy_protocol};
+use super::{FRONTENDS_MAX, PlacedApp, address, covers, health, is_same_address, proxy_protocol};
 use crate::config::tree::{Value, quote};
-use crate::model::{App, Backend, Balance, Check, Frontend, Health, Target, Timeouts};
+use crate::model::{App, Backend, Balance, Frontend, Target, Timeouts};
 
 /// Longest timeout; more was meant in another unit.
-const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 86_400);
+pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 86_400);
 /// The coarsest clock that timeouts go by.
-const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// TCP_KEEPIDLE and TCP_KEEPINTVL take at most 32767 seconds (MAX_TCP_KEEPIDLE of the kernel).
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(32_767);
 /// TCP_KEEPCNT takes at most this (MAX_TCP_KEEPCNT of the kernel).
@@ -26,12 +26,10 @@ const WEIGHT_MAX: u32 = 256;
 /// A backend that is warm after a day is warm.
 const SLOW_START_MAX: Duration = Duration::from_secs(86_400);
 const CONNECT_ATTEMPTS_MAX: u32 = 100;
-const RISE_FALL_MAX: u32 = 1_000;
 
 /// Keys and words of the plan that this version does not have.
 const LATER_KEYS: [&str; 3] = ["tls", "route", "limits"];
 const LATER_BACKEND: [&str; 1] = ["max_connections"];
-const LATER_CHECKS: [&str; 3] = ["tls", "http", "send-expect"];
 
 const BACKENDS: &str = "an array of addresses, as [\"10.0.0.1:5432\"]";
 const FRONTENDS: &str = "an array of addresses, as [\":443\"]";
@@ -98,7 +96,7 @@ pub(super) fn app<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<Plac
         app.timeouts = timeouts(&item, checker).unwrap_or(app.timeouts);
     }
     if let Some(item) = fields.take("health") {
-        app.health = health(&item, checker).unwrap_or(app.health);
+        app.health = health::health(&item, checker).unwrap_or(app.health);
     }
     if let Some(item) = fields.take("keep_alive") {
         app.keep_alive = keep_alive(&item, checker);
@@ -327,45 +325,6 @@ fn optional(
         return None;
     }
     checker.duration(&item, TIMEOUT_MIN..=TIMEOUT_MAX, Some("\"none\" is no limit"))
-}
-
-fn health(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Health> {
-    let mut health = Health::default();
-    let mut fields = checker.table(item, "a table, [app.health] in TOML")?;
-    if let Some(item) = fields.take("check") {
-        let words = [("none", Check::None), ("tcp", Check::Tcp)];
-        health.check = checker.choice(&item, &words, &LATER_CHECKS).unwrap_or(health.check);
-    }
-    if let Some(item) = fields.take("interval") {
-        let interval =
-            checker.duration(&item, TIMEOUT_MIN..=TIMEOUT_MAX, Some("check = \"none\" is no checks"));
-        health.interval = interval.unwrap_or(health.interval);
-        health.timeout = health.timeout.min(health.interval);
-    }
-    if let Some(item) = fields.take("timeout")
-        && let Some(timeout) = checker.duration(&item, TIMEOUT_MIN..=TIMEOUT_MAX, None)
-    {
-        if timeout > health.interval {
-            let message =
-                format!("a check of {} is longer than the interval between checks", item.node.describe());
-            checker.conflict(&item, message, None);
-        }
-        health.timeout = timeout;
-    }
-    if let Some(item) = fields.take("rise") {
-        health.rise = checker.number(&item, 1..=RISE_FALL_MAX, "").unwrap_or(health.rise);
-    }
-    if let Some(item) = fields.take("fall") {
-        health.fall = checker.number(&item, 1..=RISE_FALL_MAX, "").unwrap_or(health.fall);
-    }
-    if let Some(item) = fields.take("jitter") {
-        health.jitter = checker.share(&item).unwrap_or(health.jitter);
-    }
-    if let Some(item) = fields.take("panic_threshold") {
-        health.panic_threshold = checker.share(&item).unwrap_or(health.panic_threshold);
-    }
-    fields.finish(&[], checker);
-    Some(health)
 }
 
 fn keep_alive(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<KeepAlive> {

@@ -5,6 +5,7 @@
 mod address;
 mod app;
 mod fields;
+mod health;
 mod network;
 mod proxy_protocol;
 mod seed;

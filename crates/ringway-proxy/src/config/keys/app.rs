@@ -14,6 +14,11 @@ const NAME: Kind = Kind::Text { name: "string of 1–64 bytes", pattern: "^.+$",
 /// A timeout that can be switched off.
 const OR_NONE: Kind = Kind::AnyOf(&[duration("1ms", "365d"), words(&["none"])]);
 
+/// One HTTP status, or some in a row.
+const STATUS: Kind =
+    Kind::AnyOf(&[number(100, 599), text("range of statuses", "^[1-5][0-9]{2}-[1-5][0-9]{2}$")]);
+const HEX: Kind = text("bytes in hexadecimal", r"^\s*([0-9A-Fa-f]\s*[0-9A-Fa-f]\s*)+$");
+
 /// Limits that the checker reads too are asserted there against these.
 pub(super) const KEYS: &[Key] = &[
     required(
@@ -158,9 +163,83 @@ pub(super) const KEYS: &[Key] = &[
     table("app.health", "How backends are checked."),
     key(
         "app.health.check",
-        Kind::Choice { words: &["none", "tcp"], later: &["tls", "http", "send-expect"] },
+        Kind::Choice { words: &["none", "tcp", "http", "send-expect"], later: &["tls"] },
         value("\"tcp\""),
-        "`\"tcp\"`: a connection can be opened. `\"none\"`: no checks, a backend counts as healthy.",
+        "`\"tcp\"`: a connection can be opened. `\"http\"`: a request is answered as expected. `\"send-expect\"`: bytes \
+         are answered as expected. `\"none\"`: no checks, a backend counts as healthy.",
+    ),
+    key(
+        "app.health.method",
+        words(&["GET", "HEAD", "OPTIONS"]),
+        value("\"GET\""),
+        "For `\"http\"`: the method of the request.",
+    ),
+    key(
+        "app.health.path",
+        text("path", "^/[!-~]*$"),
+        value("\"/\""),
+        "For `\"http\"`: the path, with its query.",
+    ),
+    key(
+        "app.health.host",
+        text("host", "^[!-~]+$"),
+        Default::Words("the backend's address"),
+        "For `\"http\"`: the `Host` header.",
+    ),
+    key(
+        "app.health.status",
+        Kind::AnyOf(&[STATUS, Kind::Array { of: &STATUS, min: 1 }]),
+        value("\"200-399\""),
+        "For `\"http\"`: which status is good, as `200`, `\"200-299\"` or `[200, \"300-399\"]`.",
+    ),
+    key(
+        "app.health.body",
+        text("string of 1–1024 bytes", r"^[\s\S]+$"),
+        Default::Words("none"),
+        "For `\"http\"`: a text that the first 64 KiB of the body must contain.",
+    ),
+    key(
+        "app.health.body_regex",
+        text("regular expression", "^.+$"),
+        Default::Words("none"),
+        "For `\"http\"`: a regular expression that the first 64 KiB of the body must match somewhere.",
+    ),
+    key(
+        "app.health.preset",
+        words(&["redis", "postgresql", "smtp"]),
+        Default::Words("none"),
+        "For `\"send-expect\"`: what to send and expect. `\"redis\"`: a `PING`, answered by `+PONG` or `-NOAUTH`. \
+         `\"postgresql\"`: an SSLRequest, answered by `S` or `N`. `\"smtp\"`: a greeting with 220.",
+    ),
+    key(
+        "app.health.send",
+        text("string of 1–1024 bytes", r"^[\s\S]+$"),
+        Default::Words("nothing"),
+        "For `\"send-expect\"`: what is sent when the connection is open, as `\"PING\\\\r\\\\n\"`.",
+    ),
+    key(
+        "app.health.send_hex",
+        HEX,
+        Default::Words("nothing"),
+        "For `\"send-expect\"`: the same in hexadecimal, as `\"50 49 4e 47 0d 0a\"`.",
+    ),
+    key(
+        "app.health.expect",
+        text("string of 1–1024 bytes", r"^[\s\S]+$"),
+        Default::Words("none"),
+        "For `\"send-expect\"`: what the answer must begin with.",
+    ),
+    key(
+        "app.health.expect_hex",
+        HEX,
+        Default::Words("none"),
+        "For `\"send-expect\"`: the same in hexadecimal.",
+    ),
+    key(
+        "app.health.expect_regex",
+        text("regular expression", "^.+$"),
+        Default::Words("none"),
+        "For `\"send-expect\"`: a regular expression that the first 4 KiB of the answer must match somewhere.",
     ),
     key(
         "app.health.interval",

@@ -1,0 +1,46 @@
+//! Why an endpoint does not get connections.
+
+use super::DialFailure;
+
+/// Why an endpoint is down or left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DownReason {
+    /// It could not be connected to.
+    Dial(DialFailure),
+    /// It did not answer a check as expected; the endpoint keeps what it did answer.
+    Answer,
+}
+
+impl DownReason {
+    /// The word for logs and the status page, where there are no details.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dial(failure) => failure.as_str(),
+            Self::Answer => "unexpected_answer",
+        }
+    }
+
+    /// A number from 1 to 15.
+    pub(super) fn encode(self) -> u64 {
+        match self {
+            Self::Dial(failure) => failure as u64 + 1,
+            Self::Answer => 15,
+        }
+    }
+
+    /// The reason of a number; 0 is none.
+    pub(super) fn decode(number: u64) -> Option<Self> {
+        match number {
+            15 => Some(Self::Answer),
+            number => {
+                DialFailure::ALL.iter().find(|failure| **failure as u64 + 1 == number).map(|f| Self::Dial(*f))
+            }
+        }
+    }
+}
+
+impl From<DialFailure> for DownReason {
+    fn from(failure: DialFailure) -> Self {
+        Self::Dial(failure)
+    }
+}
