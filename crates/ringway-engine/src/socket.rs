@@ -4,8 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
-use crate::driver::{ConnectOptions, ListenOptions, SocketOptions};
+use crate::driver::{ConnectOptions, KeepAlive, ListenOptions, SocketOptions};
 use crate::listener::{Listener, ListenerHandle};
 use crate::raw_address::RawAddress;
 use crate::{SocketAddress, sys};
@@ -21,15 +22,6 @@ fn domain(address: &SocketAddress) -> i32 {
 fn set_tcp_options(fd: BorrowedFd<'_>, options: &SocketOptions) -> io::Result<()> {
     if options.nodelay {
         sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-    }
-    if let Some(keep_alive) = options.keep_alive {
-        let seconds =
-            |duration: std::time::Duration| i32::try_from(duration.as_secs().max(1)).unwrap_or(i32::MAX);
-        sys::set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
-        sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, seconds(keep_alive.idle).min(32767))?;
-        sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, seconds(keep_alive.interval).min(32767))?;
-        let count = i32::try_from(keep_alive.count.clamp(1, 127)).unwrap_or(127);
-        sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, count)?;
     }
     if let Some(timeout) = options.user_timeout {
         let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
@@ -52,6 +44,16 @@ pub(crate) fn change_listener(fd: BorrowedFd<'_>, is_tcp: bool, options: &Listen
     }
     // On a socket that listens this sets the length of its queue, and nothing else.
     sys::listen(fd, options.backlog)
+}
+
+/// Has the kernel probe a silent connection; of a listening socket, those that it accepts.
+pub(crate) fn set_keep_alive(fd: BorrowedFd<'_>, keep_alive: KeepAlive) -> io::Result<()> {
+    let seconds = |duration: Duration| i32::try_from(duration.as_secs().clamp(1, 32767)).unwrap_or(32767);
+    let count = i32::try_from(keep_alive.count.clamp(1, 127)).unwrap_or(127);
+    sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, seconds(keep_alive.idle))?;
+    sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, seconds(keep_alive.interval))?;
+    sys::set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, count)?;
+    sys::set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)
 }
 
 /// Binds a listening socket.
@@ -86,7 +88,7 @@ fn set_ip_options(fd: BorrowedFd<'_>, is_ipv6: bool, options: &ListenOptions) ->
     Ok(())
 }
 
-/// Makes a socket and starts to connect it; `true` if it is established already.
+/// Makes a socket and starts to connect it; `true` if it is established already. Its keep-alive is set later.
 pub(crate) fn dial(target: &SocketAddress, options: &ConnectOptions) -> io::Result<(OwnedFd, bool)> {
     let fd = sys::socket(domain(target), libc::SOCK_STREAM)?;
     if target.inet().is_some() {

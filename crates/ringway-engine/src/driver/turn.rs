@@ -46,6 +46,9 @@ pub(crate) fn ready<S: Sink>(
     if entry.generation != generation || entry.phase() == Phase::Free {
         return;
     }
+    if readiness.error {
+        entry.set_error_told(true);
+    }
     if readiness.hangup {
         entry.set(flag::HANGUP | flag::READABLE);
     } else if readiness.read {
@@ -145,12 +148,12 @@ fn receive<S: Sink>(core: &mut Core, sink: &mut S, index: u32, buffer: &mut [u8]
             return;
         }
         let entry = core.entry_mut(index);
-        let hangup = entry.has(flag::HANGUP);
+        let (hangup, told) = (entry.has(flag::HANGUP), entry.error_was_told());
         let Some(fd) = entry.fd() else { return };
         match sys::receive(fd, &mut buffer[..READ_BYTES], 0) {
             Ok(0) => {
                 // A reset may have come right behind the end; its edge was the same.
-                if let Some(error) = entry.fd().filter(|_| hangup).and_then(sys::take_error) {
+                if let Some(error) = entry.fd().filter(|_| told).and_then(sys::take_error) {
                     return core.fail(index, error);
                 }
                 entry.set(flag::READ_ENDED);

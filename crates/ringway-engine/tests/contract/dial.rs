@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::contract;
 use crate::log::Seen;
-use crate::rig::{Kind, Rig, loopback};
+use crate::rig::{Kind, Node, Rig, loopback};
 
 contract!(
     dialled_connection_answers_with_its_token,
@@ -18,6 +18,8 @@ contract!(
     silent_target_can_be_given_up,
     dial_leaves_from_the_source_address,
     socket_options_are_taken,
+    keep_alive_of_a_dialled_connection_runs_soon,
+    keep_alive_goes_with_a_connection_that_is_exported_at_once,
     unknown_congestion_control_fails_the_dial,
     dead_ids_are_ignored,
 );
@@ -113,6 +115,54 @@ fn socket_options_are_taken(rig: &mut Rig) {
     let options = ConnectOptions { source: None, socket };
     let dialled = rig.ops(client).connect(&address, &options, Token(2));
     rig.wait_connected(client, dialled);
+}
+
+/// Whether the kernel runs a keep-alive timer for the connection from `peer`'s address, by its own table.
+fn keep_alive_runs(peer: &SocketAddress) -> bool {
+    let port = peer.inet().expect("a TCP address").port();
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+    // Columns: number, local address, remote address, state, queues, timer ("02": keep-alive) and when.
+    table.lines().any(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        columns.get(1).is_some_and(|local| local.ends_with(&format!(":{port:04X}")))
+            && columns.get(5).is_some_and(|timer| timer.starts_with("02:"))
+    })
+}
+
+/// Dials with keep-alive on; returns the connection and the address that it has.
+fn dial_with_keep_alive(rig: &mut Rig, client: Node, server: Node) -> (ConnectionId, SocketAddress) {
+    let (_, address) = rig.listen(server, Token(1));
+    let hour = Duration::from_secs(3600);
+    let keep_alive = Some(KeepAlive { idle: hour, interval: hour, count: 3 });
+    let socket = SocketOptions { keep_alive, ..SocketOptions::default() };
+    let dialled = rig.ops(client).connect(&address, &ConnectOptions { source: None, socket }, Token(2));
+    rig.wait_connected(client, dialled);
+    rig.until("the connection", |rig| !rig.log(server).accepted().is_empty());
+    let peer = rig.log(server).seen.iter().find_map(|seen| match seen {
+        Seen::Accepted { peer, .. } => Some(peer.clone()),
+        _ => None,
+    });
+    (dialled, peer.expect("it was accepted"))
+}
+
+fn keep_alive_of_a_dialled_connection_runs_soon(rig: &mut Rig) {
+    if rig.is_simulated() {
+        return;
+    }
+    let (server, client) = (rig.node(), rig.node());
+    let (_, peer) = dial_with_keep_alive(rig, client, server);
+    rig.until("keep-alive", |_| keep_alive_runs(&peer));
+}
+
+fn keep_alive_goes_with_a_connection_that_is_exported_at_once(rig: &mut Rig) {
+    if rig.is_simulated() {
+        return;
+    }
+    let (server, client) = (rig.node(), rig.node());
+    let (dialled, peer) = dial_with_keep_alive(rig, client, server);
+    rig.ops(client).export(dialled);
+    rig.until("the export", |rig| !rig.log(client).exports.is_empty());
+    assert!(keep_alive_runs(&peer));
 }
 
 fn unknown_congestion_control_fails_the_dial(rig: &mut Rig) {

@@ -49,6 +49,7 @@ impl Core {
         if self.corked == self.entry(index).id(index) {
             self.flush_cork();
         }
+        self.keep_alive_now(self.entry(index).id(index));
         let queued = self.take_outbound(index);
         let received = match self.entry(index).rare().and_then(|place| self.rares.get_mut(place)) {
             Some(rare) => std::mem::take(&mut rare.received),

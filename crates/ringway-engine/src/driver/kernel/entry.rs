@@ -80,7 +80,8 @@ pub(crate) struct Entry {
     pub(crate) token: Token,
     /// Coarse tick at which bytes last came from it.
     pub(crate) activity: u32,
-    /// Low 24 bits: place of the rare record; then four of phase, three of flow, and one while it is peeked at.
+    /// Low 24 bits: place of the rare record; then four of phase, two of flow, one once an error was told, and one while
+    /// it is peeked at.
     rare_and_phase: u32,
     /// Low 48 bits: bytes relayed from it (256 TiB), or how far it was peeked at; high 16: flags.
     bytes_and_flags: u64,
@@ -88,6 +89,8 @@ pub(crate) struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 32);
 
+/// The poller told of an error, in `rare_and_phase`.
+const ERROR_TOLD: u32 = 1 << 30;
 /// It is peeked at, in `rare_and_phase`.
 const PEEKING: u32 = 1 << 31;
 const PEEK_TOLD_MASK: u64 = (1 << 24) - 1;
@@ -141,11 +144,20 @@ impl Entry {
     }
 
     pub(crate) fn flow(&self) -> u8 {
-        (self.rare_and_phase >> 28) as u8 & 0x07
+        (self.rare_and_phase >> 28) as u8 & 0x03
     }
 
     pub(crate) fn set_flow(&mut self, flow: u8) {
-        self.rare_and_phase = self.rare_and_phase & !(0x07 << 28) | u32::from(flow & 0x07) << 28;
+        self.rare_and_phase = self.rare_and_phase & !(0x03 << 28) | u32::from(flow & 0x03) << 28;
+    }
+
+    /// Whether the poller told of an error, which the socket may still hold.
+    pub(crate) fn error_was_told(&self) -> bool {
+        self.rare_and_phase & ERROR_TOLD != 0
+    }
+
+    pub(crate) fn set_error_told(&mut self, told: bool) {
+        self.rare_and_phase = self.rare_and_phase & !ERROR_TOLD | if told { ERROR_TOLD } else { 0 };
     }
 
     pub(crate) fn is_peeking(&self) -> bool {

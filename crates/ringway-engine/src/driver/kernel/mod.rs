@@ -6,6 +6,7 @@
 mod accept;
 mod dial;
 mod entry;
+mod keep_alive;
 mod operations;
 mod peek;
 mod poll;
@@ -18,6 +19,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 pub(crate) use entry::{Entry, Peek, Phase, Rare, flag, flow};
+use keep_alive::KeepAlives;
 
 use super::epoll::EpollPoller;
 use super::uring::RingPoller;
@@ -83,6 +85,7 @@ pub(crate) struct Core {
     pub(crate) low_water: Vec<(ConnectionId, u64)>,
     /// Relayed connections whose end was seen a moment ago, and which no receive listens to any more.
     pub(crate) half_closed: Vec<ConnectionId>,
+    pub(crate) keep_alives: KeepAlives,
     pub(crate) housekeeping_at: Option<Time>,
 }
 
@@ -112,6 +115,7 @@ impl Core {
             lingering: Vec::new(),
             low_water: Vec::new(),
             half_closed: Vec::new(),
+            keep_alives: KeepAlives::default(),
             housekeeping_at: None,
         })
     }
@@ -147,6 +151,7 @@ impl Core {
         entry.set_peeking(false);
         entry.set_rare(None);
         entry.set_phase(phase);
+        entry.set_error_told(false);
         index
     }
 
@@ -246,9 +251,12 @@ impl Core {
 
     /// Has housekeeping look soon.
     pub(crate) fn request_housekeeping(&mut self) {
-        if self.housekeeping_at.is_none() {
-            self.housekeeping_at = Some(self.now + HOUSEKEEPING_INTERVAL);
-        }
+        self.request_housekeeping_at(self.now + HOUSEKEEPING_INTERVAL);
+    }
+
+    /// Has housekeeping look at `at` at the latest.
+    pub(crate) fn request_housekeeping_at(&mut self, at: Time) {
+        self.housekeeping_at = Some(self.housekeeping_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// Looks at what waits for time rather than for the kernel.
@@ -262,7 +270,10 @@ impl Core {
         let marks_wait = self.tend_low_water();
         self.tend_half_closed();
         if listeners_wait || resets_wait || marks_wait {
-            self.housekeeping_at = Some(self.now + HOUSEKEEPING_INTERVAL);
+            self.request_housekeeping();
+        }
+        if let Some(at) = self.tend_keep_alives() {
+            self.request_housekeeping_at(at);
         }
     }
 

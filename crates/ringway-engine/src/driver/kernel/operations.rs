@@ -80,6 +80,11 @@ impl DriverOperations for Core {
                 let phase = if established { Phase::Open } else { Phase::Dialling };
                 let index = self.insert(Some(fd), phase, token);
                 let connection = self.entry(index).id(index);
+                if let Some(keep_alive) = options.socket.keep_alive
+                    && target.inet().is_some()
+                {
+                    self.keep_alive_soon(connection, keep_alive);
+                }
                 if established {
                     self.events.push_back(Event::Connected { connection, token });
                 } else {

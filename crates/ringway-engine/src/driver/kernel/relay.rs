@@ -318,9 +318,9 @@ impl Core {
             return Step::Rest;
         }
         // A reset may have come right behind the end. The read tells of the end alone, and the edge that told of both
-        // will not come again.
+        // will not come again. A reset that comes later has an edge of its own.
         let entry = self.entry(source);
-        let error = entry.fd().filter(|_| entry.has(flag::HANGUP)).and_then(sys::take_error);
+        let error = entry.fd().filter(|_| entry.error_was_told()).and_then(sys::take_error);
         if let Some(error) = error {
             return self.source_failed(source, error);
         }
