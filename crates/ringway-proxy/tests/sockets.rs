@@ -94,6 +94,7 @@ fn app(frontend: SocketAddress, backend: SocketAddr) -> model::App {
             target: model::Target::Address(backend.into()),
             weight: 1,
             backup: false,
+            max_connections: None,
         }],
         timeouts: model::Timeouts { idle: None, half_close: None, ..model::Timeouts::default() },
         health: model::Health { check: model::Check::None, ..model::Health::default() },

@@ -188,6 +188,7 @@ fn app(index: u16, backends: &[SocketAddress], random: &mut Random) -> model::Ap
                 },
                 weight: random.between(1, 4) as u16,
                 backup: place > 0 && random.chance(0.2),
+                max_connections: None,
             })
             .collect(),
         timeouts: model::Timeouts {

@@ -1,14 +1,20 @@
 //! Who is let in: limits, exact over all workers and checked before a backend is dialled. A file a limit.
 
 mod address_list;
+mod app;
 mod count;
 mod process;
+mod rate;
+mod source_table;
 
 /// The atomics that the counts are built on.
 mod sync {
-    pub(super) use std::sync::atomic::{AtomicU32, Ordering};
+    pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 }
 
 pub use address_list::AddressList;
+pub use app::{AppCounts, AppRules, Refusal};
 pub use count::ExactCount;
 pub use process::{Admission, WaitingLine};
+pub use rate::Rate;
+pub use source_table::{Source, SourceLimits, SourcePermit, SourceRefusal, SourceTable};

@@ -58,7 +58,11 @@ fn least(draw: &Draw<'_>, places: impl Iterator<Item = u32>, floor: u64, but_tri
         if !draw.is_open(place) || but_tried && draw.was_tried(place) {
             continue;
         }
-        let active = draw.set.endpoints()[place as usize].active().get();
+        let endpoint = &draw.set.endpoints()[place as usize];
+        let active = endpoint.active().get();
+        if active >= endpoint.connections_max() {
+            continue;
+        }
         let key = draw.fullness_of(place, active);
         best = Some(match best {
             Some(best) if best.key <= key => Found { others: best.others.min(key), ..best },

@@ -90,18 +90,31 @@ impl Balancer {
             Balance::LeastConnections | Balance::RoundRobin | Balance::Random | Balance::TwoChoices => 0,
         };
         let tiers = [(set.primaries(), primaries), (set.backups(), backups)];
-        tiers.into_iter().find_map(|(tier, pool)| {
+        for (tier, pool) in tiers {
             let mut draw = Draw { set, tier, pool, random, source, tried: request.tried, now: request.now };
             draw.refresh();
-            match balance {
+            let chosen = match balance {
                 Balance::LeastConnections => least_connections::choose(&mut draw),
                 Balance::RoundRobin => round_robin::choose(&mut draw),
                 Balance::Random => random::choose(&mut draw),
                 Balance::TwoChoices => two_choices::choose(&mut draw),
                 Balance::SourceHash => source_hash::choose(&mut draw),
                 Balance::Maglev => maglev::choose(&mut draw),
+            };
+            // A backup stands in for what is down, not for what is busy.
+            if chosen.is_some() || draw.only_lacks_room() {
+                return chosen;
             }
-        })
+        }
+        None
+    }
+
+    /// Whether an endpoint could have been chosen, had it not as many connections as it may.
+    pub fn only_lacks_room(&self, tried: &[EndpointId]) -> bool {
+        let would_do = |endpoint: &Arc<Endpoint>| {
+            endpoint.is_full() && endpoint.is_available() && !tried.contains(&endpoint.id())
+        };
+        self.set.endpoints().iter().any(would_do)
     }
 }
 
@@ -143,7 +156,14 @@ impl Draw<'_> {
 
     /// Whether it may get this connection.
     fn may(&self, place: u32) -> bool {
-        self.is_open(place) && !self.was_tried(place)
+        self.is_open(place) && !self.was_tried(place) && !self.endpoint(place).is_full()
+    }
+
+    /// Whether one of them would do, had it not as many connections as it may. Looks at all.
+    fn only_lacks_room(&self) -> bool {
+        let lacks_room =
+            |place: u32| self.endpoint(place).is_full() && self.is_open(place) && !self.was_tried(place);
+        self.tier.places().iter().any(|place| lacks_room(*place))
     }
 
     /// How full it is for its weight.
@@ -163,15 +183,16 @@ impl Draw<'_> {
 
     /// Reserves a connection at `place`, if it may get one.
     fn take(&self, place: u32) -> Option<usize> {
-        self.may(place).then(|| {
-            self.endpoint(place).active().acquire();
-            place as usize
-        })
+        let endpoint = self.endpoint(place);
+        (self.may(place) && endpoint.active().try_acquire(endpoint.connections_max()))
+            .then_some(place as usize)
     }
 
     /// Reserves a connection at `place`, if its count is still `active`.
     fn take_if(&self, place: u32, active: u32) -> Option<usize> {
-        self.endpoint(place).active().acquire_if(active).then_some(place as usize)
+        let endpoint = self.endpoint(place);
+        (active < endpoint.connections_max() && endpoint.active().acquire_if(active))
+            .then_some(place as usize)
     }
 
     /// Reserves a connection at the first of the pool, from `index` on, that may get one.

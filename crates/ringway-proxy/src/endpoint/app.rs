@@ -7,6 +7,7 @@ use ringway::SocketAddress;
 
 use super::steering::{Steering, SteeringTable};
 use super::{EndpointSet, ExactCount, FrontendState};
+use crate::admission::{AppCounts, AppRules};
 use crate::metrics::AppCounters;
 use crate::model;
 
@@ -17,6 +18,7 @@ pub struct AppCore {
     slot: usize,
     name: Arc<str>,
     active: ExactCount,
+    counts: AppCounts,
     counters: AppCounters,
     steering: SteeringTable,
 }
@@ -28,6 +30,7 @@ impl AppCore {
             slot,
             name: Arc::from(name),
             active: ExactCount::new(),
+            counts: AppCounts::default(),
             counters: AppCounters::default(),
             steering: SteeringTable::default(),
         }
@@ -48,6 +51,11 @@ impl AppCore {
         &self.active
     }
 
+    /// What is counted against its limits.
+    pub fn counts(&self) -> &AppCounts {
+        &self.counts
+    }
+
     /// What the threads counted of it.
     pub fn counters(&self) -> &AppCounters {
         &self.counters
@@ -60,6 +68,7 @@ impl AppCore {
 pub struct AppState {
     core: Arc<AppCore>,
     model: Arc<model::App>,
+    rules: AppRules,
     frontends: Vec<Arc<FrontendState>>,
     endpoints: Mutex<Arc<EndpointSet>>,
 }
@@ -90,7 +99,7 @@ impl AppState {
             // Its connections may be of an earlier time, and what was said of it then.
             None => Arc::new(EndpointSet::new(&core.steering.apply(&model), &fixed_addresses(&model), None)),
         };
-        Self { core, model, frontends, endpoints: Mutex::new(set) }
+        Self { core, rules: AppRules::new(&model.limits), model, frontends, endpoints: Mutex::new(set) }
     }
 
     /// What stays of it while its configuration changes.
@@ -111,6 +120,16 @@ impl AppState {
     /// Its configuration.
     pub fn model(&self) -> &Arc<model::App> {
         &self.model
+    }
+
+    /// Whom it lets in.
+    pub fn rules(&self) -> &AppRules {
+        &self.rules
+    }
+
+    /// What is counted against its limits.
+    pub fn counts(&self) -> &AppCounts {
+        &self.core.counts
     }
 
     /// Its frontends, in the order of the configuration.

@@ -18,7 +18,7 @@ pub(crate) mod testing;
 mod tier;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub struct Endpoint {
     backend: AtomicUsize,
     weight: AtomicU16,
     backup: AtomicBool,
+    /// The most connections at once; `u32::MAX` is no limit.
+    connections_max: AtomicU32,
     active: ExactCount,
     total: AtomicU64,
     connect_failures: AtomicU64,
@@ -139,6 +141,7 @@ impl Endpoint {
             backend: AtomicUsize::new(backend),
             weight: AtomicU16::new(weight),
             backup: AtomicBool::new(backup),
+            connections_max: AtomicU32::new(u32::MAX),
             active: ExactCount::new(),
             total: AtomicU64::new(0),
             connect_failures: AtomicU64::new(0),
@@ -156,6 +159,21 @@ impl Endpoint {
         self.backend.store(backend, Ordering::Relaxed);
         self.weight.store(weight, Ordering::Relaxed);
         self.backup.store(backup, Ordering::Relaxed);
+    }
+
+    /// It may have so many connections from now on; those that are open stay.
+    fn limit(&self, connections_max: Option<u32>) {
+        self.connections_max.store(connections_max.unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// The most connections at once; `u32::MAX`: no limit.
+    pub fn connections_max(&self) -> u32 {
+        self.connections_max.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has as many connections as it may.
+    pub fn is_full(&self) -> bool {
+        self.active.get() >= self.connections_max()
     }
 
     /// Its name within the process.

@@ -150,12 +150,15 @@ fn gather(
             let rank = (backend.weight, backend.backup);
             if let Some(kept) = known.get_mut(&(backend.name.as_str(), address)).and_then(Vec::pop) {
                 kept.set_backend(index, rank);
+                kept.limit(backend.max_connections);
                 endpoints.push(Arc::clone(kept));
                 continue;
             }
             let ramp = if is_first { Ramp::full() } else { Ramp::joined() };
             let (name, changes) = (Arc::clone(&name), Arc::clone(changes));
-            endpoints.push(Arc::new(Endpoint::new(index, name, address.clone(), rank, ramp, changes)));
+            let endpoint = Endpoint::new(index, name, address.clone(), rank, ramp, changes);
+            endpoint.limit(backend.max_connections);
+            endpoints.push(Arc::new(endpoint));
         }
     }
     endpoints

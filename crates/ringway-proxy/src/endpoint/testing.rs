@@ -23,6 +23,7 @@ pub(crate) fn app_of_hosts(backends: &[(u16, bool)]) -> model::App {
                 target: model::Target::Host { name: format!("b{index}"), port: 80 },
                 weight: *weight,
                 backup: *backup,
+                max_connections: None,
             })
             .collect(),
         keep_alive: None,

@@ -42,8 +42,10 @@ impl Tier {
         };
         let members: Vec<Member> = all.map(member).collect();
         let places: Vec<u32> = members.iter().map(|member| member.place).collect();
+        let has_maxima = places.iter().any(|place| endpoints[*place as usize].connections_max() < u32::MAX);
         let table = match balance {
-            Balance::LeastConnections if places.len() >= GROUPED_FROM => {
+            // Bounds know how full an endpoint is, and not how full it may be: with maxima all are looked at.
+            Balance::LeastConnections if places.len() >= GROUPED_FROM && !has_maxima => {
                 let bounds = Arc::new(Bounds::new(places.len().div_ceil(GROUP)));
                 for (index, place) in places.iter().enumerate() {
                     let seat = Seat { bounds: Arc::clone(&bounds), group: index / GROUP };

@@ -144,6 +144,8 @@ pub struct App {
     pub connect_attempts: u32,
     /// How long a backend that came up or joined takes to its whole weight; `None`: it has it at once. Default none.
     pub slow_start: Option<Duration>,
+    /// Who may come, how many, and how fast.
+    pub limits: Limits,
     /// PROXY headers from clients and to backends.
     pub proxy_protocol: ProxyProtocol,
 }
@@ -168,6 +170,7 @@ impl App {
             user_timeout: None,
             connect_attempts: 3,
             slow_start: None,
+            limits: Limits::default(),
             proxy_protocol: ProxyProtocol::default(),
         }
     }
@@ -225,12 +228,14 @@ pub struct Backend {
     pub weight: u16,
     /// Used only while no other backend is available. Default no.
     pub backup: bool,
+    /// The most connections at once to each of its addresses; `None`: no limit. Default none.
+    pub max_connections: Option<u32>,
 }
 
 impl Backend {
     /// A backend with the defaults.
     pub fn new(name: impl Into<String>, target: Target) -> Self {
-        Self { name: name.into(), target, weight: 1, backup: false }
+        Self { name: name.into(), target, weight: 1, backup: false, max_connections: None }
     }
 }
 
@@ -271,6 +276,39 @@ impl Default for Timeouts {
             half_close: Some(Duration::from_secs(60)),
             lifetime: None,
             handshake: Duration::from_secs(5),
+        }
+    }
+}
+
+/// `[app.limits]`. `None`: no limit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: Option<u32>,
+    /// Connections at once from one source.
+    pub connections_per_source: Option<u32>,
+    /// New connections a second.
+    pub connections_per_second: Option<u32>,
+    /// New connections a second from one source.
+    pub connections_per_second_per_source: Option<u32>,
+    /// Leading bits of an IPv6 address that name a source. Default 64.
+    pub source_prefix_v6: u8,
+    /// Only these may come; `None`: everybody.
+    pub allow: Option<Vec<Network>>,
+    /// These may not come.
+    pub deny: Vec<Network>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: None,
+            connections_per_source: None,
+            connections_per_second: None,
+            connections_per_second_per_source: None,
+            source_prefix_v6: 64,
+            allow: None,
+            deny: Vec::new(),
         }
     }
 }

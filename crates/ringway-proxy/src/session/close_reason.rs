@@ -106,6 +106,18 @@ close_reasons! {
     HeaderMalformed: Ringway, Accept, "header_malformed";
     /// PROXY headers are taken, and the client is none of those that are trusted.
     Untrusted: Ringway, Accept, "untrusted";
+    /// The client's address is denied, or not among those that are allowed.
+    Denied: Ringway, Accept, "denied";
+    /// The app has as many connections as `limits.connections` allows.
+    LimitConnections: Ringway, Accept, "limit_connections";
+    /// The client's source has as many connections as `limits.connections_per_source` allows.
+    LimitSource: Ringway, Accept, "limit_source";
+    /// The app got as many new connections as `limits.connections_per_second` allows.
+    LimitRate: Ringway, Accept, "limit_rate";
+    /// The client's source opened as many new connections as `limits.connections_per_second_per_source` allows.
+    LimitSourceRate: Ringway, Accept, "limit_source_rate";
+    /// All backends that are available have as many connections as their `max_connections` allows.
+    BackendsFull: Ringway, Accept, "backends_full";
     /// No backend was available: all are down, ejected, without weight, or without an address.
     NoBackend: Ringway, Accept, "no_backend";
     /// The last backend that could be tried refused.

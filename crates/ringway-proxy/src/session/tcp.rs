@@ -34,6 +34,8 @@ pub struct Session {
     /// While dialling: from the accept to the start of this dial. After: from the first dial to the connection.
     connect_micros: u32,
     state: State,
+    /// It was let in, so that its app counts it.
+    has_entered: bool,
 }
 
 /// Which connection it is, for the access log.
@@ -56,6 +58,8 @@ enum State {
     AwaitingAdmission,
     /// The first bytes of the client must say for whom it connects.
     AwaitingPreface,
+    /// The app's limits are looked at.
+    AwaitingEntry,
     AwaitingChoice {
         attempts: u8,
         last: Option<DialFailure>,
@@ -86,6 +90,8 @@ pub enum Event {
     PrefaceDue,
     /// It was read, or there is none to be read.
     PrefaceRead,
+    /// The app's limits let it in.
+    Entered,
     /// It is turned away.
     Refused(CloseReason),
     /// An endpoint was chosen and reserved. `sources`: how many local addresses it can be dialled from.
@@ -95,6 +101,8 @@ pub enum Event {
     },
     /// No endpoint is available that was not tried before.
     NoneAvailable,
+    /// Of the endpoints that are available and were not tried none has room.
+    AllFull,
     /// The backend's connection is established.
     Connected,
     /// The backend's connection could not be established.
@@ -184,7 +192,9 @@ pub enum Action {
     StartPreface,
     /// The time for the header is over; answer with `PrefaceRead` or `Refused`.
     EndPreface,
-    /// Choose and reserve an endpoint that was not tried; answer with `Chosen` or `NoneAvailable`.
+    /// Check the app's limits; answer with `Entered` or `Refused`.
+    Enter,
+    /// Choose and reserve an endpoint that was not tried; answer with `Chosen`, `NoneAvailable` or `AllFull`.
     Choose,
     /// Dial the chosen endpoint, from the next local address.
     Dial,
@@ -219,6 +229,8 @@ pub struct Limits {
     pub lifetime: Option<Duration>,
     /// For a PROXY header, where clients may send one.
     pub preface: Option<Duration>,
+    /// Whether there are limits on who is let in.
+    pub checks_entry: bool,
     /// Endpoints that are tried for one connection, at least one.
     pub connect_attempts: u8,
 }
@@ -227,9 +239,10 @@ impl Limits {
     /// The limits of an app.
     pub fn of(app: &model::App) -> Self {
         let model::Timeouts { connect, idle, half_close, lifetime, handshake } = app.timeouts;
+        let checks_entry = app.limits != model::Limits::default();
         let preface = (app.proxy_protocol.accept != model::AcceptHeader::Never).then_some(handshake);
         let connect_attempts = u8::try_from(app.connect_attempts).unwrap_or(u8::MAX).max(1);
-        Self { connect, idle, half_close, lifetime, preface, connect_attempts }
+        Self { connect, idle, half_close, lifetime, preface, checks_entry, connect_attempts }
     }
 }
 
@@ -265,7 +278,14 @@ impl Actions {
 impl Session {
     /// A connection that was accepted just now.
     pub fn new(identity: Identity, now: Time) -> Self {
-        Self { identity, accepted: now, queue_micros: 0, connect_micros: 0, state: State::AwaitingAdmission }
+        Self {
+            identity,
+            accepted: now,
+            queue_micros: 0,
+            connect_micros: 0,
+            state: State::AwaitingAdmission,
+            has_entered: false,
+        }
     }
 
     /// Which connection it is.
@@ -281,6 +301,11 @@ impl Session {
     /// Whether its first bytes are looked at.
     pub fn awaits_preface(&self) -> bool {
         self.state == State::AwaitingPreface
+    }
+
+    /// Whether the app's limits let it in.
+    pub fn has_entered(&self) -> bool {
+        self.has_entered
     }
 
     /// When it was accepted.
@@ -306,7 +331,7 @@ impl Session {
     /// What it does now.
     pub fn stage(&self) -> Stage {
         match self.state {
-            State::AwaitingAdmission | State::AwaitingPreface => Stage::Waiting,
+            State::AwaitingAdmission | State::AwaitingPreface | State::AwaitingEntry => Stage::Waiting,
             State::AwaitingChoice { .. }
             | State::AwaitingConnect { .. }
             | State::AwaitingDescriptors { .. } => Stage::Connecting,
@@ -327,6 +352,7 @@ impl Session {
         match self.state {
             State::AwaitingAdmission => self.handle_awaiting_admission(event, limits),
             State::AwaitingPreface => self.handle_awaiting_preface(event, limits, now),
+            State::AwaitingEntry => self.handle_awaiting_entry(event),
             State::AwaitingChoice { attempts, last } => {
                 self.handle_awaiting_choice(event, attempts, last, limits, now)
             }
@@ -370,6 +396,10 @@ impl Session {
                 self.queue_micros = self.connect_micros;
                 let (due, _) = self.connect_deadline(limits);
                 Actions::of(&[Action::WatchClient, Action::Dial, Action::SetTimer(due)])
+            }
+            Event::AllFull => {
+                let reason = last.map_or(CloseReason::BackendsFull, reason_of_failure);
+                self.end(&[Action::CloseClient], reason)
             }
             Event::NoneAvailable => {
                 let reason = last.map_or(CloseReason::NoBackend, reason_of_failure);

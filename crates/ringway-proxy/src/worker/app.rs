@@ -7,7 +7,7 @@ use ringway::{ConnectOptions, SocketOptions};
 use super::endpoint_table::EndpointTable;
 use super::preface::PrefaceRule;
 use crate::balance::{Balancer, Random, Request};
-use crate::endpoint::{AppState, Endpoint, Sources, socket_options};
+use crate::endpoint::{AppState, Endpoint, EndpointId, Sources, socket_options};
 use crate::metrics::AppBlock;
 use crate::session::tcp::Limits;
 
@@ -86,6 +86,11 @@ impl WorkerApp {
     /// Lets its endpoints go: the app leaves this worker.
     pub(super) fn leave(self, table: &mut EndpointTable) {
         self.places.iter().for_each(|place| table.let_go(*place));
+    }
+
+    /// Whether there was nothing to choose only because all that would do have as many connections as they may.
+    pub(super) fn only_lacks_room(&self, tried: &[EndpointId]) -> bool {
+        self.balancer.only_lacks_room(tried)
     }
 
     /// Chooses an endpoint that was not tried, reserves it, and gives its place in the worker's table.

@@ -1,5 +1,6 @@
 //! The sessions of one worker, and the doing of what they decide.
 
+mod entry_limits;
 mod headers;
 mod inspect;
 
@@ -16,7 +17,7 @@ use super::preface::{Preface, Prefaces};
 use super::routes::Routes;
 use super::token::Owner;
 use super::{Recorder, WorkerSetup, WorkerSummary};
-use crate::admission::WaitingLine;
+use crate::admission::{SourcePermit, WaitingLine};
 use crate::balance::{Random, Request};
 use crate::control::access_log::AccessRecord;
 use crate::endpoint::{AppState, DialFailure, EndpointId, FrontendState};
@@ -40,6 +41,8 @@ pub(super) struct Connections {
     /// Endpoints that failed, of the sessions for which another one is being dialled.
     tried: HashMap<u32, Vec<EndpointId>>,
     prefaces: Prefaces,
+    /// What counts a connection at its source, where that is limited, by the place of its session.
+    permits: HashMap<u32, SourcePermit>,
     /// Place and number of sessions that wait to be admitted.
     line: WaitingLine<(u32, u32)>,
     limit_timer: TimerId,
@@ -79,6 +82,7 @@ impl Connections {
             endpoints: EndpointTable::default(),
             tried: HashMap::new(),
             prefaces: Prefaces::default(),
+            permits: HashMap::new(),
             line: WaitingLine::new(setup.admission),
             limit_timer: TimerId::NONE,
             metrics: setup.metrics,
@@ -262,11 +266,17 @@ impl Connections {
             let app = self.routes.app_of(entry.session.identity().frontend);
             let was_admitted = !entry.session.is_waiting();
             self.starved -= usize::from(entry.session.is_starved());
+            let had_entered = entry.session.has_entered();
             let actions = entry.session.handle(event, &self.apps[app].limits, ops.now());
+            if entry.session.has_entered() && !had_entered && event != Event::Entered {
+                // Nothing was to be checked; it counts all the same, for a limit may be set while it is open.
+                self.apps[app].state.counts().open().acquire();
+            }
             self.starved += usize::from(entry.session.is_starved());
             for action in actions.as_slice() {
                 match *action {
                     Action::Choose => next = Some(self.choose(place, app, ops.now())),
+                    Action::Enter => next = Some(self.enter(place, app, ops.now())),
                     Action::Inspect => next = Some(self.look_for_header(place, app)),
                     Action::EndPreface => next = Some(self.end_preface(ops, place, app)),
                     Action::End(reason) => self.end(ops, place, app, reason, was_admitted, bytes),
@@ -281,7 +291,10 @@ impl Connections {
         let source = self.peers.address(entry.session.identity().peer).inet().map(|address| address.ip());
         let tried = self.tried.get(&place).map_or(&[][..], Vec::as_slice);
         let Some(chosen) = self.apps[app].choose(&Request { source, tried, now }) else {
-            return Event::NoneAvailable;
+            return match self.apps[app].only_lacks_room(tried) {
+                true => Event::AllFull,
+                false => Event::NoneAvailable,
+            };
         };
         if self.apps[app].is_panicking() {
             self.apps[app].counters.add(AppCounter::PanicChoices, 1);
@@ -328,7 +341,7 @@ impl Connections {
             }
             Action::CutRelay => ops.cut_relay(entry.client),
             Action::CloseClient => ops.close(entry.client),
-            Action::Choose | Action::Inspect | Action::EndPreface | Action::End(_) => {
+            Action::Choose | Action::Inspect | Action::Enter | Action::EndPreface | Action::End(_) => {
                 unreachable!("done by the caller")
             }
         }
@@ -367,6 +380,12 @@ impl Connections {
         let Some(entry) = self.entries.remove(place) else { return };
         self.tried.remove(&place);
         let via = self.prefaces.remove(place);
+        if !self.permits.is_empty() {
+            self.permits.remove(&place);
+        }
+        if entry.session.has_entered() {
+            self.apps[app].state.counts().open().release();
+        }
         if !entry.timer.is_none() {
             ops.cancel_timer(entry.timer);
         }

@@ -13,6 +13,10 @@ fn every_example_file_is_a_good_configuration() {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(repository().join("examples/configs")).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "txt") {
+            // Read by one of the others.
+            continue;
+        }
         if let Err(errors) = config::load(&path) {
             panic!("{}", config::render_faults(&errors));
         }

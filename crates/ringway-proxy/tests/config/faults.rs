@@ -146,6 +146,27 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
     ("Protocol = 'tcp'", &[r#"5:1: app[0].Protocol: unknown key; did you mean "protocol"?"#]),
     ("quux = 1", &["5:1: app[0].quux: unknown key"]),
     ("tls = { mode = 'terminate' }", &["5:1: app[0].tls: not supported yet"]),
+    (
+        "[app.limits]\n\
+             connections = 0\n\
+             connections_per_second = 2_000_000\n\
+             source_prefix_v6 = 129\n\
+             allow = []\n\
+             deny = ['10.0.0.1/8', 5, { file = 'gone.txt' }, { fil = 'a' }]\n\
+             conections = 5",
+        &[
+            "6:15: app[0].limits.connections: found 0, expected a whole number from 1 to 4294967294",
+            "7:26: app[0].limits.connections_per_second: found 2000000, expected a whole number from 1 to 1000000",
+            "8:20: app[0].limits.source_prefix_v6: found 129, expected a whole number from 1 to 128",
+            "9:9: app[0].limits.allow: this is empty: nobody could come",
+            r#"10:9: app[0].limits.deny[0]: found "10.0.0.1/8", expected a network such as "10.0.0.0/8", an IP address, or a table as { file = "networks.txt" }; the network of that address is "10.0.0.0/8""#,
+            r#"10:23: app[0].limits.deny[1]: found 5, expected a network such as "10.0.0.0/8", an IP address, or a table as { file = "networks.txt" }"#,
+            "10:35: app[0].limits.deny[2].file: the file cannot be read: No such file or directory (os error 2)",
+            r#"10:49: app[0].limits.deny[3].file: missing; expected the path of a file of networks, one a line"#,
+            r#"10:51: app[0].limits.deny[3].fil: unknown key; did you mean "file"?"#,
+            r#"11:1: app[0].limits.conections: unknown key; did you mean "connections"?"#,
+        ],
+    ),
     ("limts = 3", &[r#"5:1: app[0].limts: unknown key; did you mean "limits"?"#]),
     ("protocol = 'udp'", &[r#"5:12: app[0].protocol: "udp" is not supported yet"#]),
     ("protocol = 'sctp'", &[r#"5:12: app[0].protocol: found "sctp", expected "tcp""#]),
@@ -411,7 +432,6 @@ pub(super) const TOML_FILES: &[(&str, &[&str])] = &[
             r#"3:102: app[0].listen[1].mode: found 660, expected permission bits in octal between quotes, as "0660""#,
             "3:118: app[0].listen[1].freebind: a Unix socket has no free bind",
             "4:40: app[0].backends[0].weight: found 257, expected a whole number from 0 to 256",
-            "4:45: app[0].backends[0].max_connections: not supported yet",
             r#"4:75: app[0].backends[0].backup: found "no", expected true or false"#,
         ],
     ),

@@ -42,7 +42,8 @@ fn the_full_example_means_the_same_in_every_language() {
     let (mut json, mut yaml) = (String::new(), String::new());
     write_json(&DeValue::Table(table.get_ref().clone()), &mut json);
     write_yaml(&DeValue::Table(table.get_ref().clone()), 0, &mut yaml);
-    let read = |text: &str, format| config::parse(text, format, Path::new("/"), &|_| None).unwrap();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/configs");
+    let read = |text: &str, format| config::parse(text, format, &directory, &|_| None).unwrap();
     assert_eq!(read(&json, Format::Json), read(text, Format::Toml));
     assert_eq!(read(&yaml, Format::Yaml), read(text, Format::Toml));
 }

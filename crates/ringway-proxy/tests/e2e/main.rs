@@ -34,6 +34,7 @@ mod ending;
 mod engines;
 mod frontends;
 mod health;
+mod limits;
 mod memory;
 mod observation;
 mod operations;

@@ -57,6 +57,7 @@ pub(crate) fn app(backends: u8) -> model::App {
                 target: model::Target::Address(backend(index)),
                 weight: 1,
                 backup: false,
+                max_connections: None,
             })
             .collect(),
         timeouts: model::Timeouts {
@@ -241,6 +242,7 @@ impl World {
     pub(crate) fn assert_nothing_is_open(&self) {
         assert_eq!(self.admission.open(), 0);
         assert_eq!(self.app.active().get(), 0);
+        assert_eq!(self.app.counts().open().get(), 0);
         for endpoint in self.app.endpoints().endpoints() {
             assert_eq!(endpoint.active().get(), 0, "{}", endpoint.address());
         }

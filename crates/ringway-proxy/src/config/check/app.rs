@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringway::{KeepAlive, SocketAddress};
 
 use super::fields::{Checker, Fields, Item};
-use super::{FRONTENDS_MAX, PlacedApp, address, covers, health, is_same_address, proxy_protocol};
+use super::{FRONTENDS_MAX, PlacedApp, address, covers, health, is_same_address, limits, proxy_protocol};
 use crate::config::tree::{Value, quote};
 use crate::model::{App, Backend, Balance, Frontend, Target, Timeouts};
 
@@ -28,8 +28,7 @@ const SLOW_START_MAX: Duration = Duration::from_secs(86_400);
 const CONNECT_ATTEMPTS_MAX: u32 = 100;
 
 /// Keys and words of the plan that this version does not have.
-const LATER_KEYS: [&str; 3] = ["tls", "route", "limits"];
-const LATER_BACKEND: [&str; 1] = ["max_connections"];
+const LATER_KEYS: [&str; 2] = ["tls", "route"];
 
 const BACKENDS: &str = "an array of addresses, as [\"10.0.0.1:5432\"]";
 const FRONTENDS: &str = "an array of addresses, as [\":443\"]";
@@ -110,6 +109,9 @@ pub(super) fn app<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<Plac
     }
     if let Some(item) = fields.take("slow_start") {
         app.slow_start = slow_start(&item, app.balance, checker);
+    }
+    if let Some(item) = fields.take("limits") {
+        app.limits = limits::read(&item, checker).unwrap_or_default();
     }
     if let Some(item) = fields.take("proxy_protocol") {
         app.proxy_protocol = proxy_protocol::read(&item, checker).unwrap_or_default();
@@ -216,12 +218,14 @@ fn backend<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<(Backend, I
     let place = fields.require("address", "an address such as \"10.0.0.1:5432\"", checker);
     let weight = fields.take("weight").and_then(|item| checker.number(&item, 0..=WEIGHT_MAX, ""));
     let backup = fields.take("backup").and_then(|item| checker.boolean(&item));
-    fields.finish(&LATER_BACKEND, checker);
+    let max_connections =
+        fields.take("max_connections").and_then(|item| checker.number(&item, 1..=limits::COUNT_MAX, ""));
+    fields.finish(&[], checker);
     let place = place?;
     let target = checker.address(&place, "an address such as \"10.0.0.1:5432\"", address::backend)?;
     let backend = Backend::new(place.as_text().unwrap_or(""), target);
     let weight = weight.and_then(|weight| u16::try_from(weight).ok()).unwrap_or(backend.weight);
-    Some((Backend { weight, backup: backup.unwrap_or(false), ..backend }, place))
+    Some((Backend { weight, backup: backup.unwrap_or(false), max_connections, ..backend }, place))
 }
 
 fn check_backends_serve(app: &App, item: &Item<'_>, checker: &mut Checker<'_>) {

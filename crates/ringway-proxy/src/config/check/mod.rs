@@ -6,6 +6,7 @@ mod address;
 mod app;
 mod fields;
 mod health;
+mod limits;
 mod network;
 mod proxy_protocol;
 mod seed;

@@ -11,6 +11,9 @@ const BACKEND: Kind = text(
     r"^([0-9A-Za-z._-]+:[0-9]{1,5}|\[[0-9A-Fa-f:.%]+\]:[0-9]{1,5}|unix:[^@].*)$",
 );
 const NAME: Kind = Kind::Text { name: "string of 1–64 bytes", pattern: "^.+$", length_max: 64 };
+const NETWORK: Kind = text("network or IP address", r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$");
+const NETWORKS: Kind = Kind::Array { of: &Kind::AnyOf(&[NETWORK, Kind::Table]), min: 0 };
+const FILE: Kind = text("path", "^.+$");
 /// A timeout that can be switched off.
 const OR_NONE: Kind = Kind::AnyOf(&[duration("1ms", "365d"), words(&["none"])]);
 
@@ -76,7 +79,13 @@ pub(super) const KEYS: &[Key] = &[
         value("false"),
         "Used only while no other backend is available.",
     ),
-    later("app.backends.max_connections"),
+    key(
+        "app.backends.max_connections",
+        number(1, u32::MAX - 1),
+        Default::Words("no limit"),
+        "The most connections at once to each address of the backend, over all workers. A backup does not stand in for a \
+         backend that is full.",
+    ),
     key(
         "app.balance",
         words(&["least-connections", "round-robin", "random", "two-choices", "source-hash", "maglev"]),
@@ -275,7 +284,52 @@ pub(super) const KEYS: &[Key] = &[
     ),
     later("app.tls"),
     later("app.route"),
-    later("app.limits"),
+    table("app.limits", "Who may come, how many, and how fast; exact over all workers."),
+    key(
+        "app.limits.connections",
+        number(1, u32::MAX - 1),
+        Default::Words("no limit"),
+        "Connections at once. Further ones are closed at once.",
+    ),
+    key(
+        "app.limits.connections_per_source",
+        number(1, u32::MAX - 1),
+        Default::Words("no limit"),
+        "Connections at once from one source: an IPv4 address, or an IPv6 network.",
+    ),
+    key(
+        "app.limits.connections_per_second",
+        number(1, 1_000_000),
+        Default::Words("no limit"),
+        "New connections a second; after a quiet second so many may come at once.",
+    ),
+    key(
+        "app.limits.connections_per_second_per_source",
+        number(1, 1_000_000),
+        Default::Words("no limit"),
+        "The same for each source.",
+    ),
+    key(
+        "app.limits.source_prefix_v6",
+        number(1, 128),
+        value("64"),
+        "Leading bits of an IPv6 address that name a source.",
+    ),
+    key(
+        "app.limits.allow",
+        NETWORKS,
+        Default::Words("everybody"),
+        "Only clients from these networks may come. `{ file = \"networks.txt\" }` is a file with one a line; what follows \
+         `#` is a comment.",
+    ),
+    key("app.limits.allow.file", FILE, Default::Required, "A file of networks, one a line."),
+    key(
+        "app.limits.deny",
+        NETWORKS,
+        value("[]"),
+        "Clients from these networks may not come, allowed or not.",
+    ),
+    key("app.limits.deny.file", FILE, Default::Required, "A file of networks, one a line."),
     table("app.proxy_protocol", "PROXY headers (versions 1 and 2): from clients, and to backends."),
     key(
         "app.proxy_protocol.accept",

@@ -35,7 +35,12 @@ fn every_key_is_there_once_and_its_table_stands_before_it() {
 #[test]
 fn the_full_example_shows_every_key_and_the_program_reads_it() {
     let text = include_str!("../../../../../examples/configs/full.toml");
-    let config = parse(text, Format::Toml, Path::new("/etc/ringway"), &|_| None);
+    let config = parse(
+        text,
+        Format::Toml,
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/configs"),
+        &|_| None,
+    );
     assert!(config.is_ok(), "{}", config.unwrap_err());
     let mut shown = BTreeSet::new();
     collect(&toml::parse(&Source::new(None, text)).root, "", &mut shown);

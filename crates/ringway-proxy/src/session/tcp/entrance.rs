@@ -13,7 +13,7 @@ impl Session {
                 self.state = State::AwaitingPreface;
                 Actions::of(&[Action::Inspect])
             }
-            Event::Admitted => self.enter(),
+            Event::Admitted => self.ask_to_enter(limits),
             Event::ClientLeft { reset, unread } if reset || !unread => {
                 self.end(&[Action::CloseClient], CloseReason::ClientLeftBeforeAdmission)
             }
@@ -32,7 +32,7 @@ impl Session {
                 actions.extend(due.as_slice());
                 actions
             }
-            Event::PrefaceRead => self.enter(),
+            Event::PrefaceRead => self.ask_to_enter(limits),
             Event::Refused(reason) => self.end(&[Action::CloseClient], reason),
             Event::TimerFired(_) => Actions::of(&[Action::EndPreface]),
             Event::ClientLeft { .. } => self.end(&[Action::CloseClient], CloseReason::ClientLeftBeforeHeader),
@@ -43,7 +43,25 @@ impl Session {
         }
     }
 
+    pub(super) fn handle_awaiting_entry(&mut self, event: Event) -> Actions {
+        match event {
+            Event::Entered => self.enter(),
+            Event::Refused(reason) => self.end(&[Action::CloseClient], reason),
+            // It is answered before anything else can happen.
+            _ => Actions::of(&[]),
+        }
+    }
+
+    fn ask_to_enter(&mut self, limits: &Limits) -> Actions {
+        if !limits.checks_entry {
+            return self.enter();
+        }
+        self.state = State::AwaitingEntry;
+        Actions::of(&[Action::Enter])
+    }
+
     fn enter(&mut self) -> Actions {
+        self.has_entered = true;
         self.state = State::AwaitingChoice { attempts: 0, last: None };
         Actions::of(&[Action::Choose])
     }

@@ -147,11 +147,19 @@ impl Shell {
                 return Some(if self.draw(3) == 0 { self.inspection() } else { Event::PrefaceDue });
             }
             Action::EndPreface => return Some(self.inspection()),
+            Action::Enter => {
+                let is_refused = self.draw(3) == 0;
+                return Some(if is_refused {
+                    Event::Refused(CloseReason::LimitRate)
+                } else {
+                    Event::Entered
+                });
+            }
             Action::StartPreface => assert!(self.client_is_open && self.session.awaits_preface()),
             Action::Choose => {
                 assert!(!self.has_reservation, "chosen twice");
                 if self.draw(4) == 0 {
-                    return Some(Event::NoneAvailable);
+                    return Some(if self.draw(2) == 0 { Event::AllFull } else { Event::NoneAvailable });
                 }
                 self.has_reservation = true;
                 return Some(Event::Chosen { sources: 1 + self.draw(3) as u8 });
@@ -198,6 +206,7 @@ proptest! {
         half_close in prop::option::of(1u64..20),
         lifetime in prop::option::of(1u64..100),
         preface in prop::option::of(1u64..10),
+        checks_entry: bool,
         connect_attempts in 1u8..4,
     ) {
         let seconds = |seconds: Option<u64>| seconds.map(Duration::from_secs);
@@ -207,6 +216,7 @@ proptest! {
             half_close: seconds(half_close),
             lifetime: seconds(lifetime),
             preface: seconds(preface),
+            checks_entry,
             connect_attempts,
         };
         let mut shell = Shell::new(luck, limits);
@@ -237,6 +247,7 @@ proptest! {
             half_close: None,
             lifetime: lifetime.map(Duration::from_secs),
             preface: None,
+            checks_entry: false,
             connect_attempts: 3,
         };
         let mut shell = Shell::new(luck, limits);

@@ -13,6 +13,7 @@ const LIMITS: Limits = Limits {
     half_close: Some(Duration::from_secs(10)),
     lifetime: None,
     preface: None,
+    checks_entry: false,
     connect_attempts: 3,
 };
 
@@ -77,6 +78,8 @@ fn all_events() -> Vec<Event> {
         Event::TimerFired(progress(NOW)),
         Event::PrefaceDue,
         Event::PrefaceRead,
+        Event::Entered,
+        Event::AllFull,
         Event::Refused(CloseReason::Untrusted),
         Event::HalfClosed,
         Event::Close(Ending::Shutdown),
@@ -162,6 +165,31 @@ fn header_is_awaited_for_so_long_where_one_may_come() {
 }
 
 #[test]
+fn limits_are_asked_before_the_choice_where_there_are_any() {
+    use Action::*;
+    let limits = Limits { checks_entry: true, ..LIMITS };
+    let mut session = session();
+    assert_eq!(session.handle(Event::Admitted, &limits, NOW).as_slice(), [Enter]);
+    assert!(!session.has_entered());
+    let mut admitted = session.clone();
+    assert_eq!(admitted.handle(Event::Entered, &limits, NOW).as_slice(), [Choose]);
+    assert!(admitted.has_entered());
+
+    let choice = State::AwaitingChoice { attempts: 0, last: None };
+    assert_table(
+        State::AwaitingEntry,
+        &[
+            (Event::Entered, choice, &[Choose]),
+            (
+                Event::Refused(CloseReason::Untrusted),
+                State::Ended,
+                &[CloseClient, End(CloseReason::Untrusted)],
+            ),
+        ],
+    );
+}
+
+#[test]
 fn first_choice_is_dialled_and_the_client_watched() {
     use Action::*;
     let dialling = State::AwaitingConnect { attempts: 1, sources_left: 1 };
@@ -174,6 +202,7 @@ fn first_choice_is_dialled_and_the_client_watched() {
                 &[WatchClient, Dial, SetTimer(NOW + Duration::from_secs(5))],
             ),
             (Event::NoneAvailable, State::Ended, &[CloseClient, End(CloseReason::NoBackend)]),
+            (Event::AllFull, State::Ended, &[CloseClient, End(CloseReason::BackendsFull)]),
         ],
     );
 }
@@ -186,6 +215,7 @@ fn later_choice_is_dialled_and_none_left_ends_with_the_last_failure() {
         &[
             (Event::Chosen { sources: 2 }, State::AwaitingConnect { attempts: 2, sources_left: 1 }, &[Dial]),
             (Event::NoneAvailable, State::Ended, &[CloseClient, End(CloseReason::ConnectUnreachable)]),
+            (Event::AllFull, State::Ended, &[CloseClient, End(CloseReason::ConnectUnreachable)]),
         ],
     );
 }

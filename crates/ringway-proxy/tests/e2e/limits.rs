@@ -1,0 +1,106 @@
+//! Limits on who comes, how many, and how fast.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use testkit::backend::{Backend, Behaviour};
+use testkit::{PATIENCE, Ringway, client, eventually, free_address};
+
+use crate::support::{Engine, NO_CHECKS, access_line, app, field, start, wait_connections};
+
+on_both_engines!(
+    connections_over_a_limit_are_closed_and_say_which,
+    full_backends_refuse_and_take_again_when_there_is_room,
+    denied_networks_of_a_file_do_not_get_in,
+);
+
+fn limited(engine: Engine, frontend: SocketAddr, backend: &Backend, limits: &str) -> Ringway {
+    start(engine, &app(frontend, &[backend.address()], &format!("{NO_CHECKS}[app.limits]\n{limits}\n")))
+}
+
+/// A client that is served: it got an answer.
+fn served(frontend: SocketAddr) -> TcpStream {
+    let mut stream = client::connect(frontend).expect("it listens");
+    stream.write_all(b"x").expect("it is taken");
+    stream.read_exact(&mut [0; 1]).expect("it is echoed");
+    stream
+}
+
+/// A client that is turned away.
+fn refused(frontend: SocketAddr) -> SocketAddr {
+    let mut stream = client::connect(frontend).expect("it listens");
+    let own = stream.local_addr().expect("an address");
+    match stream.read(&mut [0; 1]) {
+        Ok(count) => assert_eq!(count, 0),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+    own
+}
+
+fn connections_over_a_limit_are_closed_and_say_which(engine: Engine) {
+    for (limit, count, why) in [
+        ("connections = 3", 3, "limit_connections"),
+        ("connections_per_source = 2", 2, "limit_source"),
+        ("connections_per_second = 2", 2, "limit_rate"),
+        ("connections_per_second_per_source = 1", 1, "limit_source_rate"),
+    ] {
+        let backend = Backend::start(Behaviour::Echo);
+        let frontend = free_address();
+        let ringway = limited(engine, frontend, &backend, limit);
+        // A rate fills up again while the test looks; so clients come until one is refused.
+        let mut open = Vec::new();
+        let line = loop {
+            let mut stream = client::connect(frontend).expect("it listens");
+            let own = stream.local_addr().expect("an address");
+            let _ = stream.write_all(b"x");
+            match stream.read_exact(&mut [0; 1]) {
+                Ok(()) => open.push(stream),
+                Err(_) => break access_line(&ringway, own),
+            }
+        };
+        assert_eq!((field(&line, "why"), field(&line, "in")), (why, "accept"), "{line}");
+        assert!(open.len() >= count, "{} of {count}: {line}", open.len());
+        if !why.contains("rate") {
+            assert_eq!(open.len(), count);
+        }
+        assert_eq!(backend.accepted(), open.len(), "no backend was dialled for the refused one");
+        let counted = ringway.metric("ringway_connections_closed_total", &format!("reason=\"{why}\""));
+        assert_eq!(counted as usize, 1);
+        if !why.contains("rate") {
+            // The next one takes the place of one that left.
+            drop(open.pop());
+            wait_connections(&ringway, count - 1);
+            open.push(served(frontend));
+        }
+    }
+}
+
+fn full_backends_refuse_and_take_again_when_there_is_room(engine: Engine) {
+    let backend = Backend::start(Behaviour::Echo);
+    let frontend = free_address();
+    let backends = format!("{{ address = \"{}\", max_connections = 2 }}", backend.address());
+    let ringway = start(engine, &crate::support::app_of(&format!("\"{frontend}\""), &backends, NO_CHECKS));
+    let mut open = vec![served(frontend), served(frontend)];
+    let line = access_line(&ringway, refused(frontend));
+    assert_eq!(field(&line, "why"), "backends_full", "{line}");
+    drop(open.pop());
+    wait_connections(&ringway, 1);
+    open.push(served(frontend));
+    assert_eq!(backend.open(), 2);
+}
+
+fn denied_networks_of_a_file_do_not_get_in(engine: Engine) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let list = directory.path().join("networks.txt");
+    std::fs::write(&list, "# Some.\n192.0.2.0/24\n127.0.0.0/8 # This one.\n").expect("it is written");
+    let backend = Backend::start(Behaviour::Echo);
+    let frontend = free_address();
+    let ringway = limited(engine, frontend, &backend, &format!("deny = [{{ file = {list:?} }}]"));
+    let line = access_line(&ringway, refused(frontend));
+    assert_eq!(field(&line, "why"), "denied", "{line}");
+    assert_eq!(backend.accepted(), 0);
+    eventually("it is counted", PATIENCE, || {
+        let denied = ringway.metric("ringway_connections_closed_total", "reason=\"denied\"");
+        (denied as usize == 1).then_some(())
+    });
+}
