@@ -19,6 +19,7 @@ use crate::endpoint::{
 use crate::health::active::ActiveCheck;
 use crate::health::conversation::{Conversation, Step};
 use crate::metrics::{AppBlock, AppCounter};
+use crate::model::OnDown;
 use crate::session::Slab;
 use crate::snapshot::{Adoption, Snapshot};
 
@@ -39,8 +40,13 @@ pub enum ProbeMail {
     Stop,
 }
 
+/// Is told of an endpoint that went down.
+pub type OnDownHook = Box<dyn FnMut(&AppState, &Endpoint) + Send>;
+
 /// What a prober is made of.
 pub struct ProbeSetup {
+    /// Told of each endpoint whose connections are to be closed, because it went down.
+    pub on_down: OnDownHook,
     /// What it begins with.
     pub snapshot: Arc<Snapshot>,
     /// TCP_CONGESTION of its sockets.
@@ -51,6 +57,7 @@ pub struct ProbeSetup {
 
 /// Checks the endpoints of all apps.
 pub struct ProbeHandler {
+    on_down: OnDownHook,
     snapshot: Option<Arc<Snapshot>>,
     /// What it begins with; none once it has.
     first: Option<Arc<Snapshot>>,
@@ -120,6 +127,7 @@ impl ProbeHandler {
             snapshot: None,
             first: Some(setup.snapshot),
             apps: Vec::new(),
+            on_down: setup.on_down,
             congestion: setup.congestion,
             targets: Slab::new(),
             due: VecDeque::new(),
@@ -391,6 +399,9 @@ impl ProbeHandler {
             Health::Down | Health::Ejected => {
                 let reason = target.endpoint.reason().unwrap_or_default();
                 tracing::warn!(%app, %backend, %address, reason, "backend is down");
+                if probed.state.model().health.on_down == OnDown::Close {
+                    (self.on_down)(&probed.state, &target.endpoint);
+                }
             }
         }
     }

@@ -75,6 +75,7 @@ impl Proxy {
             })
             .collect();
         let prober = ProbeHandler::new(ProbeSetup {
+            on_down: Box::new(|_, _| {}),
             snapshot: Arc::clone(&snapshot),
             congestion: None,
             seed: scenario.probe_seed,

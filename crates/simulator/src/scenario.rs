@@ -206,6 +206,7 @@ fn app(index: u16, backends: &[SocketAddress], random: &mut Random) -> model::Ap
             rise: random.between(1, 3) as u32,
             fall: random.between(1, 3) as u32,
             jitter: 0.2,
+            on_down: model::OnDown::Keep,
             panic_threshold: if random.chance(0.2) { 0.6 } else { 0.0 },
         },
         keep_alive: None,

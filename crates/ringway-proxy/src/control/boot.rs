@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ringway::{EngineConfig, EngineKind, SocketAddress};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 use super::access_log::AccessLog;
@@ -25,9 +25,10 @@ use super::{engine_choice, limits, panic, pprof, process_log, signals};
 use crate::admission::Admission;
 use crate::demo::Demo;
 use crate::endpoint::AppState;
+use crate::inspection::Selection;
 use crate::metrics::Metrics;
 use crate::model::{Config, Server, Target};
-use crate::session::CloseReason;
+use crate::session::{CloseReason, Ending};
 use crate::snapshot::{Lineage, Settings};
 
 /// How long the logs may take to be written out at the end.
@@ -163,8 +164,11 @@ async fn serve(
     });
     let is_draining = Arc::new(AtomicBool::new(false));
     let snapshot = lineage.current();
-    let parts = Parts { server: config.server.clone(), snapshot, admission, metrics, access_log };
+    let (down, downs) = unbounded_channel();
+    let parts = Parts { server: config.server.clone(), snapshot, admission, metrics, access_log, down };
     let crew = Arc::new(Crew::start(parts, workers, &engine, &events)?);
+    let closer = Operator::new(Arc::clone(&process), crew.mailers().to_vec(), events.clone());
+    tokio::spawn(close_those_of_backends_that_are_down(closer, downs));
     if let Some(admin) = &config.admin {
         let operator = Operator::new(Arc::clone(&process), crew.mailers().to_vec(), events.clone());
         let pages = Admin { process, operator, is_draining: Arc::clone(&is_draining), requests };
@@ -224,6 +228,18 @@ fn discover(
     };
     let resolver = SystemResolver::new(server.resolvers.clone(), server.resolve_timeout);
     Discovery::new(Arc::new(resolver), metrics.process(), publish)
+}
+
+/// Ends the connections of backends that went down, where the configuration says so.
+async fn close_those_of_backends_that_are_down(operator: Operator, mut downs: UnboundedReceiver<Selection>) {
+    while let Some(selection) = downs.recv().await {
+        let (app, address) = (selection.app.clone(), selection.backend.clone());
+        let closed = operator.close(selection, Ending::BackendDown).await;
+        if closed > 0 {
+            let (app, address) = (app.unwrap_or_default(), address.unwrap_or_default());
+            tracing::info!(app, address, closed, "connections of a backend that is down closed");
+        }
+    }
 }
 
 /// Serves the admin pages from now on; returns when the first attempt to listen was made.

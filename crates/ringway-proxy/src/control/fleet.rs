@@ -11,6 +11,8 @@ use super::access_log::AccessLog;
 use super::lifecycle::{Event, Fleet};
 use super::threads;
 use crate::admission::Admission;
+use crate::endpoint::{AppState, Endpoint};
+use crate::inspection::Selection;
 use crate::metrics::Metrics;
 use crate::model::Server;
 use crate::prober::{ProbeHandler, ProbeMail, ProbeSetup};
@@ -24,6 +26,8 @@ pub(super) struct Parts {
     pub(super) admission: Arc<Admission>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) access_log: AccessLog,
+    /// Gets the connections that are to be closed because their backend went down.
+    pub(super) down: UnboundedSender<Selection>,
 }
 
 /// The running threads.
@@ -34,6 +38,7 @@ pub(super) struct Crew {
     engine: EngineConfig,
     congestion: Option<String>,
     events: UnboundedSender<Event>,
+    down: UnboundedSender<Selection>,
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
 }
@@ -72,6 +77,7 @@ impl Crew {
             engine: engine.clone(),
             congestion: parts.server.congestion,
             events: events.clone(),
+            down: parts.down,
             admission: parts.admission,
             metrics: parts.metrics,
         };
@@ -121,7 +127,18 @@ impl Crew {
         if prober.is_some() || snapshot.apps().all(|app| !app.model().health.check.is_active()) {
             return Ok(prober.clone());
         }
+        let down = self.down.clone();
+        let on_down = move |app: &AppState, endpoint: &Endpoint| {
+            let selection = Selection {
+                app: Some(app.name().to_string()),
+                backend: Some(endpoint.address().to_string()),
+                ..Selection::default()
+            };
+            // Nobody reads any more when the process ends.
+            let _ = down.send(selection);
+        };
         let setup = ProbeSetup {
+            on_down: Box::new(on_down),
             snapshot: Arc::clone(snapshot),
             congestion: self.congestion.clone(),
             // Processes that start together should not check together.

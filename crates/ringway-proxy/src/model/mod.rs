@@ -365,6 +365,8 @@ pub struct Health {
     pub fall: u32,
     /// Share of the interval by which each check is moved at random, 0 to 1. Default 0.1.
     pub jitter: f64,
+    /// What happens to the connections of a backend that checks find down. Default keep.
+    pub on_down: OnDown,
     /// Share of the backends below which health is not asked for, 0 to 1. Default 0: it always is.
     pub panic_threshold: f64,
 }
@@ -378,7 +380,17 @@ impl Default for Health {
             rise: 2,
             fall: 3,
             jitter: 0.1,
+            on_down: OnDown::Keep,
             panic_threshold: 0.0,
         }
     }
+}
+
+/// `app.health.on_down`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDown {
+    /// They go on as long as they can.
+    Keep,
+    /// They are closed.
+    Close,
 }

@@ -168,6 +168,8 @@ close_reasons! {
     Shutdown: Ringway, Relay, "shutdown";
     /// An operator ended the connection.
     Killed: Ringway, Relay, "killed";
+    /// The backend failed its checks, and `health.on_down` says that its connections end then.
+    BackendDown: Ringway, Relay, "backend_down";
 }
 
 /// Why Ringway ends a connection that could have gone on.
@@ -177,6 +179,8 @@ pub enum Ending {
     Shutdown,
     /// An operator said so.
     Killed,
+    /// The backend it is relayed to went down. Before that it would be dialled elsewhere instead.
+    BackendDown,
 }
 
 impl Ending {
@@ -189,6 +193,7 @@ impl Ending {
             (Self::Killed, Phase::Accept) => CloseReason::KilledBeforeAdmission,
             (Self::Killed, Phase::Connect) => CloseReason::KilledWhileConnecting,
             (Self::Killed, Phase::Relay) => CloseReason::Killed,
+            (Self::BackendDown, Phase::Accept | Phase::Connect | Phase::Relay) => CloseReason::BackendDown,
         }
     }
 }
@@ -227,6 +232,7 @@ mod tests {
                 assert_eq!(ending.reason(phase).initiator(), Initiator::Ringway);
             }
         }
+        assert_eq!(Ending::BackendDown.reason(Phase::Relay), CloseReason::BackendDown);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Active checks that look at answers: HTTP, presets for real servers, and texts.
 
+use std::io::{ErrorKind, Read, Write};
 use std::sync::{Arc, Mutex};
 
 use testkit::backend::{Backend, Behaviour};
 use testkit::server::{Postgres, Redis};
-use testkit::{PATIENCE, Ringway, eventually, free_address, skip};
+use testkit::{PATIENCE, Ringway, client, eventually, free_address, skip};
 
-use crate::support::{Engine, app, start, status, wait_health};
+use crate::support::{Engine, access_line, app, field, start, status, wait_health};
 
 on_both_engines!(
     a_page_that_turns_to_500_takes_its_backend_out_and_back_and_the_reason_is_shown,
@@ -14,6 +15,7 @@ on_both_engines!(
     redis_is_checked_by_ping_and_what_is_no_redis_is_down,
     postgresql_is_checked_before_anybody_logs_in,
     a_backend_that_says_nothing_or_something_else_is_down,
+    connections_of_a_backend_that_goes_down_are_kept_or_closed_as_told,
 );
 
 /// As quick as a busy machine keeps up with: a check may take an interval.
@@ -126,5 +128,40 @@ fn a_backend_that_says_nothing_or_something_else_is_down(engine: Engine) {
         let ringway = start(engine, &app(free_address(), &[named.address()], &check));
         wait_health(&ringway, named.address(), "down");
         wait_reason(&ringway, wanted);
+    }
+}
+
+/// A server that is up for its check as long as a key is not set, which the client's connection does.
+fn connections_of_a_backend_that_goes_down_are_kept_or_closed_as_told(engine: Engine) {
+    for (on_down, is_closed) in [("close", true), ("keep", false)] {
+        let server = match Redis::start() {
+            Ok(server) => server,
+            Err(reason) => skip!("{reason}"),
+        };
+        let frontend = free_address();
+        let check = quick(&format!(
+            "check = \"send-expect\"\nsend = \"GET up\\r\\n\"\nexpect = \"$-1\"\non_down = \"{on_down}\""
+        ));
+        let ringway = start(engine, &app(frontend, &[server.address()], &check));
+        wait_passed(&ringway, 1);
+        let mut held = client::connect(frontend).expect("the frontend listens");
+        let local = held.local_addr().expect("it is connected");
+        held.write_all(b"SET up 1\r\n").expect("it is relayed");
+        held.read_exact(&mut [0; 5]).expect("it is answered");
+
+        wait_health(&ringway, server.address(), "down");
+        if is_closed {
+            let read = held.read(&mut [0]);
+            assert!(matches!(read, Ok(0)) || read.is_err_and(|e| e.kind() == ErrorKind::ConnectionReset));
+            let line = access_line(&ringway, local);
+            assert_eq!(
+                (field(&line, "by"), field(&line, "in"), field(&line, "why")),
+                ("ringway", "relay", "backend_down")
+            );
+        } else {
+            held.write_all(b"DEL up\r\n").expect("it is relayed");
+            held.read_exact(&mut [0; 4]).expect("it is answered");
+            wait_health(&ringway, server.address(), "up");
+        }
     }
 }

@@ -97,8 +97,12 @@ impl World {
                 seed: worker.into(),
             })
         };
-        let prober =
-            ProbeHandler::new(ProbeSetup { snapshot: Arc::clone(&snapshot), congestion: None, seed: 1 });
+        let prober = ProbeHandler::new(ProbeSetup {
+            on_down: Box::new(|_, _| {}),
+            snapshot: Arc::clone(&snapshot),
+            congestion: None,
+            seed: 1,
+        });
         let mut world = Self {
             workers: (0..workers).map(|worker| Worker::new(engine(), handler(worker))).collect(),
             prober: Worker::new(engine(), prober),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::app::{TIMEOUT_MAX, TIMEOUT_MIN};
 use super::fields::{Checker, Fields, Item};
 use crate::config::tree::{Value, quote};
-use crate::model::{Check, Expected, Health, HttpCheck, Pattern, Preset, SendExpect};
+use crate::model::{Check, Expected, Health, HttpCheck, OnDown, Pattern, Preset, SendExpect};
 
 const RISE_FALL_MAX: u32 = 1_000;
 const LATER_CHECKS: [&str; 1] = ["tls"];
@@ -66,6 +66,13 @@ pub(super) fn health(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Healt
     }
     if let Some(item) = fields.take("jitter") {
         health.jitter = checker.share(&item).unwrap_or(health.jitter);
+    }
+    if let Some(item) = fields.take("on_down") {
+        let words = [("keep", OnDown::Keep), ("close", OnDown::Close)];
+        health.on_down = checker.choice(&item, &words, &[]).unwrap_or(health.on_down);
+        if health.check == Check::None && health.on_down == OnDown::Close {
+            checker.conflict(&item, "without checks no backend is ever down", None);
+        }
     }
     if let Some(item) = fields.take("panic_threshold") {
         health.panic_threshold = checker.share(&item).unwrap_or(health.panic_threshold);

@@ -276,6 +276,13 @@ pub(super) const KEYS: &[Key] = &[
         "Share of `interval` by which each check is moved at random, so that checks do not come all at once.",
     ),
     key(
+        "app.health.on_down",
+        words(&["keep", "close"]),
+        value("\"keep\""),
+        "What happens to the connections of a backend that checks find down. `\"keep\"`: they go on as long as they can. \
+         `\"close\"`: they are closed, so that clients connect anew, to another backend.",
+    ),
+    key(
         "app.health.panic_threshold",
         Kind::Share,
         value("0"),
