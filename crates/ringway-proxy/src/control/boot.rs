@@ -18,6 +18,7 @@ use super::discovery::{Discovery, SystemResolver};
 use super::exit::Exit;
 use super::fleet::{Crew, Parts};
 use super::lifecycle::{self, Event};
+use super::notify::{self, Notifier};
 use super::operator::Operator;
 use super::reload::{FIRST_LOOKUPS, History, Overrides, Reloader, Requests};
 use super::status::Process;
@@ -177,7 +178,9 @@ async fn serve(
     if let Some(listen) = overrides.pprof {
         tokio::spawn(pprof::serve(listen));
     }
-    tokio::spawn(say_ready(Arc::clone(&lineage), workers, config.demo));
+    let notifier = Notifier::from_environment();
+    tokio::spawn(say_ready(Arc::clone(&lineage), workers, config.demo, notifier.clone()));
+    tokio::spawn(notify::watch(notifier.clone(), Arc::clone(&crew)));
     let reloader = Reloader {
         file: match source {
             Source::File(path) => Some(path.clone()),
@@ -190,10 +193,14 @@ async fn serve(
         crew: Arc::clone(&crew),
         discovery,
         is_draining: Arc::clone(&is_draining),
+        notifier: notifier.clone(),
     };
     tokio::spawn(reloader.run(asked));
     let drain_timeout = || lineage.current().settings().server.drain_timeout;
-    let on_drain = || is_draining.store(true, Ordering::Relaxed);
+    let on_drain = || {
+        is_draining.store(true, Ordering::Relaxed);
+        notifier.stopping("draining: open connections may finish");
+    };
     let exit = lifecycle::run(&*crew, &mut receiver, drain_timeout, on_drain).await;
     if let Some(demo) = demo {
         demo.stop()?;
@@ -251,7 +258,7 @@ async fn start_admin(pages: Admin, listen: SocketAddress) {
 }
 
 /// Waits until every worker has tried to listen on every frontend, and says what listens where.
-async fn say_ready(lineage: Arc<Lineage>, workers: usize, is_demo: bool) {
+async fn say_ready(lineage: Arc<Lineage>, workers: usize, is_demo: bool, notifier: Notifier) {
     let mut poll = tokio::time::interval(Duration::from_millis(5));
     let settled = |app: &Arc<AppState>| {
         let states = app.frontends().iter().map(|frontend| frontend.listening());
@@ -280,6 +287,7 @@ async fn say_ready(lineage: Arc<Lineage>, workers: usize, is_demo: bool) {
         }
     }
     tracing::info!(apps = apps.len(), frontends_waiting = waiting, "ready");
+    notifier.ready(&format!("serving {} apps", apps.len()));
     if is_demo && let Some(address) = apps.iter().find_map(|app| app.frontends()[0].listening().address) {
         tracing::info!("try it: curl http://{address}/");
     }

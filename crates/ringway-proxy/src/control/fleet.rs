@@ -9,6 +9,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::access_log::AccessLog;
 use super::lifecycle::{Event, Fleet};
+use super::notify::Beating;
 use super::threads;
 use crate::admission::Admission;
 use crate::endpoint::{AppState, Endpoint};
@@ -173,6 +174,16 @@ fn report_end(
     move |result| {
         // Nobody reads any more when the process ends.
         let _ = events.send(Event::Ended { thread, result });
+    }
+}
+
+impl Beating for Crew {
+    fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    fn ask(&self, count: &Arc<std::sync::atomic::AtomicUsize>) {
+        self.tell_workers(&WorkerMail::Beat(Arc::clone(count)));
     }
 }
 

@@ -10,6 +10,7 @@ mod fleet;
 mod lifecycle;
 mod limits;
 mod line_queue;
+mod notify;
 pub mod operator;
 mod panic;
 mod pprof;

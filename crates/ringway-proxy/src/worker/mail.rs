@@ -1,5 +1,8 @@
 //! What the control plane tells a worker.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
 use crate::inspection::Inquiry;
 use crate::snapshot::Adoption;
 
@@ -15,6 +18,8 @@ pub enum WorkerMail {
     },
     /// Look at connections, or end some.
     Inspect(Inquiry),
+    /// Add one: this worker turns.
+    Beat(Arc<AtomicUsize>),
     /// Stop accepting, once what waits in the queues is accepted; let connections finish.
     Drain,
     /// Stop accepting and close all connections now.

@@ -18,6 +18,7 @@ mod token;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ringway::{
     CloseReason, ConnectionId, EventHandler, ListenerId, Operations, RelayCause, RelayEnd, Side,
@@ -264,6 +265,7 @@ impl EventHandler for ProxyHandler {
             }
             WorkerMail::Endpoints { app } => self.connections.refresh(app),
             WorkerMail::Inspect(inquiry) => self.connections.inspect(ops, &inquiry),
+            WorkerMail::Beat(count) => drop(count.fetch_add(1, Ordering::Relaxed)),
             WorkerMail::Drain => self.drain(ops),
             WorkerMail::CloseNow => {
                 self.drain(ops);

@@ -44,4 +44,5 @@ mod proxy_protocol;
 mod relay;
 mod reloading;
 mod support;
+mod systemd;
 mod timeouts;

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::discovery::{Discovery, SystemResolver};
 use super::fleet::Crew;
+use super::notify::Notifier;
 use crate::config::{self, ConfigErrors, Format};
 use crate::model::{Config, EngineChoice, LogLevel, Server};
 use crate::plan::Difference;
@@ -148,6 +149,7 @@ pub(super) struct Reloader {
     pub(super) crew: Arc<Crew>,
     pub(super) discovery: Discovery<SystemResolver>,
     pub(super) is_draining: Arc<AtomicBool>,
+    pub(super) notifier: Notifier,
 }
 
 impl Reloader {
@@ -157,7 +159,9 @@ impl Reloader {
             // Whoever asked may have left before the answer.
             match request {
                 Request::Apply(wanted, origin, answer) => {
+                    self.notifier.reloading();
                     let result = self.apply(wanted, origin).await;
+                    self.tell_manager(result.is_ok());
                     if let Err(refusal) = &result {
                         tell_of(refusal, self.lineage.current().version());
                     }
@@ -169,6 +173,16 @@ impl Reloader {
                     drop(answer.send(self.history.page(running)));
                 }
             }
+        }
+    }
+
+    /// Ends what the manager was told of a change.
+    fn tell_manager(&self, is_applied: bool) {
+        // It was told of the end meanwhile.
+        if !self.is_draining.load(Ordering::Relaxed) {
+            let version = self.lineage.current().version();
+            let outcome = if is_applied { "" } else { "; the configuration read last was refused" };
+            self.notifier.ready(&format!("serving version {version}{outcome}"));
         }
     }
 
