@@ -75,6 +75,14 @@ impl Page<'_> {
         self.samples.value(row.name, variant.name())
     }
 
+    /// What limits, lists and health checks cost: at most 3 % of a message, 5 % of a connection.
+    fn guarded(&self, row: &Row) -> String {
+        let values = self.value(row, Variant::Guarded).zip(self.value(row, Variant::Epoll));
+        let Some((guarded, plain)) = values.filter(|_| is_cpu(row)) else { return "–".into() };
+        let most = if row.name.starts_with("connections") { 1.05 } else { 1.03 };
+        format!("{:.2}{}", guarded / plain, mark(guarded <= most * plain))
+    }
+
     fn medians(&self) -> Table {
         let columns = self.columns();
         let names = columns.iter().map(|variant| variant.name().to_owned());
@@ -100,8 +108,15 @@ impl Page<'_> {
 
     /// Peer ÷ Ringway, with the target and whether it is met.
     fn ratios(&self) -> Table {
-        let head =
-            ["workload", "÷ haproxy", "÷ best", "tuned ÷ tuned haproxy", "at most", "io_uring ÷ epoll"];
+        let head = [
+            "workload",
+            "÷ haproxy",
+            "÷ best",
+            "tuned ÷ tuned haproxy",
+            "at most",
+            "io_uring ÷ epoll",
+            "guarded ÷ plain",
+        ];
         let mut table: Table = vec![head.map(str::to_owned).to_vec()];
         for row in ROWS {
             let ours = self.value(row, if row.target.by_tuned { Variant::Tuned } else { Variant::Epoll });
@@ -131,6 +146,7 @@ impl Page<'_> {
                     }
                     _ => "–".into(),
                 },
+                self.guarded(row),
             ];
             if cells.iter().any(|cell| cell != "–") {
                 table.push(std::iter::once(row.title.to_owned()).chain(cells).collect());
@@ -164,7 +180,8 @@ impl Page<'_> {
         let others = |variant| growth(variant).map_or("–".to_owned(), |by| format!("(its own: {by:.2})"));
         (!text.is_empty()).then(|| {
             let title = "cost per 64 B round trip, 9,000 ÷ 64 connections";
-            [title.into(), others(Variant::Haproxy), "–".into(), "–".into(), text, "–".into()].to_vec()
+            let none = || "–".to_owned();
+            vec![title.into(), others(Variant::Haproxy), none(), none(), text, none(), none()]
         })
     }
 

@@ -1,7 +1,8 @@
 //! The proxies under test: where each is found, how it is configured, and what to do where it is missing.
 //!
 //! All listen on one address, balance over the same backends, log no connection, check no backend, and wait an
-//! hour for idle connections. Everything else is as each of them comes, unless the variant says "tuned".
+//! hour for idle connections. Everything else is as each of them comes, unless the variant says "tuned", or "guarded":
+//! that one checks its backends and asks limits and lists for every connection.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,6 +17,8 @@ pub(super) enum Variant {
     Epoll,
     IoUring,
     Tuned,
+    /// The first one with limits, lists and health checks.
+    Guarded,
     Haproxy,
     HaproxyTuned,
     Nginx,
@@ -50,11 +53,17 @@ pub(super) struct Launch {
     pub(super) processes: usize,
 }
 
+/// Limits that are asked of every connection and never bite.
+const GUARDS: &str = "[app.limits]\nconnections = 1000000\nconnections_per_source = 1000000\n\
+                      connections_per_second = 1000000\nconnections_per_second_per_source = 1000000\n\
+                      allow = [\"127.0.0.0/8\"]\ndeny = [\"10.0.0.0/8\"]\n";
+
 /// In the order of the table's columns.
-pub(super) const VARIANTS: [Variant; 8] = [
+pub(super) const VARIANTS: [Variant; 9] = [
     Variant::Epoll,
     Variant::IoUring,
     Variant::Tuned,
+    Variant::Guarded,
     Variant::Haproxy,
     Variant::HaproxyTuned,
     Variant::Nginx,
@@ -68,6 +77,7 @@ impl Variant {
             Self::Epoll => "ringway",
             Self::IoUring => "ringway-io_uring",
             Self::Tuned => "ringway-tuned",
+            Self::Guarded => "ringway-guarded",
             Self::Haproxy => "haproxy",
             Self::HaproxyTuned => "haproxy-tuned",
             Self::Nginx => "nginx",
@@ -77,13 +87,13 @@ impl Variant {
     }
 
     pub(super) fn is_ours(self) -> bool {
-        matches!(self, Self::Epoll | Self::IoUring | Self::Tuned)
+        matches!(self, Self::Epoll | Self::IoUring | Self::Tuned | Self::Guarded)
     }
 
     /// The program, or why this variant is skipped and how to get it.
     pub(super) fn find(self, places: &Places) -> Result<PathBuf, String> {
         let (candidates, remedy): (Vec<PathBuf>, _) = match self {
-            Self::Epoll | Self::IoUring | Self::Tuned => {
+            Self::Epoll | Self::IoUring | Self::Tuned | Self::Guarded => {
                 (vec![places.ringway.clone()], "build it: cargo build --release -p ringway-proxy".to_owned())
             }
             Self::Haproxy | Self::HaproxyTuned => {
@@ -115,7 +125,9 @@ impl Variant {
     pub(super) fn version(self, program: &Path) -> String {
         let argument = match self {
             Self::Haproxy | Self::HaproxyTuned | Self::Nginx => "-v",
-            Self::Epoll | Self::IoUring | Self::Tuned | Self::Envoy | Self::Sozu => "--version",
+            Self::Epoll | Self::IoUring | Self::Tuned | Self::Guarded | Self::Envoy | Self::Sozu => {
+                "--version"
+            }
         };
         let Ok(output) = Command::new(program).arg(argument).output() else { return "unknown".into() };
         let text = [output.stdout, output.stderr].concat();
@@ -132,7 +144,7 @@ impl Variant {
             fs::write(&path, text).map(|()| path.display().to_string())
         };
         let (arguments, processes) = match self {
-            Self::Epoll | Self::IoUring | Self::Tuned => {
+            Self::Epoll | Self::IoUring | Self::Tuned | Self::Guarded => {
                 let path = write("ringway.toml", self.ringway_file(setup))?;
                 (vec!["run".into(), "--config".into(), path], 1)
             }
@@ -168,10 +180,14 @@ impl Variant {
             Self::Tuned => "congestion = \"reno\"\nbulk_low_water = \"256KiB\"\nspin = \"50us\"\n",
             _ => "",
         };
+        let (health, limits) = match self {
+            Self::Guarded => ("check = \"tcp\"\ninterval = \"1s\"\n", GUARDS),
+            _ => ("check = \"none\"\n", ""),
+        };
         format!(
             "[server]\nworkers = {}\nengine = \"{engine}\"\naccess_log = false\nlog_level = \"warn\"\n{tuning}\n\
              [[app]]\nname = \"bench\"\nlisten = [\"{}\"]\nbackends = [{}]\n\n\
-             [app.timeouts]\nidle = \"1h\"\n\n[app.health]\ncheck = \"none\"\n",
+             [app.timeouts]\nidle = \"1h\"\n\n[app.health]\n{health}\n{limits}",
             setup.workers,
             setup.listen,
             list(&setup.backends, |backend| format!("\"{backend}\""), ", "),
