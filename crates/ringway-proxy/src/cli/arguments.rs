@@ -51,6 +51,10 @@ pub(super) enum Command {
     Man(ManArguments),
     /// Shows a backend of a running ringway, or changes it
     Backend(BackendArguments),
+    /// Keeps new connections away and waits until open ones have finished
+    Drain(DrainArguments),
+    /// Lets new connections come again
+    Undrain(UndrainArguments),
     /// Drives connections at a proxy and measures it
     Bench(Box<loadgen::Options>),
 }
@@ -162,6 +166,38 @@ pub(super) struct KillArguments {
     /// Ends all connections; needed where nothing else says which
     #[arg(long)]
     pub(super) all: bool,
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DrainArguments {
+    /// Only this app: its listeners are closed, once what waits in their queues is served
+    #[arg(long, value_name = "NAME", conflicts_with = "backend")]
+    pub(super) app: Option<String>,
+    /// Only this backend of this app
+    #[arg(long, num_args = 2, value_names = ["APP", "BACKEND"])]
+    pub(super) backend: Option<Vec<String>>,
+    /// How long open connections may take; what is left then is closed [default: 30s for a backend, none for an app;
+    /// the process has server.drain_timeout]
+    #[arg(long, value_name = "DURATION")]
+    pub(super) timeout: Option<String>,
+    /// Returns at once
+    #[arg(long)]
+    pub(super) no_wait: bool,
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub(super) struct UndrainArguments {
+    /// This app
+    #[arg(long, value_name = "NAME", group = "what")]
+    pub(super) app: Option<String>,
+    /// This backend of this app
+    #[arg(long, num_args = 2, value_names = ["APP", "BACKEND"], group = "what")]
+    pub(super) backend: Option<Vec<String>>,
     #[command(flatten)]
     pub(super) admin: AdminArguments,
 }

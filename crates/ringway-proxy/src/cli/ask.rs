@@ -91,6 +91,18 @@ impl<'a> Asker<'a> {
         })
     }
 
+    /// Asks for a page; whoever calls says what is wrong, if that is wrong at all.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(super) fn look<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &impl Serialize,
+    ) -> Result<T, AskError> {
+        self.try_ask("GET", path, query, None).map(|(answer, _)| answer)
+    }
+
     fn try_ask<T: DeserializeOwned>(
         &self,
         method: &str,

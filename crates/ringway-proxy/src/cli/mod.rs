@@ -7,6 +7,7 @@ mod backend;
 mod bench;
 mod check;
 mod connections;
+mod drain;
 mod generated;
 pub mod reference;
 mod reload;
@@ -43,6 +44,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Versions(versions) => reload::versions(&versions),
         Command::Rollback(rollback) => reload::rollback(&rollback),
         Command::Backend(backend) => backend::main(&backend),
+        Command::Drain(drain) => drain::drain(&drain),
+        Command::Undrain(undrain) => drain::undrain(&undrain),
         Command::Connections(connections) => connections::list(&connections),
         Command::Kill(kill) => connections::kill(&kill),
         Command::Schema => generated::schema(),

@@ -19,6 +19,8 @@ const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) enum Event {
     /// A signal that asks for the end.
     Signal(&'static str),
+    /// An operator asks for the end. Unlike a second signal, asking again changes nothing.
+    Drain,
     /// The endpoints of an app changed.
     Endpoints {
         /// Slot of the app.
@@ -94,7 +96,9 @@ pub(super) async fn run(
                 }
                 running -= 1;
             }
-            Event::Signal(signal) => {
+            Event::Drain if !matches!(phase, Phase::Serving) => {}
+            Event::Drain | Event::Signal(_) => {
+                let signal = if let Event::Signal(signal) = event { signal } else { "ringway drain" };
                 phase = match phase {
                     Phase::Serving => {
                         if let Some(on_drain) = on_drain.take() {
@@ -234,6 +238,17 @@ mod tests {
         assert_eq!(run(&fleet, &mut events, || TIMEOUT, || ()).await, Exit::Cut);
         assert_eq!(start.elapsed(), TIMEOUT);
         assert_eq!(*fleet.told.borrow(), ["drain", "close_now"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operator_may_ask_twice_and_cuts_nothing() {
+        let (fleet, mut events) = fake(3);
+        for _ in 0..2 {
+            fleet.events.send(Event::Drain).expect("it is read");
+        }
+        let start = Instant::now();
+        assert_eq!(run(&fleet, &mut events, || TIMEOUT, || ()).await, Exit::Cut);
+        assert_eq!(start.elapsed(), TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]

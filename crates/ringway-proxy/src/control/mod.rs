@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod admin;
 mod boot;
 pub mod discovery;
+pub mod drain;
 mod engine_choice;
 pub mod exit;
 mod fleet;

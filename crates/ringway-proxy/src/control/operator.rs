@@ -9,6 +9,7 @@ use ringway::Mailer;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+use super::drain::Drains;
 use super::lifecycle::Event;
 use super::status::{BackendStatus, Process, app_status, whole_milliseconds};
 use crate::config;
@@ -151,9 +152,10 @@ pub struct BackendOrder {
 /// Does what operators ask.
 #[derive(Clone)]
 pub struct Operator {
-    process: Arc<Process>,
-    workers: Vec<Mailer<WorkerMail>>,
-    events: UnboundedSender<Event>,
+    pub(super) process: Arc<Process>,
+    pub(super) workers: Vec<Mailer<WorkerMail>>,
+    pub(super) events: UnboundedSender<Event>,
+    pub(super) drains: Drains,
 }
 
 impl Operator {
@@ -163,7 +165,7 @@ impl Operator {
         workers: Vec<Mailer<WorkerMail>>,
         events: UnboundedSender<Event>,
     ) -> Self {
-        Self { process, workers, events }
+        Self { process, workers, events, drains: Drains::default() }
     }
 
     /// The process it acts on.
@@ -247,8 +249,14 @@ impl Operator {
         }
         match order.duty.as_deref() {
             None => {}
-            Some("ready") => steering.duty = Duty::Ready,
-            Some("maintenance") => steering.duty = Duty::Maintenance,
+            Some("ready") => {
+                self.drains.forget(&order.app, Some(&order.backend));
+                steering.duty = Duty::Ready;
+            }
+            Some("maintenance") => {
+                self.drains.forget(&order.app, Some(&order.backend));
+                steering.duty = Duty::Maintenance;
+            }
             Some(text) => return Err(wrong("duty", text, "ready or maintenance")),
         }
         self.steer(&state, &order.backend, steering).await;
@@ -256,7 +264,7 @@ impl Operator {
     }
 
     /// Has all threads go by what an operator said of a backend.
-    async fn steer(&self, app: &AppState, backend: &str, steering: Steering) {
+    pub(super) async fn steer(&self, app: &AppState, backend: &str, steering: Steering) {
         if app.steer(backend, steering).is_some() {
             let duty = steering.duty.as_str();
             let weight = steering.weight.map_or_else(|| "configured".to_owned(), |weight| weight.to_string());
@@ -271,20 +279,20 @@ impl Operator {
     }
 
     /// Waits until all workers have read what was sent to them before.
-    async fn wait_for_workers(&self) {
+    pub(super) async fn wait_for_workers(&self) {
         let nobody = Arc::new(Selection::default());
         for worker in &self.workers {
             ask(worker, &nobody, Verb::List { rows_max: 0 }, u32::MAX).await;
         }
     }
 
-    fn steering_of(&self, app: &AppState, backend: &str) -> Steering {
+    pub(super) fn steering_of(&self, app: &AppState, backend: &str) -> Steering {
         let entry = app.model().backends.iter().find(|entry| entry.name == backend);
         entry.map(|entry| app.steering(entry)).unwrap_or_default()
     }
 
     /// An app of the configuration.
-    fn find_app(&self, name: &str) -> Result<Arc<AppState>, Refusal> {
+    pub(super) fn find_app(&self, name: &str) -> Result<Arc<AppState>, Refusal> {
         let snapshot = self.process.lineage.current();
         let names: Vec<&str> = snapshot.apps().map(|app| &**app.name()).collect();
         let found = snapshot.apps().find(|app| &**app.name() == name).cloned();
@@ -292,7 +300,7 @@ impl Operator {
     }
 
     /// The app, which has such a backend.
-    fn find_backend(&self, app: &str, backend: &str) -> Result<Arc<AppState>, Refusal> {
+    pub(super) fn find_backend(&self, app: &str, backend: &str) -> Result<Arc<AppState>, Refusal> {
         let state = self.find_app(app)?;
         let names: Vec<&str> = state.model().backends.iter().map(|entry| entry.name.as_str()).collect();
         if names.contains(&backend) {

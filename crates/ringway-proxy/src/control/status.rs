@@ -74,6 +74,9 @@ pub struct AppStatus {
     pub name: String,
     /// Connections of clients that are open.
     pub connections: u32,
+    /// What an operator said: `ready` or `draining`.
+    #[serde(default)]
+    pub duty: String,
     /// So few backends are healthy that health is not asked for.
     #[serde(default)]
     pub panic: bool,
@@ -212,6 +215,7 @@ pub(super) fn app_status(app: &AppState) -> AppStatus {
     AppStatus {
         name: app.name().to_string(),
         connections: app.active().get(),
+        duty: if app.core().is_drained() { "draining" } else { "ready" }.to_owned(),
         panic: set.is_panicking(),
         frontends: app
             .frontends()

@@ -1,6 +1,7 @@
 //! An app as all threads see it: its configuration, its endpoints now, its frontends, its count of connections.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ringway::SocketAddress;
@@ -21,6 +22,7 @@ pub struct AppCore {
     counts: AppCounts,
     counters: AppCounters,
     steering: SteeringTable,
+    is_drained: AtomicBool,
 }
 
 impl AppCore {
@@ -33,6 +35,7 @@ impl AppCore {
             counts: AppCounts::default(),
             counters: AppCounters::default(),
             steering: SteeringTable::default(),
+            is_drained: AtomicBool::new(false),
         }
     }
 
@@ -59,6 +62,16 @@ impl AppCore {
     /// What the threads counted of it.
     pub fn counters(&self) -> &AppCounters {
         &self.counters
+    }
+
+    /// Whether an operator keeps new connections away from it.
+    pub fn is_drained(&self) -> bool {
+        self.is_drained.load(Ordering::Acquire)
+    }
+
+    /// Keeps new connections away, or lets them come again; workers have to be told. Says whether that is news.
+    pub fn set_drained(&self, drained: bool) -> bool {
+        self.is_drained.swap(drained, Ordering::AcqRel) != drained
     }
 }
 
@@ -135,6 +148,11 @@ impl AppState {
     /// Its frontends, in the order of the configuration.
     pub fn frontends(&self) -> &[Arc<FrontendState>] {
         &self.frontends
+    }
+
+    /// Its frontends that accept connections: none if an operator drains it.
+    pub fn open_frontends(&self) -> &[Arc<FrontendState>] {
+        if self.core.is_drained() { &[] } else { &self.frontends }
     }
 
     /// Connections of clients that are open now, over all workers.

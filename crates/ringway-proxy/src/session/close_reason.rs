@@ -118,6 +118,8 @@ close_reasons! {
     LimitSourceRate: Ringway, Accept, "limit_source_rate";
     /// All backends that are available have as many connections as their `max_connections` allows.
     BackendsFull: Ringway, Accept, "backends_full";
+    /// The time of a drain was over while the connection waited to be admitted.
+    DrainedBeforeAdmission: Ringway, Accept, "drained";
     /// No backend was available: all are down, ejected, without weight, or without an address.
     NoBackend: Ringway, Accept, "no_backend";
     /// The last backend that could be tried refused.
@@ -146,6 +148,8 @@ close_reasons! {
     ShutdownWhileConnecting: Ringway, Connect, "shutdown";
     /// An operator ended the connection while its backend was being dialled.
     KilledWhileConnecting: Ringway, Connect, "killed";
+    /// The time of a drain was over while the backend was being dialled.
+    DrainedWhileConnecting: Ringway, Connect, "drained";
     /// Both sides finished; the client first.
     ClientFinished: Client, Relay, "finished";
     /// Both sides finished; the backend first.
@@ -170,6 +174,8 @@ close_reasons! {
     Killed: Ringway, Relay, "killed";
     /// The backend failed its checks, and `health.on_down` says that its connections end then.
     BackendDown: Ringway, Relay, "backend_down";
+    /// The time of a drain of its app or backend was over.
+    Drained: Ringway, Relay, "drained";
 }
 
 /// Why Ringway ends a connection that could have gone on.
@@ -181,6 +187,8 @@ pub enum Ending {
     Killed,
     /// The backend it is relayed to went down. Before that it would be dialled elsewhere instead.
     BackendDown,
+    /// Its app or backend drains, and the time for that is over.
+    Drained,
 }
 
 impl Ending {
@@ -194,6 +202,9 @@ impl Ending {
             (Self::Killed, Phase::Connect) => CloseReason::KilledWhileConnecting,
             (Self::Killed, Phase::Relay) => CloseReason::Killed,
             (Self::BackendDown, Phase::Accept | Phase::Connect | Phase::Relay) => CloseReason::BackendDown,
+            (Self::Drained, Phase::Accept) => CloseReason::DrainedBeforeAdmission,
+            (Self::Drained, Phase::Connect) => CloseReason::DrainedWhileConnecting,
+            (Self::Drained, Phase::Relay) => CloseReason::Drained,
         }
     }
 }
@@ -226,7 +237,7 @@ mod tests {
 
     #[test]
     fn an_ending_has_a_reason_of_its_phase_for_each_phase() {
-        for ending in [Ending::Shutdown, Ending::Killed] {
+        for ending in [Ending::Shutdown, Ending::Killed, Ending::Drained] {
             for phase in [Phase::Accept, Phase::Connect, Phase::Relay] {
                 assert_eq!(ending.reason(phase).phase(), phase);
                 assert_eq!(ending.reason(phase).initiator(), Initiator::Ringway);

@@ -1,4 +1,4 @@
-//! From one snapshot to the next: what changed is changed, and nothing else is touched.
+//! From one snapshot to the next: what changed is changed, and nothing else is touched. And from open to drained.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl ProxyHandler {
                 sockets.insert(frontend.socket_id(), gone.len());
                 gone.push(self.frontends.place_of(frontend));
             }
-            for frontend in now {
+            for frontend in change.after.map_or(&[][..], |app| app.open_frontends()) {
                 match self.frontends.place_of(frontend) {
                     Some(place) => {
                         let options = self.connections.socket_options(change.slot).clone();
@@ -54,6 +54,27 @@ impl ProxyHandler {
         for place in gone.into_iter().flatten() {
             if self.frontends.close(ops, place) {
                 self.connections.let_go_of_route(place);
+            }
+        }
+    }
+
+    /// Opens or closes the frontends of an app, as its state says.
+    pub(super) fn serve(&mut self, ops: &mut Operations<'_>, app: usize) {
+        let snapshot = self.snapshot.clone().filter(|_| !self.is_draining);
+        let Some(state) = snapshot.as_ref().and_then(|snapshot| snapshot.app(app)) else { return };
+        for frontend in state.frontends() {
+            match self.frontends.place_of(frontend) {
+                Some(place) if state.core().is_drained() => {
+                    if self.frontends.close(ops, place) {
+                        self.connections.let_go_of_route(place);
+                    }
+                }
+                None if !state.core().is_drained() => {
+                    let place = self.connections.open_route(app, frontend);
+                    let options = self.connections.socket_options(app).clone();
+                    self.frontends.open(ops, place, frontend, options, None);
+                }
+                Some(_) | None => {}
             }
         }
     }

@@ -16,6 +16,11 @@ pub enum WorkerMail {
         /// Slot of the app.
         app: usize,
     },
+    /// An app is drained, or is not any more: its state says which.
+    Serve {
+        /// Slot of the app.
+        app: usize,
+    },
     /// Look at connections, or end some.
     Inspect(Inquiry),
     /// Add one: this worker turns.

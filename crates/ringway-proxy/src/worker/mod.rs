@@ -264,6 +264,7 @@ impl EventHandler for ProxyHandler {
                 adoption.acknowledge();
             }
             WorkerMail::Endpoints { app } => self.connections.refresh(app),
+            WorkerMail::Serve { app } => self.serve(ops, app),
             WorkerMail::Inspect(inquiry) => self.connections.inspect(ops, &inquiry),
             WorkerMail::Beat(count) => drop(count.fetch_add(1, Ordering::Relaxed)),
             WorkerMail::Drain => self.drain(ops),

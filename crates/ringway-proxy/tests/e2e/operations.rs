@@ -1,12 +1,12 @@
-//! What an operator does to a running process by the command line: list, kill.
+//! What an operator does to a running process by the command line: list, kill, weigh, drain.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use testkit::backend::{Backend, Behaviour};
-use testkit::{Ringway, client, free_address};
+use testkit::{PATIENCE, Ringway, client, eventually, free_address};
 
 use crate::support::{Engine, NO_CHECKS, PROGRAM, access_line, app, field, start, status, wait_connections};
 
@@ -16,6 +16,10 @@ on_both_engines!(
     backend_in_maintenance_keeps_its_connections_and_gets_no_new_ones,
     weight_changes_at_run_time_and_is_seen,
     killed_connections_end_with_that_reason_and_the_others_go_on,
+    drained_backend_lets_its_connections_finish_and_then_the_command_ends,
+    what_outlasts_the_drain_of_a_backend_is_closed_with_that_reason,
+    drained_app_closes_its_listeners_and_listens_again_when_told,
+    drained_process_ends_when_its_connections_have_finished,
 );
 
 /// Runs a command of the program against a running one.
@@ -204,4 +208,106 @@ fn weight_changes_at_run_time_and_is_seen(engine: Engine) {
     let wrong = command(&ringway, &["backend", "app", &first, "--weight", "heavy"]);
     let errors = String::from_utf8_lossy(&wrong.stderr);
     assert!(errors.contains("weight: \"heavy\"; expected a number from 0 to 256, or configured"), "{errors}");
+}
+
+/// Starts a command that waits.
+fn waiting(ringway: &Ringway, arguments: &[&str]) -> std::process::Child {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).arg("--config").arg(ringway.directory().join("ringway.toml"));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
+}
+
+/// The end of a command that was waited for.
+fn ended(child: std::process::Child) -> (Option<i32>, String) {
+    let output = child.wait_with_output().expect("it was started");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn wait_duty(ringway: &Ringway, pointer: &str, wanted: &str) {
+    eventually(&format!("{pointer} is {wanted}"), PATIENCE, || {
+        (status(ringway).pointer(pointer)? == wanted).then_some(())
+    });
+}
+
+fn drained_backend_lets_its_connections_finish_and_then_the_command_ends(engine: Engine) {
+    let backends = [Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo)];
+    let addresses = backends.each_ref().map(Backend::address);
+    let frontend = free_address();
+    let ringway = start(engine, &app(frontend, &addresses, NO_CHECKS));
+    let first = addresses[0].to_string();
+    let mut streams: Vec<_> = (0..4).map(|_| served(frontend)).collect();
+
+    let child = waiting(&ringway, &["drain", "--backend", "app", &first, "--timeout", "1h"]);
+
+    wait_duty(&ringway, "/apps/0/backends/0/duty", "draining");
+    streams.extend((0..4).map(|_| served(frontend)));
+    assert_eq!((connections_to(&ringway, addresses[0]), connections_to(&ringway, addresses[1])), (2, 6));
+    streams.iter_mut().for_each(echo);
+    drop(streams);
+    assert_eq!(ended(child), (Some(0), "drained, 0 connections open\n".to_owned()));
+    let again = printed(&ringway, &["undrain", "--backend", "app", &first]);
+    assert_eq!(again, "ready, 0 connections open\n");
+    let _streams: Vec<_> = (0..4).map(|_| served(frontend)).collect();
+    assert_eq!(connections_to(&ringway, addresses[0]), 2);
+}
+
+fn what_outlasts_the_drain_of_a_backend_is_closed_with_that_reason(engine: Engine) {
+    let backend = Backend::start(Behaviour::Echo);
+    let frontend = free_address();
+    let ringway = start(engine, &app(frontend, &[backend.address()], NO_CHECKS));
+    let stream = served(frontend);
+    let name = backend.address().to_string();
+
+    let child = waiting(&ringway, &["drain", "--backend", "app", &name, "--timeout", "50ms"]);
+
+    let text = "drained, 1 connection closed because the time was over\n".to_owned();
+    assert_eq!(ended(child), (Some(3), text));
+    let line = access_line(&ringway, address_of(&stream));
+    assert_eq!(
+        (field(&line, "by"), field(&line, "in"), field(&line, "why")),
+        ("ringway", "relay", "drained")
+    );
+}
+
+fn drained_app_closes_its_listeners_and_listens_again_when_told(engine: Engine) {
+    let backend = Backend::start(Behaviour::Echo);
+    let [frontend, other] = [free_address(), free_address()];
+    let config = app(frontend, &[backend.address()], NO_CHECKS);
+    let second = app(other, &[backend.address()], NO_CHECKS).replace("\"app\"", "\"other\"");
+    let ringway = start(engine, &format!("{config}\n{second}"));
+    let mut stream = served(frontend);
+
+    let child = waiting(&ringway, &["drain", "--app", "app"]);
+
+    eventually("the app refuses new connections", PATIENCE, || {
+        client::connect(frontend).is_err().then_some(())
+    });
+    echo(&mut stream);
+    served(other);
+    drop(stream);
+    assert_eq!(ended(child), (Some(0), "drained, 0 connections open\n".to_owned()));
+    assert_eq!(status(&ringway)["apps"][0]["duty"], "draining");
+    printed(&ringway, &["undrain", "--app", "app"]);
+    eventually("the app serves again", PATIENCE, || client::connect(frontend).ok());
+    echo(&mut served(frontend));
+    assert!(!command(&ringway, &["undrain"]).status.success(), "nothing says what");
+}
+
+fn drained_process_ends_when_its_connections_have_finished(engine: Engine) {
+    let backend = Backend::start(Behaviour::Echo);
+    let frontend = free_address();
+    let mut ringway = start(engine, &app(frontend, &[backend.address()], NO_CHECKS));
+    let mut stream = served(frontend);
+
+    let text = printed(&ringway, &["drain", "--no-wait"]);
+
+    assert!(text.starts_with("draining"), "{text}");
+    printed(&ringway, &["drain", "--no-wait"]);
+    eventually("new connections are refused", PATIENCE, || client::connect(frontend).is_err().then_some(()));
+    echo(&mut stream);
+    let child = waiting(&ringway, &["drain"]);
+    drop(stream);
+    assert!(ringway.wait(PATIENCE).success());
+    // It may have come too late to find anybody.
+    ended(child);
 }

@@ -8,6 +8,7 @@ mod backend;
 pub(in crate::control) mod bounded;
 pub mod configuration;
 mod connections;
+mod drain;
 mod unix_socket;
 
 use std::io;
@@ -115,6 +116,7 @@ fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .route("/backend", get(backend::show).put(backend::order))
         .route("/connections", get(connections::list).delete(connections::kill))
+        .route("/drain", get(drain::status).put(drain::begin).delete(drain::end))
         .route("/reload", post(configuration::reload))
         .route("/config", put(configuration::put))
         .route("/plan", post(configuration::plan))

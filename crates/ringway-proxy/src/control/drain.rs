@@ -1,0 +1,251 @@
+//! Draining while the process runs: no new connections for an app or a backend, those that are open may finish.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::lifecycle::Event;
+use super::operator::{Operator, Refusal};
+use super::status::whole_milliseconds;
+use crate::config;
+use crate::endpoint::{AppState, Duty, Steering};
+use crate::inspection::Selection;
+use crate::session::Ending;
+use crate::worker::WorkerMail;
+
+/// How long the connections of a backend may take to finish when nobody says how long.
+const BACKEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The query of `/drain`: an app, a backend of it, or, with neither, the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainQuery {
+    /// Name of an app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    /// Name of one of its backends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
+    /// For how long connections may finish, as `30s`; what is open then is ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+}
+
+/// How a drain goes. Fields are only ever added.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// `ready`: nothing drains; `draining`: connections are open; `drained`: none is.
+    pub state: String,
+    /// Connections that are open.
+    pub connections: u32,
+    /// Until those that are open are ended; `null` if they may take as long as they like.
+    pub seconds_left: Option<f64>,
+    /// Connections that were ended because the time was over.
+    pub cut: u64,
+}
+
+/// The drains that have a time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Drains(Arc<Mutex<HashMap<Target, Drain>>>);
+
+/// Name of an app, and of a backend of it.
+type Target = (String, Option<String>);
+
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    until: Instant,
+    /// Its time is over, and so many connections were ended.
+    cut: Option<u64>,
+}
+
+impl Drains {
+    /// What was to be ended in a while stays.
+    pub(super) fn forget(&self, app: &str, backend: Option<&str>) {
+        self.lock().remove(&(app.to_owned(), backend.map(str::to_owned)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Target, Drain>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Operator {
+    /// How a drain goes.
+    ///
+    /// # Errors
+    /// When the query names what is not there.
+    pub fn drain_status(&self, query: &DrainQuery) -> Result<DrainStatus, Refusal> {
+        let Some((app, state)) = self.drain_target(query)? else {
+            let connections = self.process.admission.open();
+            return Ok(DrainStatus { state: "ready".to_owned(), connections, seconds_left: None, cut: 0 });
+        };
+        let (connections, drains) = match &query.backend {
+            None => (state.active().get(), state.core().is_drained()),
+            Some(backend) => {
+                let set = state.endpoints();
+                let own = set.endpoints().iter().filter(|endpoint| **endpoint.name() == **backend);
+                let steering = self.steering_of(&state, backend);
+                (own.map(|endpoint| endpoint.active().get()).sum(), steering.duty == Duty::Draining)
+            }
+        };
+        let drain = self.drains.lock().get(&(app, query.backend.clone())).copied();
+        // What waits in the queue of a listener that is being closed comes still; what is being ended is counted first.
+        let listens = query.backend.is_none()
+            && state.frontends().iter().any(|frontend| frontend.listening().workers > 0);
+        let is_ending = drain.is_some_and(|drain| drain.cut.is_none() && Instant::now() >= drain.until);
+        let is_done = connections == 0 && !listens && !is_ending;
+        Ok(DrainStatus {
+            state: match (drains, is_done) {
+                (false, _) => "ready",
+                (true, true) => "drained",
+                (true, false) => "draining",
+            }
+            .to_owned(),
+            connections,
+            seconds_left: drain
+                .map(|drain| whole_milliseconds(drain.until.saturating_duration_since(Instant::now()))),
+            cut: drain.and_then(|drain| drain.cut).unwrap_or(0),
+        })
+    }
+
+    /// Begins a drain. When this is done, all workers go by it.
+    ///
+    /// # Errors
+    /// When the query names what is not there, or makes no sense.
+    pub async fn drain(&self, query: &DrainQuery) -> Result<DrainStatus, Refusal> {
+        let timeout = match &query.timeout {
+            Some(text) => Some(config::duration(text).ok_or_else(|| {
+                Refusal::Wrong(format!("timeout: \"{text}\"; expected a duration as 30s or 5m"))
+            })?),
+            None => query.backend.as_ref().map(|_| BACKEND_TIMEOUT),
+        };
+        let Some((app, state)) = self.drain_target(query)? else {
+            if timeout.is_some() {
+                let why = "timeout: the process drains for server.drain_timeout";
+                return Err(Refusal::Wrong(why.to_owned()));
+            }
+            // Nobody reads any more when the process ends.
+            let _ = self.events.send(Event::Drain);
+            let status = self.drain_status(query)?;
+            return Ok(DrainStatus { state: "draining".to_owned(), ..status });
+        };
+        self.set_draining(&state, query.backend.as_deref(), true).await;
+        self.drains.forget(&app, query.backend.as_deref());
+        if let Some(timeout) = timeout {
+            let target = (app, query.backend.clone());
+            let until = Instant::now() + timeout;
+            self.drains.lock().insert(target.clone(), Drain { until, cut: None });
+            tokio::spawn(self.clone().end_at(target, until));
+        }
+        self.drain_status(query)
+    }
+
+    /// Ends a drain: new connections may come again.
+    ///
+    /// # Errors
+    /// When the query names what is not there, or the process.
+    pub async fn undrain(&self, query: &DrainQuery) -> Result<DrainStatus, Refusal> {
+        let Some((app, state)) = self.drain_target(query)? else {
+            let why = "a process that drains cannot be told to go on; name an app or a backend";
+            return Err(Refusal::Wrong(why.to_owned()));
+        };
+        self.drains.forget(&app, query.backend.as_deref());
+        self.set_draining(&state, query.backend.as_deref(), false).await;
+        self.drain_status(query)
+    }
+
+    fn drain_target(&self, query: &DrainQuery) -> Result<Option<(String, Arc<AppState>)>, Refusal> {
+        match (&query.app, &query.backend) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(Refusal::Wrong("a backend is named, and not its app".to_owned())),
+            (Some(app), None) => Ok(Some((app.clone(), self.find_app(app)?))),
+            (Some(app), Some(backend)) => Ok(Some((app.clone(), self.find_backend(app, backend)?))),
+        }
+    }
+
+    async fn set_draining(&self, app: &Arc<AppState>, backend: Option<&str>, drain: bool) {
+        let Some(backend) = backend else {
+            if app.core().set_drained(drain) {
+                tracing::info!(app = %app.name(), drain, connections = app.active().get(), "an operator drains an app");
+                for worker in &self.workers {
+                    worker.send(WorkerMail::Serve { app: app.slot() });
+                }
+                self.wait_for_workers().await;
+            }
+            return;
+        };
+        let duty = if drain { Duty::Draining } else { Duty::Ready };
+        let steering = Steering { duty, ..self.steering_of(app, backend) };
+        self.steer(app, backend, steering).await;
+    }
+
+    /// Ends what is open at that time, unless the drain was ended or begun anew before.
+    async fn end_at(self, target: Target, until: Instant) {
+        tokio::time::sleep_until(until).await;
+        let is_this = |drain: &Drain| drain.until == until;
+        if !self.drains.lock().get(&target).is_some_and(is_this) {
+            return;
+        }
+        let (app, backend) = target.clone();
+        let selection = Selection { app: Some(app), backend, ..Selection::default() };
+        let cut = self.close(selection, Ending::Drained).await;
+        if cut > 0 {
+            tracing::warn!(app = %target.0, backend = target.1, cut, "the time of a drain is over: connections were cut");
+        }
+        if let Some(drain) = self.drains.lock().get_mut(&target).filter(|drain| is_this(drain)) {
+            drain.cut = Some(cut);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::control::status::testing;
+
+    fn query(text: &str) -> DrainQuery {
+        serde_urlencoded::from_str(text).expect("a query")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_drains_until_it_is_told_otherwise() {
+        let process = Arc::new(testing::process());
+        let operator = Operator::new(Arc::clone(&process), Vec::new(), unbounded_channel().0);
+        let app = operator.find_app("app").expect("it is there");
+        let endpoint = Arc::clone(&app.endpoints().endpoints()[0]);
+        endpoint.active().acquire();
+        let wanted = query("app=app&backend=b0:80&timeout=10s");
+        let status = operator.drain(&wanted).await.expect("it drains");
+        assert_eq!((status.state.as_str(), status.connections), ("draining", 1));
+        assert_eq!(status.seconds_left, Some(10.0));
+        assert_eq!(endpoint.weight(), 0);
+        endpoint.release();
+        assert_eq!(operator.drain_status(&wanted).expect("it is there").state, "drained");
+        let status = operator.undrain(&wanted).await.expect("it ends");
+        assert_eq!((status.state.as_str(), status.seconds_left), ("ready", None));
+        assert_eq!(endpoint.weight(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_drain_that_makes_no_sense_is_refused() {
+        let operator = Operator::new(Arc::new(testing::process()), Vec::new(), unbounded_channel().0);
+        for text in ["backend=b0:80", "app=ap", "app=app&backend=x", "app=app&timeout=5", "timeout=5s"] {
+            assert!(operator.drain(&query(text)).await.is_err(), "{text}");
+        }
+        assert!(operator.undrain(&query("")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_app_drains_and_goes_on() {
+        let operator = Operator::new(Arc::new(testing::process()), Vec::new(), unbounded_channel().0);
+        let state = |status: Result<DrainStatus, Refusal>| status.expect("it is there").state;
+        assert_eq!(state(operator.drain(&query("app=app")).await), "drained");
+        assert!(operator.find_app("app").expect("it is there").open_frontends().is_empty());
+        assert_eq!(state(operator.undrain(&query("app=app")).await), "ready");
+    }
+}
