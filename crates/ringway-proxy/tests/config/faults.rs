@@ -153,6 +153,7 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
              source_prefix_v6 = 129\n\
              allow = []\n\
              deny = ['10.0.0.1/8', 5, { file = 'gone.txt' }, { fil = 'a' }]\n\
+             queue = 5\n\
              conections = 5",
         &[
             "6:15: app[0].limits.connections: found 0, expected a whole number from 1 to 4294967294",
@@ -164,7 +165,8 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
             "10:35: app[0].limits.deny[2].file: the file cannot be read: No such file or directory (os error 2)",
             r#"10:49: app[0].limits.deny[3].file: missing; expected the path of a file of networks, one a line"#,
             r#"10:51: app[0].limits.deny[3].fil: unknown key; did you mean "file"?"#,
-            r#"11:1: app[0].limits.conections: unknown key; did you mean "connections"?"#,
+            "11:1: app[0].limits.queue: not supported yet",
+            r#"12:1: app[0].limits.conections: unknown key; did you mean "connections"?"#,
         ],
     ),
     ("limts = 3", &[r#"5:1: app[0].limts: unknown key; did you mean "limits"?"#]),

@@ -12,6 +12,9 @@ const RATE_MAX: u32 = 1_000_000;
 /// More is no list that somebody keeps, and would take long to read.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
+/// Keys of the plan that this version does not have.
+const LATER: [&str; 3] = ["queue", "bandwidth", "bandwidth_per_connection"];
+
 const NETWORK: &str =
     "a network such as \"10.0.0.0/8\", an IP address, or a table as { file = \"networks.txt\" }";
 
@@ -40,7 +43,7 @@ pub(super) fn read(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Limits>
     if let Some(item) = fields.take("deny") {
         limits.deny = networks(&item, checker);
     }
-    fields.finish(&[], checker);
+    fields.finish(&LATER, checker);
     Some(limits)
 }
 

@@ -337,6 +337,9 @@ pub(super) const KEYS: &[Key] = &[
         "Clients from these networks may not come, allowed or not.",
     ),
     key("app.limits.deny.file", FILE, Default::Required, "A file of networks, one a line."),
+    later("app.limits.queue"),
+    later("app.limits.bandwidth"),
+    later("app.limits.bandwidth_per_connection"),
     table("app.proxy_protocol", "PROXY headers (versions 1 and 2): from clients, and to backends."),
     key(
         "app.proxy_protocol.accept",
