@@ -153,3 +153,24 @@ fn full_backend_is_passed_over_and_with_all_full_the_client_is_refused() {
         assert_eq!(world.records().len(), 5, "{balance:?}: there is room again");
     }
 }
+
+#[test]
+fn limit_that_a_reload_brings_counts_the_connections_that_are_open() {
+    let mut model = app(1);
+    let mut world = start(&model);
+    let address = world.app.frontends()[0].listening().address.expect("it listens");
+    let first: Vec<_> = (0..2).map(|_| world.client_of(&address)).collect();
+    world.arrive();
+    model.limits.connections = Some(2);
+    world.reload(vec![model]);
+    world.client_of(&address);
+    world.arrive();
+    assert_eq!(reasons(&world), ["limit_connections"]);
+    for client in first {
+        world.reset(client);
+    }
+    world.arrive();
+    world.client_of(&address);
+    world.arrive();
+    assert_eq!(world.accepted(0).len(), 3, "there is room again");
+}
