@@ -1,8 +1,10 @@
 //! The schema that editors complete with says what the checker says, as far as a schema can.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ringway_proxy::config::{self, Fault, FaultKind, Format};
+use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value, json};
 use toml::de::{DeTable, DeValue};
 
@@ -20,7 +22,8 @@ fn every_example_file_keeps_to_the_schema() {
         let document = match path.extension().and_then(|extension| extension.to_str()) {
             Some("toml") => of_toml(&text),
             Some("json") => serde_json::from_str(&text).unwrap(),
-            // What its YAML says is checked against the same file in the other languages elsewhere.
+            Some("yaml") => of_yaml(&text),
+            // A list that a configuration names.
             _ => continue,
         };
         assert_eq!(violations(&schema, &document), [""; 0], "{}", path.display());
@@ -95,6 +98,52 @@ fn an_editor_finds_description_default_and_words_of_a_key() {
     assert!(
         balance["anyOf"][0]["enum"].as_array().is_some_and(|words| words.contains(&json!("round-robin")))
     );
+}
+
+/// By the same parser's events as the checker, and by nothing else of it.
+fn of_yaml(text: &str) -> Value {
+    let mut events = Parser::new_from_str(text).map(|event| event.expect("it is YAML").0);
+    let mut anchors = BTreeMap::new();
+    loop {
+        match events.next().expect("it has a document") {
+            Event::StreamStart | Event::DocumentStart(_) => {}
+            first => return yaml_value(first, &mut events, &mut anchors).expect("it has a value"),
+        }
+    }
+}
+
+/// None at the end of a collection.
+fn yaml_value<'t>(
+    event: Event<'t>,
+    events: &mut impl Iterator<Item = Event<'t>>,
+    anchors: &mut BTreeMap<usize, Value>,
+) -> Option<Value> {
+    let (anchor, value) = match event {
+        Event::Alias(anchor) => return Some(anchors[&anchor].clone()),
+        // Of what the examples write without quotes, only numbers and switches are no text.
+        Event::Scalar(text, ScalarStyle::Plain, anchor, _) => {
+            (anchor, serde_json::from_str(&text).unwrap_or_else(|_| json!(text)))
+        }
+        Event::Scalar(text, _, anchor, _) => (anchor, json!(text)),
+        Event::SequenceStart(anchor, _) => {
+            let mut values = Vec::new();
+            while let Some(value) = events.next().and_then(|event| yaml_value(event, events, anchors)) {
+                values.push(value);
+            }
+            (anchor, Value::Array(values))
+        }
+        Event::MappingStart(anchor, _) => {
+            let mut table = Map::new();
+            while let Some(key) = events.next().and_then(|event| yaml_value(event, events, anchors)) {
+                let value = events.next().and_then(|event| yaml_value(event, events, anchors));
+                table.insert(key.as_str().expect("text").to_owned(), value.expect("a value"));
+            }
+            (anchor, Value::Object(table))
+        }
+        _ => return None,
+    };
+    anchors.insert(anchor, value.clone());
+    Some(value)
 }
 
 fn of_toml(text: &str) -> Value {
