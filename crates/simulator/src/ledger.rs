@@ -8,6 +8,7 @@ use std::rc::Rc;
 use ringway::Time;
 use ringway_proxy::control::access_log::AccessRecord;
 
+use crate::scenario::is_denied;
 use crate::script::Script;
 
 /// Shared by all handlers of a simulation.
@@ -96,6 +97,14 @@ impl Ledger {
             backend.ended && self.clients.get(number).is_some_and(|client| client.ended && !client.broken)
         };
         self.backends.iter().filter(|(number, backend)| is_clean((number, backend))).count()
+    }
+
+    /// Clients that may not come reached no backend.
+    pub(crate) fn check_denied(&mut self) {
+        let got_in: Vec<u32> = self.backends.keys().copied().filter(|number| is_denied(*number)).collect();
+        if !got_in.is_empty() {
+            self.fault(format!("clients that are denied got in: {got_in:?}"));
+        }
     }
 
     /// Holds the two ends of every connection, and the proxy's record of it, against each other.

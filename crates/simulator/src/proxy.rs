@@ -8,7 +8,7 @@ use ringway::simulated::{Random, SimulatedNetwork};
 use ringway::{Engine, EngineConfig, EventHandler, Mailer, SocketAddress, Worker};
 use ringway_proxy::admission::Admission;
 use ringway_proxy::control::access_log::AccessRecord;
-use ringway_proxy::endpoint::AppCore;
+use ringway_proxy::endpoint::{AppCore, AppState};
 use ringway_proxy::metrics::{AppCounter, Metrics};
 use ringway_proxy::model;
 use ringway_proxy::prober::{ProbeHandler, ProbeMail, ProbeSetup};
@@ -35,6 +35,23 @@ pub(crate) struct Proxy {
     mailers: Vec<Mailer<WorkerMail>>,
     prober: Option<Worker<ProbeHandler>>,
     probe_mailer: Mailer<ProbeMail>,
+}
+
+/// A limit of an app or of its backends that is passed. Reloads do not change them.
+fn limit_passed(app: &AppState) -> Option<String> {
+    let set = app.endpoints();
+    let mut sum = 0;
+    for endpoint in set.endpoints() {
+        let active = endpoint.active().get();
+        let max = app.model().backends.get(endpoint.backend()).and_then(|backend| backend.max_connections);
+        if max.is_some_and(|max| active > max) {
+            return Some(format!("{} has {active} connections, of {max:?}", endpoint.name()));
+        }
+        sum += active;
+    }
+    let max = app.model().limits.connections;
+    max.is_some_and(|max| sum > max)
+        .then(|| format!("{} has {sum} connections to its backends, of {max:?}", app.name()))
 }
 
 /// Keeps every record.
@@ -194,7 +211,10 @@ impl Proxy {
     /// What must hold at any moment.
     pub(crate) fn check_now(&self) -> Option<String> {
         let (open, max) = (self.admission.open(), self.admission.connections_max());
-        (open > max).then(|| format!("{open} connections are admitted, {max} may be"))
+        if open > max {
+            return Some(format!("{open} connections are admitted, {max} may be"));
+        }
+        self.lineage.current().apps().find_map(|app| limit_passed(app))
     }
 
     /// Endpoints that are left out, while nothing is wrong with them.

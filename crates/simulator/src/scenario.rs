@@ -23,6 +23,8 @@ pub(crate) struct Scenario {
     pub(crate) configurations: Vec<Vec<model::App>>,
     pub(crate) backends: Vec<SocketAddress>,
     pub(crate) preambles: Preambles,
+    /// The clients of the lowest numbers may not come: see [`is_denied`].
+    pub(crate) denies: bool,
     pub(crate) faults: SimulatedFaults,
     pub(crate) scripts: Vec<Script>,
     /// In order of time.
@@ -82,9 +84,11 @@ impl Scenario {
             .collect();
         let app_count = if is_day { random.between(2, 4) } else { random.between(1, 2) };
         let preambles = Preambles::draw(random);
+        let denies = random.chance(0.3);
         let mut apps: Vec<_> = (0..app_count).map(|index| app(index as u16, &backends, random)).collect();
         for app in &mut apps {
             app.proxy_protocol = preambles.model();
+            app.limits = limits(denies, random);
             app.timeouts.handshake = Duration::from_millis(random.between(200, 3_000));
         }
         let script_count = if is_day { random.between(100, 300) } else { random.between(5, 60) } as u32;
@@ -138,6 +142,7 @@ impl Scenario {
             incidents,
             backends,
             preambles,
+            denies,
             faults: faults(random),
             scripts,
             ending,
@@ -188,7 +193,7 @@ fn app(index: u16, backends: &[SocketAddress], random: &mut Random) -> model::Ap
                 },
                 weight: random.between(1, 4) as u16,
                 backup: place > 0 && random.chance(0.2),
-                max_connections: None,
+                max_connections: random.chance(0.2).then(|| random.between(1, 6) as u32),
             })
             .collect(),
         timeouts: model::Timeouts {
@@ -213,6 +218,25 @@ fn app(index: u16, backends: &[SocketAddress], random: &mut Random) -> model::Ap
         connect_attempts: random.between(1, 4) as u32,
         slow_start: random.chance(0.3).then(|| between(random, 500, 5_000)),
         ..model::App::new("")
+    }
+}
+
+/// Whether a client with this number is one of those that may not come, where anybody is.
+pub(crate) fn is_denied(number: u32) -> bool {
+    number < 4
+}
+
+fn limits(denies: bool, random: &mut Random) -> model::Limits {
+    let mut some = |probability, most| random.chance(probability).then(|| random.between(1, most) as u32);
+    // Under their own address, and under the one that their PROXY header carries.
+    let denied = [10, 11].map(|first| model::Network::new(Ipv4Addr::new(first, 0, 0, 0).into(), 30));
+    model::Limits {
+        connections: some(0.2, 12),
+        connections_per_source: some(0.2, 3),
+        connections_per_second: some(0.1, 30),
+        connections_per_second_per_source: some(0.2, 3),
+        deny: if denies { denied.to_vec() } else { Vec::new() },
+        ..model::Limits::default()
     }
 }
 

@@ -220,6 +220,9 @@ impl World {
             let faults = self.proxy.check_end();
             let mut ledger = self.ledger.borrow_mut();
             ledger.check(&self.scenario.scripts, &records);
+            if self.scenario.denies {
+                ledger.check_denied();
+            }
             faults.into_iter().for_each(|fault| ledger.fault(fault));
         }
         for (number, records) in &records {
