@@ -287,6 +287,12 @@ fn drained_app_closes_its_listeners_and_listens_again_when_told(engine: Engine) 
     drop(stream);
     assert_eq!(ended(child), (Some(0), "drained, 0 connections open\n".to_owned()));
     assert_eq!(status(&ringway)["apps"][0]["duty"], "draining");
+    let file = ringway.directory().join("ringway.toml");
+    let config = std::fs::read_to_string(&file).expect("it is there");
+    let config = config.replace("name = \"app\"\n", "name = \"app\"\nconnect_attempts = 2\n");
+    std::fs::write(&file, config).expect("it can be written");
+    printed(&ringway, &["reload"]);
+    assert!(client::connect(frontend).is_err(), "a reload does not open it again");
     printed(&ringway, &["undrain", "--app", "app"]);
     eventually("the app serves again", PATIENCE, || client::connect(frontend).ok());
     echo(&mut served(frontend));
