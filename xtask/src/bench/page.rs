@@ -119,7 +119,7 @@ impl Page<'_> {
         ];
         let mut table: Table = vec![head.map(str::to_owned).to_vec()];
         for row in ROWS {
-            let ours = self.value(row, if row.target.by_tuned { Variant::Tuned } else { Variant::Epoll });
+            let ours = self.value(row, if row.target.by_tuned { Variant::Tuned } else { Variant::IoUring });
             let tuned = self.value(row, Variant::Tuned);
             let best = VARIANTS
                 .into_iter()

@@ -60,8 +60,8 @@ const GUARDS: &str = "[app.limits]\nconnections = 1000000\nconnections_per_sourc
 
 /// In the order of the table's columns.
 pub(super) const VARIANTS: [Variant; 9] = [
-    Variant::Epoll,
     Variant::IoUring,
+    Variant::Epoll,
     Variant::Tuned,
     Variant::Guarded,
     Variant::Haproxy,
@@ -74,8 +74,8 @@ pub(super) const VARIANTS: [Variant; 9] = [
 impl Variant {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Epoll => "ringway",
-            Self::IoUring => "ringway-io_uring",
+            Self::IoUring => "ringway",
+            Self::Epoll => "ringway-epoll",
             Self::Tuned => "ringway-tuned",
             Self::Guarded => "ringway-guarded",
             Self::Haproxy => "haproxy",
