@@ -17,7 +17,8 @@ use crate::{ConnectionId, Event, sys};
 /// How long a reset waits for the acknowledgement of what was sent before it.
 const LINGER_MAX: Duration = Duration::from_secs(5);
 
-/// A splice that finds less than this ends the bulk. Half of a small read; no measurement chose it yet.
+/// A splice that finds less than this ends the bulk. Measured (docs/internals/benchmarks.md): 0 to 128 KiB are ties on epoll,
+/// below 32 KiB one stream on io_uring costs 7 % more.
 const SPLICE_BYTES_MIN: usize = 32 << 10;
 
 /// What became of a step of a direction.
