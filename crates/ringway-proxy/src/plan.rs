@@ -115,7 +115,16 @@ fn removed(app: &AppState) -> AppChange {
         kind: Kind::Removed,
         connections,
         touched: connections,
-        details: listen.map(|what| touching(what, connections, "go on until they end")).collect(),
+        details: listen.map(|what| touching(what, connections, &fate(app.model()))).collect(),
+    }
+}
+
+/// What becomes of connections whose backend is removed.
+fn fate(app: &model::App) -> String {
+    match app.removed_backends {
+        model::RemovedBackends::Keep => "kept until they end".to_owned(),
+        model::RemovedBackends::Close => "closed".to_owned(),
+        model::RemovedBackends::CloseAfter(time) => format!("closed after {time:?}"),
     }
 }
 
@@ -206,7 +215,7 @@ fn backends(state: &AppState, new: &model::App, details: &mut Vec<Detail>) {
         let connections = open.get(backend.name.as_str()).copied().unwrap_or(0);
         let Some(now) = after.get(&backend.name) else {
             let what = format!("- backend {}", backend.name);
-            details.push(touching(what, connections, "stay until they end"));
+            details.push(touching(what, connections, &fate(new)));
             continue;
         };
         if now.weight != backend.weight {

@@ -110,7 +110,7 @@ fn render_difference(difference: &Difference) -> String {
         for detail in &change.details {
             text.push_str(&format!("  {}", detail.what));
             if !detail.effect.is_empty() {
-                text.push_str(&format!(" ({} {})", connections(detail.connections), detail.effect));
+                text.push_str(&format!(" ({}: {})", connections(detail.connections), detail.effect));
             }
             text.push('\n');
         }
@@ -180,7 +180,7 @@ mod tests {
                         9,
                         2,
                         vec![
-                            detail("- backend 10.0.0.1:80", 2, "stay until they end"),
+                            detail("- backend 10.0.0.1:80", 2, "kept until they end"),
                             detail("+ backend 10.0.0.2:80", 0, ""),
                         ],
                     ),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     const CHANGES: &str = "changed web: 2 of 9 connections touched\n  \
-                           - backend 10.0.0.1:80 (2 connections stay until they end)\n  \
+                           - backend 10.0.0.1:80 (2 connections: kept until they end)\n  \
                            + backend 10.0.0.2:80\n\
                            added new\n  + listen :81\n\
                            removed old: 1 of 1 connection touched\n";

@@ -20,7 +20,7 @@ use super::fleet::{Crew, Parts};
 use super::lifecycle::{self, Event};
 use super::notify::{self, Notifier};
 use super::operator::Operator;
-use super::reload::{FIRST_LOOKUPS, History, Overrides, Reloader, Requests};
+use super::reload::{FIRST_LOOKUPS, History, Overrides, Reloader, Removals, Requests};
 use super::status::Process;
 use super::{engine_choice, limits, panic, pprof, process_log, signals};
 use crate::admission::Admission;
@@ -168,10 +168,10 @@ async fn serve(
     let (down, downs) = unbounded_channel();
     let parts = Parts { server: config.server.clone(), snapshot, admission, metrics, access_log, down };
     let crew = Arc::new(Crew::start(parts, workers, &engine, &events)?);
-    let closer = Operator::new(Arc::clone(&process), crew.mailers().to_vec(), events.clone());
-    tokio::spawn(close_those_of_backends_that_are_down(closer, downs));
+    let operator = Operator::new(Arc::clone(&process), crew.mailers().to_vec(), events.clone());
+    tokio::spawn(close_those_of_backends_that_are_down(operator.clone(), downs));
+    let removals = Removals::new(operator.clone());
     if let Some(admin) = &config.admin {
-        let operator = Operator::new(Arc::clone(&process), crew.mailers().to_vec(), events.clone());
         let pages = Admin { process, operator, is_draining: Arc::clone(&is_draining), requests };
         start_admin(pages, admin.listen.clone()).await;
     }
@@ -192,6 +192,7 @@ async fn serve(
         lineage: Arc::clone(&lineage),
         crew: Arc::clone(&crew),
         discovery,
+        removals,
         is_draining: Arc::clone(&is_draining),
         notifier: notifier.clone(),
     };

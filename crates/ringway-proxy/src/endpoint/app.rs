@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ringway::SocketAddress;
 
+use super::roll::Roll;
 use super::steering::{Steering, SteeringTable};
 use super::{EndpointSet, ExactCount, FrontendState};
 use crate::admission::{AppCounts, AppRules};
@@ -21,6 +22,7 @@ pub struct AppCore {
     active: ExactCount,
     counts: AppCounts,
     counters: AppCounters,
+    roll: Roll,
     steering: SteeringTable,
     is_drained: AtomicBool,
 }
@@ -34,6 +36,7 @@ impl AppCore {
             active: ExactCount::new(),
             counts: AppCounts::default(),
             counters: AppCounters::default(),
+            roll: Roll::default(),
             steering: SteeringTable::default(),
             is_drained: AtomicBool::new(false),
         }
@@ -107,10 +110,14 @@ impl AppState {
             Some(before) => {
                 let set = before.endpoints();
                 let addresses = addresses_after(before, &set, &model);
-                Arc::new(EndpointSet::new(&core.steering.apply(&model), &addresses, Some(&set)))
+                let model = core.steering.apply(&model);
+                Arc::new(EndpointSet::new(&model, &addresses, Some(&set), &core.roll))
             }
             // Its connections may be of an earlier time, and what was said of it then.
-            None => Arc::new(EndpointSet::new(&core.steering.apply(&model), &fixed_addresses(&model), None)),
+            None => {
+                let model = core.steering.apply(&model);
+                Arc::new(EndpointSet::new(&model, &fixed_addresses(&model), None, &core.roll))
+            }
         };
         Self { core, rules: AppRules::new(&model.limits), model, frontends, endpoints: Mutex::new(set) }
     }
@@ -178,7 +185,7 @@ impl AppState {
     /// If there is not one list for each backend.
     pub fn resolve(&self, resolved: &[Vec<SocketAddress>]) -> Option<Arc<EndpointSet>> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        *endpoints = Arc::new(endpoints.with_addresses(&self.steered(), resolved)?);
+        *endpoints = Arc::new(endpoints.with_addresses(&self.steered(), resolved, &self.core.roll)?);
         Some(Arc::clone(&endpoints))
     }
 

@@ -10,6 +10,7 @@ mod down_reason;
 mod frontend;
 mod header;
 mod ramp;
+mod roll;
 mod set;
 mod socket_file;
 mod steering;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ringway::{SocketAddress, Time};
 
 use super::ramp::{Ramp, step};
+use super::roll::Roll;
 use super::{Changes, Endpoint, Tier};
 use crate::model;
 
@@ -32,14 +33,24 @@ struct Cursor(AtomicU64);
 impl EndpointSet {
     /// The set of `resolved` addresses, one list a backend. Endpoints of `before` whose backend has the same name and
     /// whose address is the same are kept.
-    pub(super) fn new(model: &model::App, resolved: &[Vec<SocketAddress>], before: Option<&Self>) -> Self {
+    pub(super) fn new(
+        model: &model::App,
+        resolved: &[Vec<SocketAddress>],
+        before: Option<&Self>,
+        roll: &Roll,
+    ) -> Self {
         let changes = before.map_or_else(Arc::default, |set| Arc::clone(&set.changes));
-        Self::of(model, gather(model, resolved, before, &changes), changes)
+        Self::of(model, gather(model, resolved, before, roll, &changes), changes)
     }
 
     /// The set of other addresses of the same app; `None` if they are not others.
-    pub(super) fn with_addresses(&self, model: &model::App, resolved: &[Vec<SocketAddress>]) -> Option<Self> {
-        let endpoints = gather(model, resolved, Some(self), &self.changes);
+    pub(super) fn with_addresses(
+        &self,
+        model: &model::App,
+        resolved: &[Vec<SocketAddress>],
+        roll: &Roll,
+    ) -> Option<Self> {
+        let endpoints = gather(model, resolved, Some(self), roll, &self.changes);
         let is_same = same_endpoints(&self.endpoints, &endpoints);
         (!is_same).then(|| Self::of(model, endpoints, Arc::clone(&self.changes)))
     }
@@ -123,19 +134,23 @@ impl EndpointSet {
     }
 }
 
-/// The endpoints of `resolved` addresses: those of `before`, as far as they are among them, and new ones.
+/// The endpoints of `resolved` addresses: those of `before` or of an earlier time, as far as they are among them, and
+/// new ones.
 fn gather(
     model: &model::App,
     resolved: &[Vec<SocketAddress>],
     before: Option<&EndpointSet>,
+    roll: &Roll,
     changes: &Arc<Changes>,
 ) -> Vec<Arc<Endpoint>> {
     assert_eq!(resolved.len(), model.backends.len(), "one list of addresses for each backend");
     // Those that an app starts with have nobody beside them to be spared by.
     let is_first = before.is_none_or(|set| set.endpoints.is_empty());
     let mut known: HashMap<(&str, &SocketAddress), Vec<&Arc<Endpoint>>> = HashMap::new();
+    let present = before.map_or(&[][..], |set| &set.endpoints);
+    let absent = roll.absent(present);
     // From the last to the first, as the lists are taken from their ends.
-    for endpoint in before.into_iter().flat_map(|set| set.endpoints.iter().rev()) {
+    for endpoint in absent.iter().chain(present.iter().rev()) {
         known.entry((endpoint.name(), endpoint.address())).or_default().push(endpoint);
     }
     let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
@@ -161,6 +176,7 @@ fn gather(
             endpoints.push(Arc::new(endpoint));
         }
     }
+    roll.call(&endpoints);
     endpoints
 }
 
@@ -200,6 +216,21 @@ mod tests {
         assert!(Arc::ptr_eq(&first.endpoints()[1], &second.endpoints()[0]));
         assert_eq!(second.endpoints()[0].active().get(), 1);
         assert_eq!(second.endpoints()[1].address(), &address(3));
+    }
+
+    #[test]
+    fn address_that_comes_back_while_it_has_connections_is_the_same_endpoint() {
+        let app = AppState::new(0, &app_of_hosts(&[(1, false)]));
+        let first = app.resolve(&[vec![address(1)]]).expect("new");
+        let held = Arc::clone(&first.endpoints()[0]);
+        drop(first);
+        app.resolve(&[vec![address(2)]]).expect("changed");
+        let back = app.resolve(&[vec![address(2), address(1)]]).expect("changed");
+        assert!(Arc::ptr_eq(&back.endpoints()[1], &held));
+        let second = Arc::downgrade(&back.endpoints()[0]);
+        drop(back);
+        app.resolve(&[vec![address(1)]]).expect("changed");
+        assert!(second.upgrade().is_none(), "nobody held it");
     }
 
     #[test]

@@ -142,6 +142,8 @@ pub struct App {
     pub user_timeout: Option<Duration>,
     /// How many backends are tried for one connection, the first included. Default 3.
     pub connect_attempts: u32,
+    /// What becomes of connections to a backend that a change of the configuration removes.
+    pub removed_backends: RemovedBackends,
     /// How long a backend that came up or joined takes to its whole weight; `None`: it has it at once. Default none.
     pub slow_start: Option<Duration>,
     /// Who may come, how many, and how fast.
@@ -169,11 +171,23 @@ impl App {
             keep_alive: Some(Self::DEFAULT_KEEP_ALIVE),
             user_timeout: None,
             connect_attempts: 3,
+            removed_backends: RemovedBackends::Keep,
             slow_start: None,
             limits: Limits::default(),
             proxy_protocol: ProxyProtocol::default(),
         }
     }
+}
+
+/// `app.removed_backends`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovedBackends {
+    /// Their connections go on until they end. The default.
+    Keep,
+    /// Their connections are closed at once.
+    Close,
+    /// Their connections are closed after this time.
+    CloseAfter(Duration),
 }
 
 /// One listening address of an app.

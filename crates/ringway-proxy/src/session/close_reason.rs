@@ -96,6 +96,8 @@ close_reasons! {
     ShutdownBeforeAdmission: Ringway, Accept, "shutdown";
     /// An operator ended the connection while it waited to be admitted.
     KilledBeforeAdmission: Ringway, Accept, "killed";
+    /// A reload removed the app, by `removed_backends`, while the connection waited to be admitted.
+    RemovedBeforeAdmission: Ringway, Accept, "removed";
     /// The client left before its PROXY header was complete.
     ClientLeftBeforeHeader: Client, Accept, "left_header";
     /// The client's connection broke before its PROXY header was complete.
@@ -150,6 +152,8 @@ close_reasons! {
     KilledWhileConnecting: Ringway, Connect, "killed";
     /// The time of a drain was over while the backend was being dialled.
     DrainedWhileConnecting: Ringway, Connect, "drained";
+    /// A reload removed the backend that was being dialled, or the app, by `removed_backends`.
+    RemovedWhileConnecting: Ringway, Connect, "removed";
     /// Both sides finished; the client first.
     ClientFinished: Client, Relay, "finished";
     /// Both sides finished; the backend first.
@@ -176,6 +180,8 @@ close_reasons! {
     BackendDown: Ringway, Relay, "backend_down";
     /// The time of a drain of its app or backend was over.
     Drained: Ringway, Relay, "drained";
+    /// A reload removed the backend, or the app, by `removed_backends`.
+    Removed: Ringway, Relay, "removed";
 }
 
 /// Why Ringway ends a connection that could have gone on.
@@ -189,6 +195,8 @@ pub enum Ending {
     BackendDown,
     /// Its app or backend drains, and the time for that is over.
     Drained,
+    /// A change of the configuration removed its backend or its app.
+    Removed,
 }
 
 impl Ending {
@@ -205,6 +213,9 @@ impl Ending {
             (Self::Drained, Phase::Accept) => CloseReason::DrainedBeforeAdmission,
             (Self::Drained, Phase::Connect) => CloseReason::DrainedWhileConnecting,
             (Self::Drained, Phase::Relay) => CloseReason::Drained,
+            (Self::Removed, Phase::Accept) => CloseReason::RemovedBeforeAdmission,
+            (Self::Removed, Phase::Connect) => CloseReason::RemovedWhileConnecting,
+            (Self::Removed, Phase::Relay) => CloseReason::Removed,
         }
     }
 }
@@ -237,7 +248,7 @@ mod tests {
 
     #[test]
     fn an_ending_has_a_reason_of_its_phase_for_each_phase() {
-        for ending in [Ending::Shutdown, Ending::Killed, Ending::Drained] {
+        for ending in [Ending::Shutdown, Ending::Killed, Ending::Drained, Ending::Removed] {
             for phase in [Phase::Accept, Phase::Connect, Phase::Relay] {
                 assert_eq!(ending.reason(phase).phase(), phase);
                 assert_eq!(ending.reason(phase).initiator(), Initiator::Ringway);

@@ -18,6 +18,8 @@ on_both_engines!(
     plan_says_what_would_change_and_changes_nothing,
     rollback_brings_an_earlier_version_back,
     configuration_that_is_put_is_applied_or_refused_whole,
+    clients_in_the_kernels_queue_are_served_by_the_app_that_gets_their_address,
+    connections_of_removed_backends_end_as_the_policy_says,
 );
 
 /// An app of this name.
@@ -72,7 +74,7 @@ fn backends_of_a_reload_get_new_connections_and_open_ones_go_on(engine: Engine) 
         reload(&ringway),
         format!(
             "version 2 runs\nchanged web: 20 of 20 connections touched\n  \
-             - backend {} (20 connections stay until they end)\n  + backend {}\n",
+             - backend {} (20 connections: kept until they end)\n  + backend {}\n",
             first.address(),
             second.address()
         )
@@ -160,7 +162,7 @@ fn plan_says_what_would_change_and_changes_nothing(engine: Engine) {
     let (old, new) = (first.address(), second.address());
     let changes = format!(
         "changed web: 3 of 3 connections touched\n  \
-         - backend {old} (3 connections stay until they end)\n  + backend {new}\n"
+         - backend {old} (3 connections: kept until they end)\n  + backend {new}\n"
     );
     assert_eq!(said(&["plan"]), format!("version 1 runs; a reload would change:\n{changes}0 unchanged\n"));
 
@@ -222,4 +224,66 @@ fn configuration_that_is_put_is_applied_or_refused_whole(engine: Engine) {
     assert_eq!(put("text/plain", &json).status, 415);
     assert_eq!(status(&ringway)["config"]["version"], 2);
     says(&mut stream, "still here");
+}
+
+fn clients_in_the_kernels_queue_are_served_by_the_app_that_gets_their_address(engine: Engine) {
+    let (first, second) = (Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo));
+    let frontend = free_address();
+    let limit = "[server]\nmax_connections = 2\n\n";
+    let ringway = start(engine, &format!("{limit}{}", app("old", frontend, first.address())));
+    // Both places are taken: accepting rests, and whoever comes waits in the kernel.
+    let holders: Vec<_> = (0..2).map(|_| opened(frontend)).collect();
+    let waiting: Vec<_> =
+        (0..30).map(|_| client::connect(frontend).expect("the kernel accepts for it")).collect();
+    write_config(&ringway, &format!("{limit}{}", app("new", frontend, second.address())));
+    reload(&ringway);
+    let threads: Vec<_> = waiting
+        .into_iter()
+        .map(|mut stream| std::thread::spawn(move || says(&mut stream, "hello")))
+        .collect();
+    drop(holders);
+    for thread in threads {
+        thread.join().expect("nobody is reset");
+    }
+    // The worker that took the last place rests. The other one may have taken its own at once: they wait in its line,
+    // and are the old app's.
+    assert!(second.accepted() > 0, "nobody waited in the kernel");
+    assert_eq!(first.accepted() + second.accepted(), 32);
+}
+
+fn connections_of_removed_backends_end_as_the_policy_says(engine: Engine) {
+    let (first, second) = (Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo));
+    let (frontend, unlike) = (free_address(), free_address());
+    let with = |policy: &str, backend: &Backend| {
+        let app = app("web", frontend, backend.address());
+        app.replacen("[app.health]", &format!("removed_backends = \"{policy}\"\n[app.health]"), 1)
+            + &self::app("other", unlike, first.address())
+    };
+    let ringway = start(engine, &with("close", &first));
+    let mut untouched = opened(unlike);
+    let (mut one, mut two) = (opened(frontend), opened(frontend));
+    write_config(&ringway, &with("close", &second));
+    assert!(reload(&ringway).contains("(2 connections: closed)"));
+    for stream in [&mut one, &mut two] {
+        assert!(!matches!(stream.read(&mut [0]), Ok(1..)), "it is closed");
+    }
+    let client = one.local_addr().expect("it was connected");
+    assert_eq!(crate::support::field(&crate::support::access_line(&ringway, client), "why"), "removed");
+
+    let mut spared = opened(frontend);
+    write_config(&ringway, &with("1h", &first));
+    assert!(reload(&ringway).contains("(1 connection: closed after 3600s)"));
+    says(&mut spared, "for an hour");
+    // It comes back before its time: nothing is closed.
+    write_config(&ringway, &with("50ms", &second));
+    reload(&ringway);
+    assert_eq!(
+        ringway
+            .metric("ringway_endpoint_connections", &format!("app=\"web\",backend=\"{}\"", second.address())),
+        1.0
+    );
+    write_config(&ringway, &with("50ms", &first));
+    reload(&ringway);
+    assert!(!matches!(spared.read(&mut [0]), Ok(1..)), "its time is over");
+    says(&mut untouched, "still here");
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 use ringway::{KeepAlive, SocketAddress};
 
 use super::fields::{Checker, Fields, Item};
-use super::{FRONTENDS_MAX, PlacedApp, address, covers, health, is_same_address, limits, proxy_protocol};
+use super::{
+    FRONTENDS_MAX, PlacedApp, address, covers, health, is_same_address, limits, proxy_protocol, value,
+};
 use crate::config::tree::{Value, quote};
-use crate::model::{App, Backend, Balance, Frontend, Target, Timeouts};
+use crate::model::{App, Backend, Balance, Frontend, RemovedBackends, Target, Timeouts};
 
 /// Longest timeout; more was meant in another unit.
 pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 86_400);
@@ -107,6 +109,9 @@ pub(super) fn app<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<Plac
         let attempts = checker.number(&item, 1..=CONNECT_ATTEMPTS_MAX, "");
         app.connect_attempts = attempts.unwrap_or(app.connect_attempts);
     }
+    if let Some(item) = fields.take("removed_backends") {
+        app.removed_backends = removed_backends(&item, checker).unwrap_or(app.removed_backends);
+    }
     if let Some(item) = fields.take("slow_start") {
         app.slow_start = slow_start(&item, app.balance, checker);
     }
@@ -122,6 +127,20 @@ pub(super) fn app<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<Plac
 
 /// TCP_USER_TIMEOUT is an int of milliseconds: 24 days.
 const TIMEOUT_MAX_MILLIS: Duration = Duration::from_secs(24 * 86_400);
+
+fn removed_backends(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<RemovedBackends> {
+    match item.as_text() {
+        Some("keep") => Some(RemovedBackends::Keep),
+        Some("close") => Some(RemovedBackends::Close),
+        Some(text) if value::duration(text).is_some() => checker
+            .duration(item, TIMEOUT_MIN..=TIMEOUT_MAX, Some("\"close\" closes them at once"))
+            .map(RemovedBackends::CloseAfter),
+        _ => {
+            checker.wrong(item, "\"keep\", \"close\", or a time such as \"30s\" after which they are closed");
+            None
+        }
+    }
+}
 
 fn slow_start(item: &Item<'_>, balance: Balance, checker: &mut Checker<'_>) -> Option<Duration> {
     let period = checker.duration(item, TIMEOUT_MIN..=SLOW_START_MAX, Some("leave the key out"))?;

@@ -148,6 +148,13 @@ pub(super) const KEYS: &[Key] = &[
         value("3"),
         "How many backends are tried for one connection, the first included, while no byte has been sent.",
     ),
+    key(
+        "app.removed_backends",
+        Kind::AnyOf(&[words(&["keep", "close"]), duration("1ms", "365d")]),
+        value("\"keep\""),
+        "What becomes of the connections of a backend that a reload removes, and of those of the app if it is removed: \
+         they go on until they end, are closed at once, or are closed after this time.",
+    ),
     table("app.timeouts", "How long things may take."),
     key(
         "app.timeouts.connect",

@@ -5,6 +5,7 @@
 
 mod history;
 mod pages;
+mod removed;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::plan::Difference;
 use crate::snapshot::{Lineage, Origin, Settings, Snapshot};
 pub(super) use history::History;
 pub use pages::{FaultPage, Outcome, RefusalPage, VersionPage, VersionsPage};
+pub(super) use removed::Removals;
 
 /// How long names that are new in a configuration may hold it up: a client that comes at once should find a backend.
 pub(super) const FIRST_LOOKUPS: Duration = Duration::from_secs(1);
@@ -148,6 +150,7 @@ pub(super) struct Reloader {
     pub(super) history: History,
     pub(super) crew: Arc<Crew>,
     pub(super) discovery: Discovery<SystemResolver>,
+    pub(super) removals: Removals,
     pub(super) is_draining: Arc<AtomicBool>,
     pub(super) notifier: Notifier,
 }
@@ -257,6 +260,7 @@ impl Reloader {
         outcome.version = next.version();
         self.history.push(&next, outcome.difference.summary());
         self.publish(&next, &mut outcome.warnings).await;
+        self.removals.follow(&before, &next);
         let summary = outcome.difference.summary();
         tracing::info!(version = next.version(), %origin, summary, "configuration applied");
         for warning in &outcome.warnings {

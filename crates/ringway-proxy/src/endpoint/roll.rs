@@ -1,0 +1,26 @@
+//! The endpoints of an app that live: those of its set, and those that left it while they had connections.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::Endpoint;
+
+/// All endpoints of an app that anybody holds. One that comes back is found here, with its count and health.
+#[derive(Debug, Default)]
+pub(super) struct Roll(Mutex<Vec<Weak<Endpoint>>>);
+
+impl Roll {
+    /// Those that live and are not among `present`.
+    pub(super) fn absent(&self, present: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
+        let present: HashSet<_> = present.iter().map(|endpoint| endpoint.id()).collect();
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter_map(Weak::upgrade).filter(|endpoint| !present.contains(&endpoint.id())).collect()
+    }
+
+    /// Takes the endpoints of a new set in, and forgets those that are gone.
+    pub(super) fn call(&self, present: &[Arc<Endpoint>]) {
+        let absent = self.absent(present);
+        let all = present.iter().chain(&absent).map(Arc::downgrade).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+}
