@@ -18,17 +18,46 @@ const DELAY: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(crate) struct KeepAlives {
     /// Dialled since the last look.
-    young: Vec<(ConnectionId, KeepAlive)>,
+    young: Vec<(ConnectionId, Packed)>,
     /// Dialled before it.
-    old: Vec<(ConnectionId, KeepAlive)>,
+    old: Vec<(ConnectionId, Packed)>,
     /// When to look next, while some wait.
     at: Option<Time>,
+}
+
+/// Options in the units and bounds of the kernel: thousands may wait at once.
+#[derive(Clone, Copy)]
+struct Packed {
+    idle_seconds: u16,
+    interval_seconds: u16,
+    count: u8,
+}
+
+const _: () = assert!(size_of::<(ConnectionId, Packed)>() <= 16);
+
+impl Packed {
+    fn new(keep_alive: KeepAlive) -> Self {
+        let seconds = |duration: Duration| u16::try_from(duration.as_secs()).unwrap_or(u16::MAX);
+        Self {
+            idle_seconds: seconds(keep_alive.idle),
+            interval_seconds: seconds(keep_alive.interval),
+            count: u8::try_from(keep_alive.count).unwrap_or(u8::MAX),
+        }
+    }
+
+    fn unpack(self) -> KeepAlive {
+        KeepAlive {
+            idle: Duration::from_secs(self.idle_seconds.into()),
+            interval: Duration::from_secs(self.interval_seconds.into()),
+            count: self.count.into(),
+        }
+    }
 }
 
 impl Core {
     /// Has a dialled connection get its keep-alive options.
     pub(crate) fn keep_alive_soon(&mut self, connection: ConnectionId, keep_alive: KeepAlive) {
-        self.keep_alives.young.push((connection, keep_alive));
+        self.keep_alives.young.push((connection, Packed::new(keep_alive)));
         if self.keep_alives.at.is_none() {
             let at = self.now + DELAY;
             self.keep_alives.at = Some(at);
@@ -60,11 +89,11 @@ impl Core {
         }
     }
 
-    fn set_keep_alive(&self, connection: ConnectionId, keep_alive: KeepAlive) {
+    fn set_keep_alive(&self, connection: ConnectionId, keep_alive: Packed) {
         let fd: Option<BorrowedFd<'_>> = self.place(connection).and_then(|index| self.entry(index).fd());
         if let Some(fd) = fd {
             // Fails for no TCP socket: the values are within what the kernel takes.
-            let _ = socket::set_keep_alive(fd, keep_alive);
+            let _ = socket::set_keep_alive(fd, keep_alive.unpack());
         }
     }
 }
