@@ -317,7 +317,7 @@ impl Default for RelayOptions {
     }
 }
 
-/// Keep-alive probes of a TCP connection. One that was dialled has them within 200 ms: what ends sooner needs none.
+/// Keep-alive probes of a TCP connection. One that was dialled has them within 50 ms: what ends sooner needs none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
     /// Silence before the first probe (TCP_KEEPIDLE), whole seconds, at least one.

@@ -12,7 +12,7 @@ use crate::{ConnectionId, Time, socket};
 
 /// A dialled connection gets its options after once to twice this. The kernel counts the silence before a probe from
 /// the last byte, in whole seconds: none comes later for it.
-const DELAY: Duration = Duration::from_millis(100);
+const DELAY: Duration = Duration::from_millis(20);
 
 /// Connections that wait for their options.
 #[derive(Default)]
