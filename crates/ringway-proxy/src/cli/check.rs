@@ -33,12 +33,14 @@ fn summary(path: &Path) -> Result<String, String> {
     let Config { apps, .. } = &loaded.config;
     let frontends = apps.iter().map(|app| app.frontends.len()).sum();
     let backends = apps.iter().map(|app| app.backends.len()).sum();
+    let files = loaded.fragments.map(|fragments| format!(", from {}", count(1 + fragments.len(), "file")));
     Ok(format!(
-        "{}: configuration is valid: {}, {}, {}\n",
+        "{}: configuration is valid: {}, {}, {}{}\n",
         path.display(),
         count(apps.len(), "app"),
         count(frontends, "frontend"),
-        count(backends, "backend")
+        count(backends, "backend"),
+        files.unwrap_or_default()
     ))
 }
 

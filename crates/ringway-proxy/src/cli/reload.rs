@@ -1,7 +1,5 @@
 //! `ringway plan`, `reload`, `versions` and `rollback`: other configurations for a running ringway.
 
-use std::fs;
-
 use super::admin_client::Body;
 use super::arguments::{
     AdminArguments, PlanArguments, ReloadArguments, RollbackArguments, VersionsArguments,
@@ -9,8 +7,8 @@ use super::arguments::{
 use super::ask::Asker;
 use super::complain;
 use super::table::Table;
-use crate::config::{self, Format};
-use crate::control::admin::configuration::{PlanQuery, RollbackQuery};
+use crate::config::{self, Format, Loaded};
+use crate::control::admin::configuration::{FILES, FilesPage, PlanQuery, RollbackQuery};
 use crate::control::exit::Exit;
 use crate::control::reload::{Outcome, VersionsPage};
 use crate::plan::{AppChange, Difference, Kind};
@@ -27,12 +25,13 @@ pub(super) fn reload(arguments: &ReloadArguments) -> Exit {
 pub(super) fn plan(arguments: &PlanArguments) -> Exit {
     let PlanArguments { config, admin, json } = arguments;
     // Whoever is named to be asked, the configuration is read here too: its faults are told without a process.
-    if let Some(path) = config
-        && let Err(errors) = config::load(path)
-    {
-        complain(&config::render_faults(&errors));
-        return Exit::Misused;
-    }
+    let loaded = match config.as_deref().map(config::load).transpose() {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            complain(&config::render_faults(&errors));
+            return Exit::Misused;
+        }
+    };
     let whom = match admin {
         Some(_) => AdminArguments { config: None, admin: admin.clone(), json: *json },
         None => AdminArguments { config: config.clone(), admin: None, json: *json },
@@ -41,25 +40,25 @@ pub(super) fn plan(arguments: &PlanArguments) -> Exit {
         Ok(asker) => asker,
         Err(exit) => return exit,
     };
-    let Some(path) = config else {
+    let Some(Loaded { path, format, text, fragments, .. }) = loaded else {
         return asker.print("POST", "/plan", &PlanQuery::default(), render_plan);
     };
-    let (text, format) = match fs::read(path).map(|text| (text, config::format_of(path))) {
-        Ok((text, Some(format))) => (text, format),
-        // It has just been read.
-        Ok((_, None)) => return Exit::Misused,
-        Err(error) => {
-            complain(&format!("ringway plan: {}: {error}", path.display()));
-            return Exit::Failed;
-        }
-    };
-    let content_type = match format {
-        Format::Toml => "application/toml",
-        Format::Yaml => "application/yaml",
-        Format::Json => "application/json",
-    };
     let query = PlanQuery { name: Some(path.display().to_string()) };
-    asker.print_answer_to("POST", "/plan", &query, Some(Body { content_type, bytes: &text }), render_plan)
+    let (content_type, text) = match (fragments, format) {
+        (Some(fragments), _) => match serde_json::to_string(&FilesPage { format, text, fragments }) {
+            Ok(page) => (FILES, page),
+            // The path of a fragment is no text.
+            Err(error) => {
+                complain(&format!("ringway plan: {}: {error}", path.display()));
+                return Exit::Failed;
+            }
+        },
+        (None, Format::Toml) => ("application/toml", text),
+        (None, Format::Yaml) => ("application/yaml", text),
+        (None, Format::Json) => ("application/json", text),
+    };
+    let body = Body { content_type, bytes: text.as_bytes() };
+    asker.print_answer_to("POST", "/plan", &query, Some(body), render_plan)
 }
 
 /// Prints the versions.

@@ -103,20 +103,22 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Every fault of a configuration, in the order of the file; never empty.
+/// Every fault of a configuration, file by file, in the order of the file; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors {
     faults: Vec<Fault>,
 }
 
 impl ConfigErrors {
-    /// `faults` in the order of the file.
+    /// `faults` are those of one file after the other.
     ///
     /// # Panics
     /// When there is no fault.
     pub(super) fn new(mut faults: Vec<Fault>) -> Self {
         assert!(!faults.is_empty(), "a configuration is refused for a reason");
-        faults.sort_by_key(|fault| (fault.line, fault.column));
+        for of_a_file in faults.chunk_by_mut(|first, second| first.file == second.file) {
+            of_a_file.sort_by_key(|fault| (fault.line, fault.column));
+        }
         faults.dedup();
         Self { faults }
     }

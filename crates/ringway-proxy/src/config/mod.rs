@@ -5,6 +5,7 @@
 
 mod check;
 mod fault;
+mod include;
 mod keys;
 mod reference;
 mod schema;
@@ -14,17 +15,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use fault::{ConfigErrors, Fault, FaultKind, render_faults};
+pub use include::Fragment;
 pub use reference::write_reference;
 pub use schema::schema;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Config, LogLevel};
+use include::Fragments;
 use tree::source::Source;
 
 /// The largest file that is read.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
+const UNKNOWN_FORMAT: &str = "the language goes by the extension: .toml, .yaml, .yml or .json";
+
 /// The language of a configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// TOML 1.1.
     Toml,
@@ -34,40 +41,37 @@ pub enum Format {
     Json,
 }
 
-/// A configuration and the file that it is from.
+/// A configuration and the files that it is from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
-    /// What the file says.
+    /// What the files say.
     pub config: Config,
-    /// The file, as it was named.
+    /// The main file, as it was named.
     pub path: PathBuf,
     /// Its language.
     pub format: Format,
+    /// Its text.
+    pub text: String,
+    /// The files that it includes; `None` where it has no `include`.
+    pub fragments: Option<Vec<Fragment>>,
 }
 
-/// Reads and checks a file; the language goes by its extension, variables come from the process's environment.
+/// Reads and checks a file and what it includes; the language goes by the extension, variables come from the process's
+/// environment.
 ///
 /// # Errors
-/// Every fault of the file.
+/// Every fault of the files.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
-    let refuse =
-        |kind, message: String| ConfigErrors::new(vec![Source::new(Some(path), "").whole(kind, message)]);
-    let Some(format) = format_of(path) else {
-        return Err(refuse(
-            FaultKind::Unreadable,
-            "the language goes by the extension: .toml, .yaml, .yml or .json".to_owned(),
-        ));
+    let refuse = |message: String| {
+        ConfigErrors::new(vec![Source::new(Some(path), "").whole(FaultKind::Unreadable, message)])
     };
-    let bytes =
-        read(path).map_err(|error| refuse(FaultKind::Unreadable, format!("cannot be read: {error}")))?;
-    let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let at = error.valid_up_to();
-        let valid = String::from_utf8_lossy(&bytes[..at]);
-        let source = Source::new(Some(path), &valid);
-        ConfigErrors::new(vec![source.fault(FaultKind::Syntax, at..at, "", "not UTF-8 from here on")])
-    })?;
-    let config = load_text(text, format, Some(path), path)?;
-    Ok(Loaded { config, path: path.to_path_buf(), format })
+    let format = format_of(path).ok_or_else(|| refuse(UNKNOWN_FORMAT.to_owned()))?;
+    let bytes = read(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    let text = utf8(bytes, path).map_err(|fault| ConfigErrors::new(vec![*fault]))?;
+    let source = Source::new(Some(path), &text);
+    let (config, fragments) =
+        check::check(source, format, &directory_of(path), &environment, Fragments::Files)?;
+    Ok(Loaded { config, path: path.to_path_buf(), format, text, fragments })
 }
 
 /// The language of a file, by its extension.
@@ -81,25 +85,24 @@ pub fn format_of(path: &Path) -> Option<Format> {
 }
 
 /// Checks a text in the place of the file at `path`: relative paths count from its directory, variables come from the
-/// process's environment. `name`: what faults call the text.
+/// process's environment. `name`: what faults call the text; `fragments`: what it includes, as nothing else is read.
 ///
 /// # Errors
-/// Every fault of the text.
+/// Every fault of the text and the fragments.
 pub fn load_text(
     text: &str,
     format: Format,
     name: Option<&Path>,
     path: &Path,
+    fragments: Option<&[Fragment]>,
 ) -> Result<Config, ConfigErrors> {
-    let base_dir = std::path::absolute(path)
-        .ok()
-        .and_then(|path| path.parent().map(Path::to_path_buf))
-        .unwrap_or_else(|| PathBuf::from("/"));
-    let environment = |name: &str| std::env::var(name).ok();
-    check::check(&Source::new(name, text), format, &base_dir, &environment)
+    let source = Source::new(name, text);
+    let checked = check::check(source, format, &directory_of(path), &environment, Fragments::Sent(fragments));
+    checked.map(|(config, _)| config)
 }
 
-/// Checks a text. Relative paths count from `base_dir`; `environment` looks variables up.
+/// Checks a text. Relative paths count from `base_dir`, and what it includes is read there; `environment` looks variables
+/// up.
 ///
 /// ```
 /// use ringway_proxy::config::{self, Format};
@@ -116,14 +119,15 @@ pub fn load_text(
 /// ```
 ///
 /// # Errors
-/// Every fault of the text.
+/// Every fault of the text and of what it includes.
 pub fn parse(
     text: &str,
     format: Format,
     base_dir: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigErrors> {
-    check::check(&Source::new(None, text), format, base_dir, environment)
+    let checked = check::check(Source::new(None, text), format, base_dir, environment, Fragments::Files);
+    checked.map(|(config, _)| config)
 }
 
 /// The embedded demo configuration: one app whose backends `demo-1` and `demo-2` run inside the process.
@@ -159,6 +163,26 @@ pub fn duration(text: &str) -> Option<Duration> {
 /// The name among `names` that `written` was probably meant to be.
 pub fn nearest_name(written: &str, names: &[&str]) -> Option<String> {
     check::nearest(written, names.iter().copied())
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The directory that relative paths in the file count from.
+fn directory_of(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).ok();
+    path.and_then(|path| path.parent().map(Path::to_path_buf)).unwrap_or_else(|| PathBuf::from("/"))
+}
+
+/// The text that a file is; `name` is what a fault calls it.
+fn utf8(bytes: Vec<u8>, name: &Path) -> Result<String, Box<Fault>> {
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let valid = String::from_utf8_lossy(&error.as_bytes()[..at]);
+        let source = Source::new(Some(name), &valid);
+        Box::new(source.fault(FaultKind::Syntax, at..at, "", "not UTF-8 from here on"))
+    })
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {

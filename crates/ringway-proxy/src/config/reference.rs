@@ -8,6 +8,8 @@ use super::keys::{self, Default, Key, Kind, Since};
 
 const START: &str = "<!-- keys of ";
 const END: &str = "<!-- end of keys -->";
+/// Stands for a table's name where the keys of the file's top are listed.
+const TOP: &str = "the file";
 /// Stands for a table's name where the keys of the plan are listed.
 const LATER: &str = "later";
 
@@ -22,7 +24,11 @@ pub fn write_reference(page: &str) -> Result<String, String> {
     while let Some((before, from)) = rest.split_once(START) {
         let (name, from) = from.split_once(" -->").ok_or_else(|| format!("`{START}` without its end"))?;
         let (_, after) = from.split_once(END).ok_or_else(|| format!("the keys of {name} have no `{END}`"))?;
-        let table = if name == LATER { later() } else { table(name)? };
+        let table = match name {
+            LATER => later(),
+            TOP => table_of("")?,
+            _ => table(name)?,
+        };
         // Writing to a string cannot fail.
         let _ = write!(written, "{before}{START}{name} -->\n{table}{END}");
         names.push(name);
@@ -31,7 +37,8 @@ pub fn write_reference(page: &str) -> Result<String, String> {
     written.push_str(rest);
     let needed =
         keys::all().chain(keys::of_the_seed()).filter(|key| key.since != Since::Later).map(Key::parent);
-    match needed.chain([LATER]).find(|name| !name.is_empty() && !names.contains(name)) {
+    let needed = needed.map(|name| if name.is_empty() { TOP } else { name });
+    match needed.chain([LATER]).find(|name| !names.contains(name)) {
         Some(name) => Err(format!("the page has no `{START}{name} -->`")),
         None => Ok(written),
     }
@@ -43,6 +50,10 @@ fn table(name: &str) -> Result<String, String> {
         let rows = seed.iter().map(|key| format!("| `{}` | {} |\n", key.name(), key.help));
         return Ok(format!("| Key | Means |\n|---|---|\n{}", rows.collect::<String>()));
     }
+    table_of(name)
+}
+
+fn table_of(name: &str) -> Result<String, String> {
     let mut text = "| Key | Type | Default | Meaning |\n|---|---|---|---|\n".to_owned();
     let mut keys = keys::children(keys::all(), name).filter(|key| key.since != Since::Later).peekable();
     if keys.peek().is_none() {

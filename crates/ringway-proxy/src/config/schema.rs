@@ -31,7 +31,10 @@ pub fn schema() -> Value {
     properties.append(&mut self::properties(keys::of_the_seed(), ""));
     root.insert("properties".to_owned(), Value::Object(properties));
     root.insert("additionalProperties".to_owned(), json!(false));
-    root.insert("anyOf".to_owned(), json!([{ "required": ["app"] }, { "required": ["Apps"] }]));
+    root.insert(
+        "anyOf".to_owned(),
+        json!([{ "required": ["app"] }, { "required": ["include"] }, { "required": ["Apps"] }]),
+    );
     // The seed proxy's file has nothing of Ringway's own.
     let own = keys::children(keys::all(), "").filter(|key| key.since != Since::Later);
     let own: Map<String, Value> = own.map(|key| (key.name().to_owned(), json!(false))).collect();

@@ -370,8 +370,13 @@ pub(super) const TOML_FILES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "include = 'x'",
-        &["1:1: app: missing; expected at least one app, [[app]] in TOML", "1:1: include: not supported yet"],
+        "include = ['conf.d/*/a.toml', 5, '', 'gone.toml']",
+        &[
+            r#"1:12: include[0]: found "conf.d/*/a.toml", expected a path with "*" and "?" in its last part only, as "conf.d/*.toml""#,
+            r#"1:31: include[1]: found 5, expected the path of a file, or of several as "conf.d/*.toml", or an array of those"#,
+            r#"1:34: include[2]: found "", expected a path with "*" and "?" in its last part only, as "conf.d/*.toml""#,
+            "1:38: include[3]: gone.toml cannot be read: No such file or directory (os error 2)",
+        ],
     ),
     (
         "[[app]]",

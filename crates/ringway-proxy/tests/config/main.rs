@@ -5,6 +5,7 @@ mod examples;
 mod faults;
 mod formats;
 mod health;
+mod include;
 mod meaning;
 mod schema;
 mod validator;

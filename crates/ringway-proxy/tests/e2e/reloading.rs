@@ -20,6 +20,7 @@ on_both_engines!(
     configuration_that_is_put_is_applied_or_refused_whole,
     clients_in_the_kernels_queue_are_served_by_the_app_that_gets_their_address,
     connections_of_removed_backends_end_as_the_policy_says,
+    apps_of_included_files_come_and_go_with_their_files,
 );
 
 /// An app of this name.
@@ -286,4 +287,56 @@ fn connections_of_removed_backends_end_as_the_policy_says(engine: Engine) {
     reload(&ringway);
     assert!(!matches!(spared.read(&mut [0]), Ok(1..)), "its time is over");
     says(&mut untouched, "still here");
+}
+
+fn apps_of_included_files_come_and_go_with_their_files(engine: Engine) {
+    let backend = Backend::start(Behaviour::Echo);
+    let (kept, new, more) = (free_address(), free_address(), free_address());
+    let ringway = start(engine, &app("kept", kept, backend.address()));
+    let mut open = opened(kept);
+    let main = ringway.directory().join("ringway.toml");
+    let text = std::fs::read_to_string(&main).expect("it was started with it");
+    let text = format!("include = \"conf.d/*.toml\"\n\n{text}");
+    std::fs::write(&main, &text).expect("it can be written");
+    assert_eq!(reload(&ringway), "version 1 runs: nothing has changed\n", "there are none yet");
+
+    let fragments = ringway.directory().join("conf.d");
+    std::fs::create_dir(&fragments).expect("the directory can be written to");
+    let fragment = fragments.join("new.toml");
+    std::fs::write(&fragment, app("new", new, backend.address())).expect("it can be written");
+    let check = command(&ringway, &["check"]);
+    assert!(
+        String::from_utf8_lossy(&check.stdout).ends_with("2 apps, 2 frontends, 2 backends, from 2 files\n")
+    );
+    let added = format!("added new\n  + listen {new}\n  + backend {}\n", backend.address());
+    let plan = command(&ringway, &["plan"]);
+    assert!(String::from_utf8_lossy(&plan.stdout).contains(&added), "{plan:?}");
+    assert_eq!(reload(&ringway), format!("version 2 runs\n{added}"));
+    let mut second = opened(new);
+
+    // Another main file with fragments of its own, which are not beside the one that runs.
+    let elsewhere = ringway.directory().join("next");
+    std::fs::create_dir_all(elsewhere.join("conf.d")).expect("the directory can be written to");
+    std::fs::write(elsewhere.join("ringway.toml"), &text).expect("it can be written");
+    std::fs::write(elsewhere.join("conf.d/more.toml"), app("more", more, backend.address())).expect("it can");
+    let plan = command(&ringway, &["plan", "--config", "next/ringway.toml"]);
+    let plan = String::from_utf8_lossy(&plan.stdout);
+    assert!(plan.contains("\nadded more\n") && plan.contains("\nremoved new: 1 of 1 connection"), "{plan}");
+    let put = ringway.admin_put("/config", "application/toml", &text);
+    assert!(
+        put.status == 422 && put.body.contains("a configuration that is sent includes no files"),
+        "{}",
+        put.body
+    );
+
+    std::fs::write(&fragment, "[server]\nworkers = 1\n").expect("it can be written");
+    let refused = command(&ringway, &["reload", "--admin", &ringway.admin_address().to_string()]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("/conf.d/new.toml:1:2: server: an included file has apps only"), "{said}");
+    std::fs::remove_file(&fragment).expect("it is there");
+    let said = reload(&ringway);
+    assert!(said.starts_with("version 3 runs\nremoved new: 1 of 1 connection touched\n"), "{said}");
+    eventually("the address is closed", PATIENCE, || TcpStream::connect(new).is_err().then_some(()));
+    says(&mut open, "still here");
+    says(&mut second, "still here");
 }

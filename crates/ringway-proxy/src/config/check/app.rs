@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ringway::{KeepAlive, SocketAddress};
 
+use super::document::Document;
 use super::fields::{Checker, Fields, Item};
 use super::{
     FRONTENDS_MAX, PlacedApp, address, covers, health, is_same_address, limits, proxy_protocol, value,
@@ -35,7 +36,11 @@ const LATER_KEYS: [&str; 2] = ["tls", "route"];
 const BACKENDS: &str = "an array of addresses, as [\"10.0.0.1:5432\"]";
 const FRONTENDS: &str = "an array of addresses, as [\":443\"]";
 
-pub(super) fn app<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<PlacedApp<'t>> {
+pub(super) fn app<'t>(
+    item: &Item<'t>,
+    document: &'t Document<'t>,
+    checker: &mut Checker<'_>,
+) -> Option<PlacedApp<'t>> {
     let mut fields = checker.table(item, "a table, [[app]] in TOML")?;
     let mut app = App::new("");
     let name = fields.require("name", "a name that no other app has", checker);
@@ -122,7 +127,7 @@ pub(super) fn app<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<Plac
         app.proxy_protocol = proxy_protocol::read(&item, checker).unwrap_or_default();
     }
     fields.finish(&LATER_KEYS, checker);
-    Some(PlacedApp { app, name, frontends })
+    Some(PlacedApp { app, document, name, frontends })
 }
 
 /// TCP_USER_TIMEOUT is an int of milliseconds: 24 days.

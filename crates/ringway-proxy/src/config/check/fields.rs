@@ -7,14 +7,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::address::AddressError;
+use super::document::Document;
 use super::value;
 use crate::config::fault::{Fault, FaultKind};
 use crate::config::keys::{self, Kind};
 use crate::config::tree::source::Source;
 use crate::config::tree::{Entry, Node, Value, path_of, quote};
 
-/// Collects faults while a tree is read.
+/// Collects faults while trees are read.
 pub(super) struct Checker<'a> {
+    /// The file at hand.
     pub(super) source: &'a Source<'a>,
     /// What relative paths count from.
     pub(super) base_dir: &'a Path,
@@ -109,6 +111,19 @@ impl Item<'_> {
     }
 }
 
+impl<'a> Checker<'a> {
+    /// Begins with a file whose faults so far are `faults`.
+    pub(super) fn new(document: &'a Document<'a>, faults: Vec<Fault>) -> Self {
+        Self { source: &document.source, base_dir: &document.base_dir, faults, frontends: 0 }
+    }
+
+    /// Goes on with another file.
+    pub(super) fn turn_to(&mut self, document: &'a Document<'a>) {
+        self.source = &document.source;
+        self.base_dir = &document.base_dir;
+    }
+}
+
 impl Checker<'_> {
     /// A value of the wrong type, form or range.
     pub(super) fn wrong(&mut self, item: &Item<'_>, expected: impl Into<String>) {
@@ -123,6 +138,27 @@ impl Checker<'_> {
     /// A value that does not go with another one.
     pub(super) fn conflict(&mut self, item: &Item<'_>, message: impl Into<String>, hint: Option<&str>) {
         self.report(FaultKind::Conflict, item, message, None, hint.map(str::to_owned));
+    }
+
+    /// Something that is named cannot be read.
+    pub(super) fn unreadable(&mut self, item: &Item<'_>, message: String) {
+        self.report(FaultKind::Unreadable, item, message, None, None);
+    }
+
+    /// A key that does not go where it stands.
+    pub(super) fn misplaced(&mut self, item: &Item<'_>, message: String) {
+        let fault = self.source.fault(FaultKind::Conflict, item.key_span.clone(), &item.key, message);
+        self.faults.push(fault);
+    }
+
+    /// The place of a value in a file, as a fault of the file at hand names it.
+    pub(super) fn place(&self, item: &Item<'_>, document: &Document<'_>) -> String {
+        match document.source.file() {
+            Some(file) if Some(file) != self.source.file() => {
+                format!("{} in {}:{}", item.key, file.display(), document.source.line(item.node.span.start))
+            }
+            _ => item.key.clone(),
+        }
     }
 
     /// A value of the plan that this version does not have.

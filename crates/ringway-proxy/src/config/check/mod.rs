@@ -1,10 +1,13 @@
-//! From a tree to a [`Config`]: every key read, every fault found.
+//! From trees to a [`Config`]: every key read, every fault found.
 //!
-//! `server` and `app` read one section each; what concerns several sections is checked here at the end.
+//! `server` and `app` read one section each, `fragments` finds the files that are included; what concerns several
+//! sections or files is checked here at the end.
 
 mod address;
 mod app;
+mod document;
 mod fields;
+mod fragments;
 mod health;
 mod limits;
 mod network;
@@ -15,66 +18,75 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ringway::SocketAddress;
 
 use super::Format;
-use super::fault::{ConfigErrors, FaultKind};
+use super::fault::{ConfigErrors, Fault, FaultKind};
+use super::include::{Fragment, Fragments};
 use super::tree::source::Source;
-use super::tree::substitute::{Environment, substitute};
-use super::tree::{Node, Value, json, toml, yaml};
+use super::tree::substitute::Environment;
+use super::tree::{Node, Value};
 use crate::model::{Admin, App, Config, Frontend, Server};
+use document::Document;
 use fields::{Checker, Item};
 
 pub(super) use fields::nearest;
 pub(super) use value::{duration, log_level};
 
-/// Names of the plan, at the top of the file, that this version does not have.
-const LATER: [&str; 1] = ["include"];
-
-/// The configuration that a text describes.
+/// The configuration that a file describes with those that it includes, and the latter if it does include any.
 ///
 /// # Errors
 /// Every fault.
 pub(super) fn check(
-    source: &Source<'_>,
+    source: Source<'_>,
     format: Format,
     base_dir: &Path,
     environment: &Environment<'_>,
-) -> Result<Config, ConfigErrors> {
-    let (mut root, mut faults, sound_until) = match format {
-        Format::Toml => {
-            let parsed = toml::parse(source);
-            (parsed.root, parsed.faults, parsed.sound_until)
-        }
-        Format::Yaml => {
-            let (root, faults) = yaml::parse(source).map_err(|fault| ConfigErrors::new(vec![*fault]))?;
-            (root, faults, usize::MAX)
-        }
-        Format::Json => {
-            let (root, faults) = json::parse(source).map_err(|fault| ConfigErrors::new(vec![*fault]))?;
-            (root, faults, usize::MAX)
-        }
-    };
-    let syntax_faults = faults.len();
-    substitute(&mut root, "", source, environment, &mut faults);
-    let mut checker = Checker { source, base_dir, faults, frontends: 0 };
-    let config =
-        if is_seed(&root) { seed::check(&root, &mut checker) } else { document(&root, &mut checker) };
-    let mut faults = checker.faults;
-    if sound_until != usize::MAX {
-        // Behind a broken line the tree may not be what was meant, and what is missing may stand there.
-        let line = source.line(sound_until);
-        let mut index = 0;
-        faults.retain(|fault| {
-            index += 1;
-            let sound =
-                fault.line < line && fault.kind != FaultKind::MissingKey && fault.kind != FaultKind::Conflict;
-            index <= syntax_faults || sound
-        });
+    from: Fragments<'_>,
+) -> Result<(Config, Option<Vec<Fragment>>), ConfigErrors> {
+    let mut main = Document::parse(source, format, base_dir.to_path_buf());
+    let mut faults = Vec::new();
+    main.substitute(environment, &mut faults);
+    let mut checker = Checker::new(&main, faults);
+    if is_seed(&main.root) {
+        let config = seed::check(&main, &mut checker);
+        let faults = believable(&[&main], checker.faults);
+        return if faults.is_empty() { Ok((config, None)) } else { Err(ConfigErrors::new(faults)) };
     }
-    if faults.is_empty() { Ok(config) } else { Err(ConfigErrors::new(faults)) }
+    let include = checker.root(&main.root).and_then(|mut fields| fields.take("include"));
+    let fragments = include.map(|item| fragments::fragments(&item, from, &mut checker));
+    let names: Vec<PathBuf> =
+        fragments.iter().flatten().map(|fragment| main.source.beside(&fragment.path)).collect();
+    let mut included = Vec::new();
+    for (fragment, name) in fragments.iter().flatten().zip(&names) {
+        let mut document = Document::of_fragment(fragment, name, base_dir);
+        document.substitute(environment, &mut checker.faults);
+        included.push(document);
+    }
+    let config = configuration(&main, &included, &mut checker);
+    let documents: Vec<&Document<'_>> = std::iter::once(&main).chain(&included).collect();
+    let faults = believable(&documents, checker.faults);
+    if faults.is_empty() { Ok((config, fragments)) } else { Err(ConfigErrors::new(faults)) }
+}
+
+/// The faults that are no mere consequence of a broken file, file by file.
+fn believable(documents: &[&Document<'_>], faults: Vec<Fault>) -> Vec<Fault> {
+    let places: BTreeMap<Option<&Path>, usize> =
+        documents.iter().enumerate().map(|(index, document)| (document.source.file(), index)).collect();
+    let is_one_broken = documents.iter().any(|document| document.is_broken());
+    // A file that was not text has no document.
+    let place = |fault: &Fault| places.get(&fault.file.as_deref()).copied();
+    let is_believable = |fault: &Fault| {
+        // What another one seems to conflict with may stand in the broken file.
+        !(is_one_broken && fault.kind == FaultKind::Conflict)
+            && place(fault).is_none_or(|index| documents[index].vouches_for(fault))
+    };
+    let syntax = documents.iter().flat_map(|document| document.syntax.iter().cloned());
+    let mut faults: Vec<Fault> = syntax.chain(faults.into_iter().filter(is_believable)).collect();
+    faults.sort_by_key(|fault| place(fault).unwrap_or(documents.len()));
+    faults
 }
 
 /// Whether this is the seed proxy's file.
@@ -82,34 +94,72 @@ fn is_seed(root: &Node) -> bool {
     matches!(&root.value, Value::Table(entries) if entries.iter().any(|entry| entry.key == "Apps"))
 }
 
-fn document(root: &Node, checker: &mut Checker<'_>) -> Config {
+fn configuration<'t>(
+    main: &'t Document<'t>,
+    included: &'t [Document<'t>],
+    checker: &mut Checker<'t>,
+) -> Config {
     let mut config = Config { server: Server::default(), admin: None, apps: Vec::new(), demo: false };
-    let Some(mut fields) = checker.root(root) else { return config };
+    let Some(mut fields) = checker.root(&main.root) else { return config };
     if let Some(item) = fields.take("server") {
         config.server = server::server(&item, checker);
     }
     let admin = fields.take("admin").and_then(|item| server::admin(&item, checker));
-    let mut apps = Vec::new();
-    let expected = "an array of tables, [[app]] in TOML";
-    if let Some(item) = fields.require("app", "at least one app, [[app]] in TOML", checker) {
-        let items = checker.array(&item, expected, None);
-        if items.is_empty() && matches!(item.node.value, Value::Array(_)) {
-            checker.wrong(&item, "at least one app");
-        }
-        for item in items {
-            apps.extend(app::app(&item, checker));
-        }
+    let include = fields.take("include");
+    let item = if include.is_some() {
+        fields.take("app")
+    } else {
+        fields.require("app", "at least one app, [[app]] in TOML", checker)
+    };
+    let mut apps = item.map(|item| self::apps(&item, main, checker)).unwrap_or_default();
+    fields.finish(&[], checker);
+    for document in included {
+        checker.turn_to(document);
+        apps.extend(fragment(document, main, checker));
     }
-    fields.finish(&LATER, checker);
-    across(&apps, admin.as_ref(), checker);
+    checker.turn_to(main);
+    if let Some(item) = include.filter(|_| apps.is_empty() && checker.faults.is_empty()) {
+        checker.conflict(&item, "there is no app, neither here nor in an included file", None);
+    }
+    across(&apps, admin.as_ref().map(|(listen, item)| (listen, item, main)), checker);
     config.admin = admin.map(|(listen, _)| Admin { listen });
     config.apps = apps.into_iter().map(|app| app.app).collect();
     config
 }
 
+/// The apps of an included file.
+fn fragment<'t>(
+    document: &'t Document<'t>,
+    main: &Document<'_>,
+    checker: &mut Checker<'t>,
+) -> Vec<PlacedApp<'t>> {
+    let Some(mut fields) = checker.root(&document.root) else { return Vec::new() };
+    let home = main.source.file().map_or("the main file".to_owned(), |file| file.display().to_string());
+    for name in ["server", "admin"] {
+        if let Some(item) = fields.take(name) {
+            checker.misplaced(&item, format!("an included file has apps only; this belongs in {home}"));
+        }
+    }
+    if let Some(item) = fields.take("include") {
+        checker.misplaced(&item, format!("an included file includes no others; this belongs in {home}"));
+    }
+    let apps = fields.take("app").map(|item| self::apps(&item, document, checker));
+    fields.finish(&[], checker);
+    apps.unwrap_or_default()
+}
+
+fn apps<'t>(item: &Item<'t>, document: &'t Document<'t>, checker: &mut Checker<'_>) -> Vec<PlacedApp<'t>> {
+    let items = checker.array(item, "an array of tables, [[app]] in TOML", None);
+    if items.is_empty() && matches!(item.node.value, Value::Array(_)) {
+        checker.wrong(item, "at least one app");
+    }
+    items.iter().filter_map(|item| app::app(item, document, checker)).collect()
+}
+
 /// An app with the places of what is compared with other apps.
 struct PlacedApp<'t> {
     app: App,
+    document: &'t Document<'t>,
     name: Option<Item<'t>>,
     /// One for each frontend.
     frontends: Vec<Item<'t>>,
@@ -119,43 +169,56 @@ struct PlacedApp<'t> {
 const FRONTENDS_MAX: usize = 1 << 16;
 
 /// What has to be different in all apps: names and listening addresses.
-fn across<'t>(apps: &[PlacedApp<'t>], admin: Option<&(SocketAddress, Item<'t>)>, checker: &mut Checker<'_>) {
-    let mut names: BTreeMap<&str, &Item<'t>> = BTreeMap::new();
+fn across<'t>(
+    apps: &[PlacedApp<'t>],
+    admin: Option<(&SocketAddress, &Item<'t>, &'t Document<'t>)>,
+    checker: &mut Checker<'t>,
+) {
+    let mut names: BTreeMap<&str, (&Item<'t>, &Document<'t>)> = BTreeMap::new();
     for app in apps {
         let Some(name) = &app.name else { continue };
         match names.get(app.app.name.as_str()) {
-            Some(first) => {
-                let message = format!("{} is the name of {} too", name.node.describe(), first.key);
-                checker.conflict(name, message, None);
+            Some((first, document)) => {
+                checker.turn_to(app.document);
+                let first = checker.place(first, document);
+                checker.conflict(name, format!("{} is the name of {first} too", name.node.describe()), None);
             }
-            None => drop(names.insert(&app.app.name, name)),
+            None => drop(names.insert(&app.app.name, (name, app.document))),
         }
     }
-    let frontends: Vec<(&Frontend, &Item<'t>)> =
-        apps.iter().flat_map(|app| app.app.frontends.iter().zip(&app.frontends)).collect();
-    if let Some((_, item)) = frontends.get(FRONTENDS_MAX) {
+    let frontends: Vec<(&Frontend, &Item<'t>, &'t Document<'t>)> = apps
+        .iter()
+        .flat_map(|app| {
+            let placed = app.app.frontends.iter().zip(&app.frontends);
+            placed.map(|(frontend, item)| (frontend, item, app.document))
+        })
+        .collect();
+    if let Some((_, item, document)) = frontends.get(FRONTENDS_MAX) {
+        checker.turn_to(document);
         return checker.conflict(item, format!("there are more than {FRONTENDS_MAX} frontends"), None);
     }
     // Only what has the same port, or no port, can be the same address.
-    let mut by_port: BTreeMap<Option<u16>, Vec<(&Frontend, &Item<'t>)>> = BTreeMap::new();
-    for (later, item) in &frontends {
+    let mut by_port: BTreeMap<Option<u16>, Vec<(&Frontend, &Item<'t>, &Document<'t>)>> = BTreeMap::new();
+    for (later, item, document) in &frontends {
         let port = later.address.inet().map(|address| address.port());
         let others = by_port.entry(port).or_default();
-        if let Some((_, first)) = others.iter().find(|(first, _)| is_same_address(first, later)) {
-            checker.conflict(item, format!("{} listens here already", first.key), None);
+        if let Some((_, first, of)) = others.iter().find(|(first, ..)| is_same_address(first, later)) {
+            checker.turn_to(document);
+            checker.conflict(item, format!("{} listens here already", checker.place(first, of)), None);
         }
         // Port 0 is another port each time: nothing is compared with it.
         if port != Some(0) {
-            others.push((later, item));
+            others.push((later, item, document));
         }
     }
-    if let Some((listen, item)) = admin {
+    if let Some((listen, item, document)) = admin {
         let admin = Frontend::new("admin", listen.clone());
-        if let Some((_, first)) = frontends
+        if let Some((_, first, of)) = frontends
             .iter()
-            .find(|(frontend, _)| is_same_address(frontend, &admin) || covers(frontend, &admin))
+            .find(|(frontend, ..)| is_same_address(frontend, &admin) || covers(frontend, &admin))
         {
-            checker.conflict(item, format!("{} listens here already", first.key), None);
+            checker.turn_to(document);
+            checker.conflict(item, format!("{} listens here already", checker.place(first, of)), None);
         }
     }
 }

@@ -5,20 +5,20 @@
 use std::net::{Ipv6Addr, SocketAddr};
 
 use super::app::{app_name, elements};
+use super::document::Document;
 use super::fields::{Checker, Item};
 use super::{PlacedApp, across, address};
-use crate::config::tree::Node;
 use crate::model::{App, Backend, Config, Frontend, Server};
 
 const WEIGHT_MAX: u16 = 256;
 
-pub(super) fn check(root: &Node, checker: &mut Checker<'_>) -> Config {
+pub(super) fn check<'t>(document: &'t Document<'t>, checker: &mut Checker<'t>) -> Config {
     let mut config = Config { server: Server::default(), admin: None, apps: Vec::new(), demo: false };
-    let Some(mut fields) = checker.root(root) else { return config };
+    let Some(mut fields) = checker.root(&document.root) else { return config };
     let mut apps = Vec::new();
     if let Some(item) = fields.take("Apps") {
         for item in elements(&item, "an array of apps", checker) {
-            apps.extend(app(&item, checker));
+            apps.extend(app(&item, document, checker));
         }
     }
     fields.finish(&[], checker);
@@ -27,7 +27,7 @@ pub(super) fn check(root: &Node, checker: &mut Checker<'_>) -> Config {
     config
 }
 
-fn app<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<PlacedApp<'t>> {
+fn app<'t>(item: &Item<'t>, document: &'t Document<'t>, checker: &mut Checker<'_>) -> Option<PlacedApp<'t>> {
     let mut fields = checker.table(item, "an app, as {\"Name\": …, \"Ports\": …, \"Targets\": …}")?;
     let mut app = App::new("");
     let name = fields.require("Name", "a name that no other app has", checker);
@@ -60,5 +60,5 @@ fn app<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<PlacedApp<'t>> 
         }
     }
     fields.finish(&[], checker);
-    Some(PlacedApp { app, name, frontends })
+    Some(PlacedApp { app, document, name, frontends })
 }

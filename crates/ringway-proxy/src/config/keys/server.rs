@@ -1,6 +1,6 @@
-//! The top of the file, `[server]` and `[admin]`.
+//! `[server]`, `[admin]` and `include`.
 
-use super::{Default, Key, Kind, duration, key, later, number, required, table, text, value, words};
+use super::{Default, Key, Kind, duration, key, number, required, table, text, value, words};
 
 /// Limits that the checker reads too are asserted there against these.
 pub(super) const KEYS: &[Key] = &[
@@ -98,5 +98,15 @@ pub(super) const KEYS: &[Key] = &[
         "A loopback address, as `\"127.0.0.1:9900\"`, or a Unix socket, as `\"unix:/run/ringway/admin.sock\"`, which is \
          made with mode 0600. Everything else is refused: whoever reaches it controls the proxy.",
     ),
-    later("include"),
+    key(
+        "include",
+        Kind::AnyOf(&[
+            text("path or pattern", "^.+$"),
+            Kind::Array { of: &text("path or pattern", "^.+$"), min: 0 },
+        ]),
+        value("[]"),
+        "Files with more apps: paths from the directory of this file, or patterns as `\"conf.d/*.toml\"` (`*` is any text, \
+         `?` any character of a file's name that does not begin with a dot). They are read in the order of their paths; \
+         their extension says whether they are TOML, YAML or JSON.",
+    ),
 ];

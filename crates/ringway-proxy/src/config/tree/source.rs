@@ -20,6 +20,16 @@ impl<'a> Source<'a> {
         Self { file, text, line_starts: std::iter::once(0).chain(starts).collect() }
     }
 
+    /// What faults call the file; `None` for text that came from elsewhere.
+    pub(in crate::config) fn file(&self) -> Option<&'a Path> {
+        self.file
+    }
+
+    /// What faults call another file, by its path from the directory of this one.
+    pub(in crate::config) fn beside(&self, path: &Path) -> PathBuf {
+        self.file.and_then(Path::parent).unwrap_or(Path::new("")).join(path)
+    }
+
     pub(in crate::config) fn text(&self) -> &'a str {
         self.text
     }

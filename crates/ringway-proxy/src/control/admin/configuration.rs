@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connections::query_of;
 use super::{Admin, refusal};
-use crate::config::Format;
+use crate::config::{Format, Fragment};
 use crate::control::reload::{Document, Outcome, Refusal, RefusalPage, Wanted};
 use crate::snapshot::Origin;
 
@@ -33,6 +33,21 @@ pub struct PlanQuery {
     pub name: Option<String>,
 }
 
+/// The body of `/plan` for a configuration that includes files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilesPage {
+    /// The language of the main file.
+    pub format: Format,
+    /// Its text.
+    pub text: String,
+    /// All files that its `include` stands for.
+    pub fragments: Vec<Fragment>,
+}
+
+/// The media type of a [`FilesPage`].
+pub const FILES: &str = "application/vnd.ringway.files+json";
+
 /// POST: reads the file again and applies it.
 pub(super) async fn reload(State(admin): State<Admin>) -> Response {
     answer(admin.requests.apply(Wanted::File, Origin::Admin).await)
@@ -41,7 +56,7 @@ pub(super) async fn reload(State(admin): State<Admin>) -> Response {
 /// PUT: applies the configuration that is sent.
 pub(super) async fn put(State(admin): State<Admin>, headers: HeaderMap, text: String) -> Response {
     let Some(format) = format_of(&headers) else { return unknown_format() };
-    let document = Document { text, format, name: None };
+    let document = Document { text, format, name: None, fragments: None };
     answer(admin.requests.apply(Wanted::Document(document), Origin::Put).await)
 }
 
@@ -59,8 +74,18 @@ pub(super) async fn plan(
     if text.is_empty() {
         return answer(admin.requests.plan(Wanted::File).await);
     }
-    let Some(format) = format_of(&headers) else { return unknown_format() };
-    let document = Document { text, format, name: query.name.map(PathBuf::from) };
+    let name = query.name.map(PathBuf::from);
+    let document = if media_type(&headers) == Some(FILES) {
+        match serde_json::from_str::<FilesPage>(&text) {
+            Ok(FilesPage { text, format, fragments }) => {
+                Document { text, format, name, fragments: Some(fragments) }
+            }
+            Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+        }
+    } else {
+        let Some(format) = format_of(&headers) else { return unknown_format() };
+        Document { text, format, name, fragments: None }
+    };
     answer(admin.requests.plan(Wanted::Document(document)).await)
 }
 
@@ -98,9 +123,13 @@ fn answer(result: Result<Outcome, Refusal>) -> Response {
     (status, axum::Json(RefusalPage::from(&refusal))).into_response()
 }
 
-fn format_of(headers: &HeaderMap) -> Option<Format> {
+fn media_type(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-    match value.split(';').next()?.trim() {
+    value.split(';').next().map(str::trim)
+}
+
+fn format_of(headers: &HeaderMap) -> Option<Format> {
+    match media_type(headers)? {
         "application/toml" | "text/toml" => Some(Format::Toml),
         "application/yaml" | "text/yaml" | "application/x-yaml" => Some(Format::Yaml),
         "application/json" => Some(Format::Json),

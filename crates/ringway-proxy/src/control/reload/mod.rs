@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::discovery::{Discovery, SystemResolver};
 use super::fleet::Crew;
 use super::notify::Notifier;
-use crate::config::{self, ConfigErrors, Format};
+use crate::config::{self, ConfigErrors, Format, Fragment};
 use crate::model::{Config, EngineChoice, LogLevel, Server};
 use crate::plan::Difference;
 use crate::snapshot::{Lineage, Origin, Settings, Snapshot};
@@ -63,6 +63,8 @@ pub struct Document {
     pub format: Format,
     /// What faults call it; `None`: nothing.
     pub name: Option<PathBuf>,
+    /// The files that it includes; `None`: it must not include any.
+    pub fragments: Option<Vec<Fragment>>,
 }
 
 /// Which configuration is meant.
@@ -223,8 +225,8 @@ impl Reloader {
             }
             Wanted::Document(document) => {
                 let check = move || {
-                    let Document { text, format, name } = document;
-                    config::load_text(&text, format, name.as_deref(), &file)
+                    let Document { text, format, name, fragments } = document;
+                    config::load_text(&text, format, name.as_deref(), &file, fragments.as_deref())
                 };
                 (load(Box::new(check)).await?, None)
             }
