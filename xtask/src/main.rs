@@ -23,11 +23,14 @@ enum Task {
     Tidy,
     /// Measure Ringway against its peers on this machine.
     Bench(bench::Arguments),
+    /// Change configurations under load, or many apps, and see what becomes of connections, time and memory.
+    Soak(bench::soak::Arguments),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().task {
         Task::Tidy => tidy::run(),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Soak(arguments) => bench::soak::run(&arguments),
     }
 }

@@ -4,6 +4,7 @@ use ringway::{ConnectionId, Operations, Time};
 
 use crate::load::Load;
 use crate::options::{Direction, MESSAGE_BYTES_MAX, Mode};
+use crate::pacing::request_offset;
 
 /// A client's place: its connection of the moment, and how far the reply in flight has come.
 #[derive(Clone, Copy, Debug)]
@@ -14,24 +15,44 @@ pub(crate) struct Client {
     pub(crate) is_established: bool,
     /// Bytes of the current reply that have arrived.
     received: usize,
-    /// When the current request (in mode `connections`: the dial) began.
+    /// When the current request (in mode `connections`, and before the first one: the dial) began.
     began: Time,
+    /// A request is out, its reply not whole. Kept under `pace` only.
+    is_waiting: bool,
+    /// Requests so far under `pace`.
+    round: u32,
 }
 
 impl Client {
     /// Without a connection.
-    pub(crate) const NONE: Self =
-        Self { connection: ConnectionId::NONE, is_established: false, received: 0, began: Time::ZERO };
+    pub(crate) const NONE: Self = Self {
+        connection: ConnectionId::NONE,
+        is_established: false,
+        received: 0,
+        began: Time::ZERO,
+        is_waiting: false,
+        round: 0,
+    };
 
     /// A dial is under way.
     pub(crate) fn dialled(connection: ConnectionId, now: Time) -> Self {
         Self { connection, began: now, ..Self::NONE }
+    }
+
+    /// Since when it waits for a reply, or to be connected.
+    pub(crate) fn waits_since(&self) -> Option<Time> {
+        let is_dialling = !self.is_established && self.connection != ConnectionId::NONE;
+        (self.is_waiting || is_dialling).then_some(self.began)
     }
 }
 
 impl Load {
     pub(crate) fn client_connected(&mut self, ops: &mut Operations<'_>, place: usize) {
         ops.start_receive(self.clients[place].connection);
+        if self.pacing.is_some() && self.is_flowing {
+            let took = self.clock.now().since(self.clients[place].began);
+            self.tally.longest = self.tally.longest.max(took);
+        }
         match self.options.mode {
             Mode::Bulk | Mode::Pingpong => {
                 // Under traffic it replaces one that failed; else it waits for the others.
@@ -52,6 +73,8 @@ impl Load {
     pub(crate) fn start_client(&mut self, ops: &mut Operations<'_>, place: usize) {
         let client = &mut self.clients[place];
         match (self.options.mode, self.options.direction) {
+            // Its turn comes.
+            (Mode::Pingpong, _) if self.pacing.is_some() => {}
             (Mode::Pingpong, _) => {
                 client.began = self.clock.now();
                 self.request(ops, place);
@@ -63,7 +86,37 @@ impl Load {
         }
     }
 
-    pub(crate) fn client_received(&mut self, ops: &mut Operations<'_>, place: usize, byte_count: usize) {
+    /// A client's turn under `pace`: a request, unless it still waits for the last reply.
+    pub(crate) fn client_turn(&mut self, ops: &mut Operations<'_>, place: usize) {
+        let size = self.options.message_bytes();
+        let client = &mut self.clients[place];
+        if !client.is_established || client.is_waiting {
+            return;
+        }
+        client.is_waiting = true;
+        client.round = client.round.wrapping_add(1);
+        client.began = self.clock.now();
+        let from = request_offset(place, client.round, size, self.payload.len());
+        send(ops, client.connection, &self.payload[from..from + size]);
+    }
+
+    /// Bytes of a reply under `pace`: they are those of the request.
+    fn check_reply(&mut self, place: usize, bytes: &[u8]) {
+        let size = self.options.message_bytes();
+        let client = &self.clients[place];
+        let from = request_offset(place, client.round, size, self.payload.len());
+        let expected = &self.payload[(from + client.received).min(from + size)..from + size];
+        let differing = bytes.iter().zip(expected).filter(|(byte, expected)| byte != expected).count();
+        let unasked =
+            if client.is_waiting { bytes.len().saturating_sub(expected.len()) } else { bytes.len() };
+        self.wrong_bytes += differing.max(unasked) as u64;
+    }
+
+    pub(crate) fn client_received(&mut self, ops: &mut Operations<'_>, place: usize, bytes: &[u8]) {
+        let byte_count = bytes.len();
+        if self.pacing.is_some() {
+            self.check_reply(place, bytes);
+        }
         if self.options.mode == Mode::Bulk {
             self.tally.bytes += byte_count as u64;
             return;
@@ -80,6 +133,7 @@ impl Load {
             return;
         }
         client.received = 0;
+        client.is_waiting = false;
         let began = client.began;
         match self.options.mode {
             Mode::Pingpong => {
@@ -87,13 +141,15 @@ impl Load {
                 let now = self.clock.now();
                 client.began = now;
                 self.tally.unit(size, now.since(began));
-                self.request(ops, place);
+                match self.pacing {
+                    None => self.request(ops, place),
+                    Some(pacing) if pacing.is_churned(place) => self.dial_again(ops, place),
+                    Some(_) => {}
+                }
             }
             Mode::Connections => {
-                ops.close(client.connection);
                 self.tally.unit(size, self.clock.now().since(began));
-                self.established -= 1;
-                self.dial(ops, place);
+                self.dial_again(ops, place);
             }
             Mode::Idle => self.client_established(ops, place),
             Mode::Bulk => {}
@@ -105,6 +161,13 @@ impl Load {
         if self.is_flowing && (self.options.mode, self.options.direction) == (Mode::Bulk, Direction::Up) {
             stream(ops, self.clients[place].connection, &self.payload);
         }
+    }
+
+    /// Closes, and takes a new connection.
+    fn dial_again(&mut self, ops: &mut Operations<'_>, place: usize) {
+        ops.close(self.clients[place].connection);
+        self.established -= 1;
+        self.dial(ops, place);
     }
 
     fn request(&self, ops: &mut Operations<'_>, place: usize) {

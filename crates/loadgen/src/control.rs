@@ -2,6 +2,7 @@
 
 use std::io::BufRead;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ringway::Mailer;
 
@@ -14,6 +15,10 @@ pub(crate) enum Command {
     Target(SocketAddr),
     /// End the hold, go on.
     Next,
+    /// Round trips by the clock, one a client in this time; each so-many-th client dials anew after each.
+    Pace(Duration, usize),
+    /// Tell what was counted since the last mark, and count from zero.
+    Mark,
     /// The parent is gone.
     Finish,
 }
@@ -37,6 +42,14 @@ fn parse(line: &str) -> Result<Command, String> {
         "watch" => argument.parse().map(Command::Watch).map_err(|_| format!("`{argument}` is no process id")),
         "target" => argument.parse().map(Command::Target).map_err(|_| format!("`{argument}` is no address")),
         "next" => Ok(Command::Next),
+        "pace" => {
+            let period =
+                argument.parse().map_err(|_| format!("`{argument}` is no number of milliseconds"))?;
+            let churn = words.next().unwrap_or("0");
+            let churn = churn.parse().map_err(|_| format!("`{churn}` is no number of clients"))?;
+            Ok(Command::Pace(Duration::from_millis(period), churn))
+        }
+        "mark" => Ok(Command::Mark),
         _ => Err(format!("unknown line `{line}`")),
     }
 }
@@ -50,6 +63,9 @@ mod tests {
         assert_eq!(parse("watch 12"), Ok(Command::Watch(12)));
         assert_eq!(parse("target 127.0.0.1:80"), Ok(Command::Target(([127, 0, 0, 1], 80).into())));
         assert_eq!(parse("next"), Ok(Command::Next));
+        assert_eq!(parse("pace 250 10"), Ok(Command::Pace(Duration::from_millis(250), 10)));
+        assert_eq!(parse("mark"), Ok(Command::Mark));
+        assert!(parse("pace fast").is_err());
         assert!(parse("target nowhere").is_err());
         assert!(parse("").is_err());
     }

@@ -11,6 +11,7 @@ mod control;
 mod load;
 mod options;
 mod output;
+mod pacing;
 mod report;
 mod watch;
 

@@ -12,10 +12,11 @@ use ringway::{
 };
 
 use crate::backend::Backends;
-use crate::client::Client;
+use crate::client::{Client, send};
 use crate::control::Command;
 use crate::options::{MESSAGE_BYTES_MAX, Mode, Options};
 use crate::output::Output;
+use crate::pacing::{Pacing, TURN_INTERVAL, noise};
 use crate::report::{Latency, Report, RunEvent, Tally};
 use crate::{LoadError, watch};
 
@@ -28,6 +29,7 @@ const TICK: Duration = Duration::from_millis(100);
 const TICK_TIMER: Token = Token(u32::MAX);
 const PHASE_TIMER: Token = Token(u32::MAX - 1);
 const LISTENER: Token = Token(u32::MAX - 2);
+const TURN_TIMER: Token = Token(u32::MAX - 3);
 /// Set in the token of a backend's connection; the rest is its place.
 const BACKEND_BIT: u32 = 1 << 31;
 
@@ -54,6 +56,8 @@ pub(crate) struct Load {
     pub(crate) payload: Vec<u8>,
     pub(crate) tally: Tally,
     pub(crate) clock: Clock,
+    /// Round trips are by the clock and checked.
+    pub(crate) pacing: Option<Pacing>,
     /// Traffic flows: from `Ready` to the end.
     pub(crate) is_flowing: bool,
     /// A place a client; its connections bear the place as their token.
@@ -71,6 +75,9 @@ pub(crate) struct Load {
     holds: std::vec::IntoIter<usize>,
     last_success: Time,
     errors: u64,
+    /// Of these, connections that stood.
+    cut: u64,
+    pub(crate) wrong_bytes: u64,
     first_error: Option<String>,
     output: Output,
     outcome: Option<Result<Report, LoadError>>,
@@ -86,9 +93,10 @@ impl Load {
         let most = holds.as_slice().last().copied().unwrap_or(wanted);
         let clock = Clock::process();
         Self {
-            payload: (0..MESSAGE_BYTES_MAX).map(|place| (place % 251) as u8).collect(),
+            payload: noise(MESSAGE_BYTES_MAX),
             tally: Tally::new(),
             clock,
+            pacing: None,
             is_flowing: false,
             clients: vec![Client::NONE; most],
             backends: Backends::default(),
@@ -102,6 +110,8 @@ impl Load {
             holds,
             last_success: clock.now(),
             errors: 0,
+            cut: 0,
+            wrong_bytes: 0,
             first_error: None,
             output,
             outcome: None,
@@ -201,7 +211,12 @@ impl Load {
     fn start_traffic(&mut self, ops: &mut Operations<'_>) {
         self.phase = Phase::Warmup;
         self.is_flowing = true;
-        ops.set_timer(self.clock.now() + self.options.warmup, PHASE_TIMER);
+        let now = self.clock.now();
+        ops.set_timer(now + self.options.warmup, PHASE_TIMER);
+        if let Some(pacing) = &mut self.pacing {
+            pacing.start(now);
+            ops.set_timer(now + TURN_INTERVAL, TURN_TIMER);
+        }
         for place in 0..self.established {
             self.start_client(ops, place);
         }
@@ -258,6 +273,35 @@ impl Load {
         self.finish(Ok(report));
     }
 
+    /// Tells what was counted, and counts anew.
+    fn mark(&mut self) {
+        let now = self.clock.now();
+        let Phase::Measuring { since, .. } = &mut self.phase else { return };
+        let seconds = now.since(*since).as_secs_f64();
+        *since = now;
+        let report = self.report(seconds, None, None);
+        self.output.event(&RunEvent::Mark(report));
+        self.tally.reset();
+    }
+
+    /// Whoever's turn it is under `pace` sends.
+    fn give_turns(&mut self, ops: &mut Operations<'_>) {
+        let now = self.clock.now();
+        let clients = self.wanted;
+        let Some(pacing) = &mut self.pacing else { return };
+        for turn in pacing.due(now, clients) {
+            self.client_turn(ops, (turn % clients as u64) as usize);
+        }
+        ops.set_timer(now + TURN_INTERVAL, TURN_TIMER);
+    }
+
+    fn longest_wait(&self) -> Duration {
+        let waiting = if self.pacing.is_some() { &self.clients[..] } else { &[] };
+        let now = self.clock.now();
+        let waits = waiting.iter().filter_map(|client| Some(now.since(client.waits_since()?)));
+        waits.fold(self.tally.longest, Duration::max)
+    }
+
     fn watched_nanos(&self) -> Result<Option<u64>, LoadError> {
         if self.options.watch.is_empty() {
             return Ok(None);
@@ -274,6 +318,9 @@ impl Load {
             bytes: self.tally.bytes,
             latency: Latency::of(&self.tally.latency),
             errors: self.errors,
+            cut: self.cut,
+            wrong_bytes: self.wrong_bytes,
+            longest_wait_us: self.longest_wait().as_nanos() as f64 / 1e3,
             first_error: self.first_error.clone(),
             watched_cpu_seconds: watched,
             load_cpu_seconds: own,
@@ -290,6 +337,7 @@ impl Load {
             self.first_error = Some(format!("client {place}: {why}"));
         }
         if self.clients[place].is_established {
+            self.cut += 1;
             self.established -= 1;
         } else {
             self.dialling -= 1;
@@ -385,11 +433,14 @@ impl EventHandler for Load {
         bytes: &mut [u8],
     ) {
         if let Some(place) = backend_place(token) {
+            if self.pacing.is_some() {
+                return send(ops, connection, bytes);
+            }
             let sunk =
                 self.backends.received(ops, connection, place, bytes.len(), &self.options, &self.payload);
             self.tally.bytes += sunk as u64;
         } else if let Some(place) = self.client_place(connection, token) {
-            self.client_received(ops, place, bytes.len());
+            self.client_received(ops, place, bytes);
         }
     }
 
@@ -429,6 +480,9 @@ impl EventHandler for Load {
         if token == TICK_TIMER {
             return self.tick(ops);
         }
+        if token == TURN_TIMER {
+            return self.give_turns(ops);
+        }
         match self.phase {
             Phase::Warmup => self.start_window(ops),
             Phase::Measuring { since, watched_nanos, own_nanos } => {
@@ -447,7 +501,11 @@ impl EventHandler for Load {
                 self.begin(ops);
             }
             Command::Next if self.phase == Phase::Holding => self.end_hold(ops),
-            Command::Target(_) | Command::Next => {}
+            Command::Pace(period, churn) if self.phase == Phase::AwaitingTarget => {
+                self.pacing = Some(Pacing::new(period, churn));
+            }
+            Command::Mark => self.mark(),
+            Command::Target(_) | Command::Next | Command::Pace(..) => {}
             Command::Finish if self.phase == Phase::Finished => {}
             Command::Finish => self.finish(Err(LoadError::Interrupted)),
         }

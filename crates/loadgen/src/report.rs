@@ -24,7 +24,13 @@ pub struct Report {
     pub latency: Option<Latency>,
     /// Connections of clients that failed, or ended when they should not, over the whole run.
     pub errors: u64,
-    /// The first of them, in words.
+    /// Those of them that ended a connection that stood.
+    pub cut: u64,
+    /// Bytes of replies that were not what was sent, over the whole run; looked at under `pace` only.
+    pub wrong_bytes: u64,
+    /// The longest wait for a reply, in microseconds; under `pace` also of those that still wait, and for a connection.
+    pub longest_wait_us: f64,
+    /// The first failed connection, in words.
     pub first_error: Option<String>,
     /// CPU time of the watched processes within the window; none if none was watched.
     pub watched_cpu_seconds: Option<f64>,
@@ -84,6 +90,8 @@ pub enum RunEvent {
         /// How many.
         connections: usize,
     },
+    /// What was counted since the window began, or since the last mark.
+    Mark(Report),
     /// The run is over.
     Result(Report),
 }
@@ -132,24 +140,28 @@ pub(crate) struct Tally {
     pub(crate) units: u64,
     pub(crate) bytes: u64,
     pub(crate) latency: Histogram<u64>,
+    /// The longest wait, exactly.
+    pub(crate) longest: Duration,
 }
 
 impl Tally {
     pub(crate) fn new() -> Self {
         // Up to a minute at two digits: 60 s is far above any time-out that would have counted as an error.
         let latency = Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("these bounds are valid");
-        Self { units: 0, bytes: 0, latency }
+        Self { units: 0, bytes: 0, latency, longest: Duration::ZERO }
     }
 
     pub(crate) fn reset(&mut self) {
         self.units = 0;
         self.bytes = 0;
         self.latency.reset();
+        self.longest = Duration::ZERO;
     }
 
     pub(crate) fn unit(&mut self, bytes: usize, took: Duration) {
         self.units += 1;
         self.bytes += bytes as u64;
+        self.longest = self.longest.max(took);
         self.latency.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 }

@@ -131,7 +131,7 @@ impl Method {
 }
 
 /// An address that nobody listens on now. Not every peer can be told to choose a port itself.
-fn free_address() -> Result<SocketAddr, String> {
+pub(super) fn free_address() -> Result<SocketAddr, String> {
     let bound = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
     bound.map_err(|error| format!("no free port: {error}"))
 }

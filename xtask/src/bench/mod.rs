@@ -9,6 +9,7 @@ mod page;
 mod process;
 mod procfs;
 mod rows;
+pub(crate) mod soak;
 mod stats;
 mod variants;
 

@@ -11,8 +11,26 @@ use super::stats::{Samples, least, median};
 use super::variants::{VARIANTS, Variant};
 
 /// What stands between these lines of a page is replaced.
-const BEGIN: &str = "<!-- results: written by `cargo xtask bench --write`, do not edit -->";
-const END: &str = "<!-- end of results -->";
+const MARKS: Marks = Marks {
+    begin: "<!-- results: written by `cargo xtask bench --write`, do not edit -->",
+    end: "<!-- end of results -->",
+};
+
+/// Lines of a page that hold a generated part between them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Marks {
+    pub(super) begin: &'static str,
+    pub(super) end: &'static str,
+}
+
+impl Marks {
+    /// Puts `results` into the page at `path`: between the marks, or at its end.
+    pub(super) fn write(self, path: &Path, results: &str) -> Result<(), String> {
+        let fail = |error: std::io::Error| format!("{}: {error}", path.display());
+        let old = if path.exists() { fs::read_to_string(path).map_err(fail)? } else { String::new() };
+        fs::write(path, replaced(&old, self, results)).map_err(fail)
+    }
+}
 
 /// Everything that is told of a run.
 pub(super) struct Page<'a> {
@@ -22,7 +40,7 @@ pub(super) struct Page<'a> {
 }
 
 /// A head and lines, all of the same number of cells.
-type Table = Vec<Vec<String>>;
+pub(super) type Table = Vec<Vec<String>>;
 
 impl Page<'_> {
     pub(super) fn terminal(&self) -> String {
@@ -36,9 +54,7 @@ impl Page<'_> {
 
     /// Puts the results into the page at `path`: between its marks, or at its end.
     pub(super) fn write(&self, path: &Path) -> Result<(), String> {
-        let fail = |error: std::io::Error| format!("{}: {error}", path.display());
-        let old = if path.exists() { fs::read_to_string(path).map_err(fail)? } else { String::new() };
-        fs::write(path, replaced(&old, &self.markdown())).map_err(fail)
+        MARKS.write(path, &self.markdown())
     }
 
     fn markdown(&self) -> String {
@@ -254,7 +270,7 @@ fn ratio(peer: Option<f64>, ours: Option<f64>, target: Option<f64>) -> String {
     }
 }
 
-fn aligned(table: &Table) -> String {
+pub(super) fn aligned(table: &Table) -> String {
     let count = table.first().map_or(0, Vec::len);
     let width = |column: usize| table.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count).map(width).collect();
@@ -269,7 +285,7 @@ fn aligned(table: &Table) -> String {
     text
 }
 
-fn piped(table: &Table) -> String {
+pub(super) fn piped(table: &Table) -> String {
     let mut text = String::new();
     for (place, line) in table.iter().enumerate() {
         let _ = writeln!(text, "| {} |", line.join(" | "));
@@ -281,19 +297,20 @@ fn piped(table: &Table) -> String {
 }
 
 /// The page with its results exchanged.
-fn replaced(page: &str, results: &str) -> String {
-    let block = format!("{BEGIN}\n\n{}\n\n{END}", results.trim());
-    let marks = page.find(BEGIN).zip(page.find(END));
-    match marks {
-        Some((begin, end)) if begin < end => {
-            format!("{}{block}{}", &page[..begin], &page[end + END.len()..])
+fn replaced(page: &str, marks: Marks, results: &str) -> String {
+    let Marks { begin, end } = marks;
+    let block = format!("{begin}\n\n{}\n\n{end}", results.trim());
+    let places = page.find(begin).zip(page.find(end));
+    match places {
+        Some((from, to)) if from < to => {
+            format!("{}{block}{}", &page[..from], &page[to + end.len()..])
         }
         _ if page.is_empty() => format!("# Benchmarks\n\n{block}\n"),
         _ => format!("{}\n\n{block}\n", page.trim_end()),
     }
 }
 
-fn today() -> String {
+pub(super) fn today() -> String {
     let output = Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output();
     output.map_or_else(
         |_| "on an unknown day".into(),
@@ -333,8 +350,8 @@ mod tests {
 
     #[test]
     fn results_are_exchanged_between_the_marks_and_nothing_else_is() {
-        let first = replaced("# Title\n\nwords\n", "one");
-        let second = replaced(&(first.clone() + "\nafter\n"), "two");
+        let first = replaced("# Title\n\nwords\n", MARKS, "one");
+        let second = replaced(&(first.clone() + "\nafter\n"), MARKS, "two");
         assert!(second.starts_with("# Title\n\nwords\n"), "{second}");
         assert!(second.contains("two") && !second.contains("one"), "{second}");
         assert!(second.ends_with("\nafter\n"), "{second}");

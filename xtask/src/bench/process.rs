@@ -56,6 +56,17 @@ impl Proxy {
         }
     }
 
+    /// Its processes as they are now: what it has started since, too.
+    pub(super) fn look_again(&mut self) -> Result<&[u32], String> {
+        self.family = procfs::family(self.child.id()).map_err(|error| error.to_string())?;
+        Ok(&self.family)
+    }
+
+    /// The one that was started: the master, where there is one.
+    pub(super) fn first(&self) -> u32 {
+        self.child.id()
+    }
+
     /// All its processes.
     pub(super) fn pids(&self) -> &[u32] {
         &self.family
@@ -77,7 +88,7 @@ impl Drop for Proxy {
     }
 }
 
-fn signal(pid: u32, signal: Signal) {
+pub(super) fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         // It is gone already: just what was wanted.
         let _ = rustix::process::kill_process(pid, signal);
