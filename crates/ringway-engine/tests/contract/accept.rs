@@ -18,6 +18,7 @@ contract!(
     closed_listener_refuses,
     unix_listener_serves_and_can_be_cloned,
     accept_pauses_when_descriptors_run_out_and_resumes,
+    more_listeners_than_a_ring_has_entries_start_before_the_first_turn,
 );
 
 fn is_accepted(seen: &Seen) -> bool {
@@ -217,6 +218,19 @@ fn accept_pauses_when_descriptors_run_out_and_resumes(rig: &mut Rig) {
     shortage.end();
     rig.until("the connection", |rig| rig.log(server).has(is_accepted));
     assert_eq!(rig.log(server).count(|seen| matches!(seen, Seen::AcceptResumed { .. })), 1);
+}
+
+fn more_listeners_than_a_ring_has_entries_start_before_the_first_turn(rig: &mut Rig) {
+    // Each has a descriptor.
+    if !ringway_engine::sys::raise_descriptor_limit().is_ok_and(|(_, limit)| limit >= 4000) {
+        return;
+    }
+    let (server, client) = (rig.node(), rig.node());
+    let addresses: Vec<_> = (0..1100).map(|_| rig.listen(server, Token(1)).1).collect();
+    for address in [&addresses[0], &addresses[1099]] {
+        rig.dial(client, address, Token(2));
+    }
+    rig.until("both connections", |rig| rig.log(server).count(is_accepted) == 2);
 }
 
 /// Set in the process that tests the descriptor limit.

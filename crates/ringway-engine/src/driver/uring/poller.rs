@@ -115,6 +115,9 @@ pub(crate) struct RingPoller {
     ring: IoUring,
     /// How this thread waits.
     waiting: EnterFlags,
+    /// Requests of the time before the ring was enabled that its queue had no room for.
+    early: Vec<squeue::Entry>,
+    is_enabled: bool,
     /// A state word for each place of the table of connections.
     states: Vec<u16>,
     /// The same for listeners: `RECEIVING` while an accept is in the ring.
@@ -129,7 +132,14 @@ impl RingPoller {
             // and an idle proxy looks like a machine at its limit.
             waiting |= EnterFlags::NO_IOWAIT;
         }
-        Self { ring, waiting, states: Vec::new(), listeners: Vec::new() }
+        Self {
+            ring,
+            waiting,
+            early: Vec::new(),
+            is_enabled: false,
+            states: Vec::new(),
+            listeners: Vec::new(),
+        }
     }
 
     /// Lets this thread submit.
@@ -137,6 +147,10 @@ impl RingPoller {
         self.ring.submitter().register_enable_rings()?;
         // Saves a look-up a call; works without (Linux before 5.18).
         let _ = self.ring.submitter().register_ring_fd();
+        self.is_enabled = true;
+        for entry in std::mem::take(&mut self.early) {
+            self.push(entry);
+        }
         Ok(())
     }
 
@@ -183,6 +197,11 @@ impl RingPoller {
             // memory is the buffer ring: it is unmapped only after the ring is closed.
             let pushed = unsafe { self.ring.submission().push(&entry) };
             if pushed.is_ok() {
+                return;
+            }
+            if !self.is_enabled {
+                // Full, and nobody may submit yet: thousands of listeners are started before the first turn.
+                self.early.push(entry);
                 return;
             }
             // Full: submitting empties it. An error (out of memory) leaves nothing but to try again.
