@@ -456,6 +456,17 @@ pub(super) const TOML_FILES: &[(&str, &[&str])] = &[
              backends = [{address = 'b:1', weight = 0}]",
         &["4:12: app[0].backends: every backend has weight 0, so that none would get a connection"],
     ),
+    // Each is held against all that came before, those included that collide themselves.
+    (
+        "[[app]]\n\
+             name = 'a'\n\
+             listen = ['[::]:80', ':80', '0.0.0.0:80']\n\
+             backends = ['b:1']",
+        &[
+            "3:22: app[0].listen[1]: app[0].listen[0] listens here already",
+            "3:29: app[0].listen[2]: app[0].listen[1] listens here already",
+        ],
+    ),
     (
         "[[app]]\n\
              name = 'a'\n\

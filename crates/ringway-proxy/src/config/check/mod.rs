@@ -16,7 +16,8 @@ mod seed;
 mod server;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -197,18 +198,36 @@ fn across<'t>(
         checker.turn_to(document);
         return checker.conflict(item, format!("there are more than {FRONTENDS_MAX} frontends"), None);
     }
-    // Only what has the same port, or no port, can be the same address.
-    let mut by_port: BTreeMap<Option<u16>, Vec<(&Frontend, &Item<'t>, &Document<'t>)>> = BTreeMap::new();
+    // Addresses that differ collide only where both are all addresses of a port: of these there are few.
+    let mut specific: HashMap<&SocketAddress, (&Item<'t>, &Document<'t>)> = HashMap::new();
+    let mut unspecified: HashMap<u16, Vec<(&Frontend, &Item<'t>, &Document<'t>)>> = HashMap::new();
     for (later, item, document) in &frontends {
-        let port = later.address.inet().map(|address| address.port());
-        let others = by_port.entry(port).or_default();
-        if let Some((_, first, of)) = others.iter().find(|(first, ..)| is_same_address(first, later)) {
+        let all_of = later.address.inet().filter(|address| address.ip().is_unspecified());
+        let first = match all_of {
+            Some(address) => {
+                let others = unspecified.entry(address.port()).or_default();
+                let first = others.iter().find(|(first, ..)| is_same_address(first, later));
+                let first = first.map(|(_, item, document)| (*item, *document));
+                let is_like =
+                    |other: &Frontend| other.address == later.address && other.dual_stack == later.dual_stack;
+                if address.port() != 0 && !others.iter().any(|(other, ..)| is_like(other)) {
+                    others.push((later, item, document));
+                }
+                first
+            }
+            // Port 0 is another port each time.
+            None if later.address.inet().is_some_and(|address| address.port() == 0) => None,
+            None => match specific.entry(&later.address) {
+                Entry::Occupied(first) => Some(*first.get()),
+                Entry::Vacant(place) => {
+                    place.insert((item, document));
+                    None
+                }
+            },
+        };
+        if let Some((first, of)) = first {
             checker.turn_to(document);
             checker.conflict(item, format!("{} listens here already", checker.place(first, of)), None);
-        }
-        // Port 0 is another port each time: nothing is compared with it.
-        if port != Some(0) {
-            others.push((later, item, document));
         }
     }
     if let Some((listen, item, document)) = admin {
