@@ -3,15 +3,14 @@
 //! A worker is asked in pieces, and whoever asks keeps the place: one piece looks at so few connections that no byte
 //! waits for it, and a reader that went away costs nothing, because nobody asks for the next piece.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use ringway::SocketAddress;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::endpoint::Endpoint;
+use crate::model::Network;
 use crate::session::Ending;
 use crate::session::tcp::Stage;
 
@@ -23,7 +22,7 @@ pub struct Selection {
     /// Of the backend with this name, or the endpoint with this address.
     pub backend: Option<String>,
     /// From a client in this network. Clients on Unix sockets are in none.
-    pub source: Option<IpNet>,
+    pub source: Option<Network>,
     /// Accepted at least so long ago.
     pub older_than: Option<Duration>,
     /// With this number.
@@ -52,11 +51,7 @@ impl Selection {
     /// Whether it means connections from a client.
     pub fn has_source(&self, client: &SocketAddress) -> bool {
         let Some(network) = &self.source else { return true };
-        client.inet().is_some_and(|client| match (client.ip().to_canonical(), network) {
-            (IpAddr::V4(ip), IpNet::V4(network)) => network.contains(&ip),
-            (IpAddr::V6(ip), IpNet::V6(network)) => network.contains(&ip),
-            (IpAddr::V4(_), IpNet::V6(_)) | (IpAddr::V6(_), IpNet::V4(_)) => false,
-        })
+        client.inet().is_some_and(|client| network.contains(client.ip().to_canonical()))
     }
 
     /// Whether it means a connection of this age with this number.
@@ -148,7 +143,7 @@ mod tests {
     #[test]
     fn a_network_means_the_clients_in_it_and_no_others() {
         let in_network = |network: &str, address: &str| {
-            let source = Some(network.parse().expect("a network"));
+            let source = Some(Network::parse(network).expect("a network"));
             Selection { source, ..Selection::default() }.has_source(&client(address))
         };
         assert!(in_network("10.0.0.0/8", "10.255.0.1:80"));
@@ -156,7 +151,10 @@ mod tests {
         assert!(!in_network("10.0.0.0/8", "11.0.0.1:80"));
         assert!(in_network("2001:db8::/32", "[2001:db8::5]:80"));
         assert!(!in_network("::/0", "10.0.0.1:80"));
-        let any = Selection { source: Some("0.0.0.0/0".parse().expect("a network")), ..Selection::default() };
+        let any = Selection {
+            source: Some(Network::parse("0.0.0.0/0").expect("a network")),
+            ..Selection::default()
+        };
         assert!(!any.has_source(&SocketAddress::Unix(None)));
     }
 

@@ -15,13 +15,12 @@ use super::status::{BackendStatus, Process, app_status, whole_milliseconds};
 use crate::config;
 use crate::endpoint::{AppState, Duty, Steering};
 use crate::inspection::{Inquiry, Piece, Selection, Sighting, Verb};
+use crate::model::{Backend, Network, NetworkError};
 use crate::session::Ending;
 use crate::worker::WorkerMail;
 
 /// Connections that are listed when nobody says how many.
 pub const ROWS_DEFAULT: usize = 1_000;
-/// As in a configuration.
-const WEIGHT_MAX: u16 = 256;
 /// The most that are listed: some 30 MB of JSON.
 pub const ROWS_MAX: usize = 100_000;
 
@@ -242,7 +241,7 @@ impl Operator {
             None => {}
             Some("configured") => steering.weight = None,
             Some(text) => {
-                let weight = text.parse().ok().filter(|weight| *weight <= WEIGHT_MAX);
+                let weight = text.parse().ok().filter(|weight| *weight <= Backend::WEIGHT_MAX);
                 let expected = "a number from 0 to 256, or configured";
                 steering.weight = Some(weight.ok_or_else(|| wrong("weight", text, expected))?);
             }
@@ -332,9 +331,7 @@ impl Operator {
             self.check_backend(query.app.as_deref(), name)?;
         }
         let source = match &query.source {
-            Some(text) => Some(network(text).ok_or_else(|| {
-                Refusal::Wrong(format!("source: \"{text}\"; expected a network as 10.0.0.0/8 or an address"))
-            })?),
+            Some(text) => Some(network(text)?),
             None => None,
         };
         let older_than = match &query.older_than {
@@ -392,9 +389,17 @@ fn unknown(what: &str, name: &str, names: &[&str]) -> Refusal {
     Refusal::Unknown(format!("no {what} is called \"{name}\"{}", hint.unwrap_or_default()))
 }
 
-/// A network, or an address as the network of just that.
-fn network(text: &str) -> Option<ipnet::IpNet> {
-    text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from))
+fn network(text: &str) -> Result<Network, Refusal> {
+    Network::parse(text).map_err(|error| {
+        Refusal::Wrong(match error {
+            NetworkError::Malformed => {
+                format!("source: \"{text}\"; expected a network as 10.0.0.0/8 or an address")
+            }
+            NetworkError::HostBits(meant) => {
+                format!("source: \"{text}\"; the network of that address is \"{meant}\"")
+            }
+        })
+    })
 }
 
 #[cfg(test)]
@@ -416,6 +421,7 @@ mod tests {
             ("app=ap", "no app is called \"ap\"; did you mean \"app\"?"),
             ("app=app&backend=b0:81", "no backend is called \"b0:81\"; did you mean \"b0:80\"?"),
             ("source=here", "source: \"here\"; expected a network as 10.0.0.0/8 or an address"),
+            ("source=10.1.2.3/8", "source: \"10.1.2.3/8\"; the network of that address is \"10.0.0.0/8\""),
             ("older_than=5", "older_than: \"5\"; expected a duration as 30s or 5m"),
             ("limit=100001", "limit: 100001; expected at most 100000"),
             ("all=true", "`all` is for ending connections"),
@@ -459,6 +465,6 @@ mod tests {
     fn an_address_is_a_network_of_one() {
         assert_eq!(network("10.0.0.1"), network("10.0.0.1/32"));
         assert_eq!(network("::1"), network("::1/128"));
-        assert_eq!(network("10.0.0.1/33"), None);
+        assert!(network("10.0.0.1/33").is_err());
     }
 }

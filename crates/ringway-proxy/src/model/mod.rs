@@ -247,6 +247,9 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// The largest weight.
+    pub const WEIGHT_MAX: u16 = 256;
+
     /// A backend with the defaults.
     pub fn new(name: impl Into<String>, target: Target) -> Self {
         Self { name: name.into(), target, weight: 1, backup: false, max_connections: None }

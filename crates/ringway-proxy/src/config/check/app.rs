@@ -25,7 +25,6 @@ const KEEP_ALIVE_COUNT_MAX: u32 = 127;
 const BACKLOG_MAX: u32 = 1 << 20;
 /// Names stand in every line of the access log and in metric labels.
 const NAME_BYTES_MAX: usize = 64;
-const WEIGHT_MAX: u32 = 256;
 /// A backend that is warm after a day is warm.
 const SLOW_START_MAX: Duration = Duration::from_secs(86_400);
 const CONNECT_ATTEMPTS_MAX: u32 = 100;
@@ -240,7 +239,8 @@ fn backend<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<(Backend, I
     }
     let mut fields = checker.table(item, expected)?;
     let place = fields.require("address", "an address such as \"10.0.0.1:5432\"", checker);
-    let weight = fields.take("weight").and_then(|item| checker.number(&item, 0..=WEIGHT_MAX, ""));
+    let weight =
+        fields.take("weight").and_then(|item| checker.number(&item, 0..=u32::from(Backend::WEIGHT_MAX), ""));
     let backup = fields.take("backup").and_then(|item| checker.boolean(&item));
     let max_connections =
         fields.take("max_connections").and_then(|item| checker.number(&item, 1..=limits::COUNT_MAX, ""));

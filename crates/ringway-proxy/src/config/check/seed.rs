@@ -10,8 +10,6 @@ use super::fields::{Checker, Item};
 use super::{PlacedApp, across, address};
 use crate::model::{App, Backend, Config, Frontend, Server};
 
-const WEIGHT_MAX: u16 = 256;
-
 pub(super) fn check<'t>(document: &'t Document<'t>, checker: &mut Checker<'t>) -> Config {
     let mut config = Config { server: Server::default(), admin: None, apps: Vec::new(), demo: false };
     let Some(mut fields) = checker.root(&document.root) else { return config };
@@ -54,7 +52,7 @@ fn app<'t>(item: &Item<'t>, document: &'t Document<'t>, checker: &mut Checker<'_
             let Some(target) = target else { continue };
             // The seed proxy takes a target that is given twice for twice the share.
             match app.backends.iter_mut().find(|backend| backend.target == target) {
-                Some(twice) => twice.weight = WEIGHT_MAX.min(twice.weight + 1),
+                Some(twice) => twice.weight = Backend::WEIGHT_MAX.min(twice.weight + 1),
                 None => app.backends.push(Backend::new(element.as_text().unwrap_or(""), target)),
             }
         }
