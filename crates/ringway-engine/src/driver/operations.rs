@@ -48,7 +48,7 @@ pub(crate) trait DriverOperations {
     fn reset(&mut self, connection: ConnectionId);
     fn start_relay(&mut self, a: ConnectionId, b: ConnectionId, options: RelayOptions);
     fn relay_progress(&self, connection: ConnectionId) -> RelayProgress;
-    fn stop_relay(&mut self, connection: ConnectionId);
+    fn stop_relay(&mut self, connection: ConnectionId) -> bool;
     fn cut_relay(&mut self, connection: ConnectionId);
     fn export(&mut self, connection: ConnectionId);
     fn adopt(&mut self, exported: ExportedConnection, token: Token) -> io::Result<ConnectionId>;
@@ -234,9 +234,10 @@ impl<'a> Operations<'a> {
         self.driver.relay_progress(connection)
     }
 
-    /// Takes a relay apart. Answers with [`Event::RelayStopped`], or `RelayEnded` if it ended first.
-    pub fn stop_relay(&mut self, connection: ConnectionId) {
-        self.driver.stop_relay(connection);
+    /// Takes a relay apart. Answers with [`Event::RelayStopped`], or `RelayEnded` if it ended first. `false`: there is
+    /// none that could be stopped; one that is breaking ends by itself, within seconds.
+    pub fn stop_relay(&mut self, connection: ConnectionId) -> bool {
+        self.driver.stop_relay(connection)
     }
 
     /// Ends a relay now. A side that was owed bytes, or had not been told the end of its stream, is reset:

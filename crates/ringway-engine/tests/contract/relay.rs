@@ -28,6 +28,8 @@ contract!(
     cut_spares_a_side_that_was_told_everything,
     stopped_relay_owes_nothing_and_goes_on_when_started_again,
     half_close_is_remembered_over_a_stop,
+    side_that_ended_first_is_remembered_over_a_stop,
+    end_that_came_before_the_relay_waits_for_what_is_queued,
     progress_tells_bytes_and_half_closes,
     silence_is_counted_on_over_a_stop,
     end_of_stream_seen_before_the_relay_is_passed_on,
@@ -383,6 +385,42 @@ fn half_close_is_remembered_over_a_stop(rig: &mut Rig) {
     let end = &rig.log(joined.proxy).relay_ends[0];
     assert!(matches!(end.cause, RelayCause::Finished), "{:?}", end.cause);
     assert_eq!(end.bytes, [8, 6]);
+}
+
+fn side_that_ended_first_is_remembered_over_a_stop(rig: &mut Rig) {
+    for (first, side) in [(0, Side::A), (1, Side::B)] {
+        let joined = rig.joined(RelayOptions::default());
+        let (from, to) = (joined.from(first), joined.to(first));
+        rig.ops(joined.ends).shut(from);
+        rig.until("the end to be passed on", |rig| rig.log(joined.ends).ended(to));
+        assert!(rig.ops(joined.proxy).stop_relay(joined.a));
+        rig.until("the stop", |rig| !rig.log(joined.proxy).relay_stops.is_empty());
+        go_on(rig, joined);
+        rig.ops(joined.ends).shut(to);
+        wait_end(rig, joined);
+        let end = rig.log_mut(joined.proxy).relay_ends.pop().expect("an end");
+        assert!(matches!(end.cause, RelayCause::Finished), "{:?}", end.cause);
+        assert_eq!(end.side, side);
+        assert!(!rig.ops(joined.proxy).stop_relay(joined.a), "there is none any more");
+    }
+}
+
+fn end_that_came_before_the_relay_waits_for_what_is_queued(rig: &mut Rig) {
+    let joined = rig.unjoined();
+    let payload = rig.bulk();
+    rig.ops(joined.ends).pause_receive(joined.server);
+    rig.ops(joined.proxy).send(joined.b, &payload).expect("to send");
+    assert!(rig.ops(joined.proxy).queued_bytes(joined.b) > 0, "more than the kernel takes");
+    rig.ops(joined.ends).shut(joined.client);
+    rig.ops(joined.proxy).start_receive(joined.a);
+    rig.until("the client's end", |rig| rig.log(joined.proxy).ended(joined.a));
+    rig.ops(joined.proxy).start_relay(joined.a, joined.b, RelayOptions::default());
+    rig.settle();
+    rig.ops(joined.ends).start_receive(joined.server);
+    rig.until("the end to be passed on", |rig| rig.log(joined.ends).ended(joined.server));
+    assert_same(rig.log(joined.ends).bytes(joined.server), &payload);
+    rig.ops(joined.ends).shut(joined.server);
+    wait_end(rig, joined);
 }
 
 fn progress_tells_bytes_and_half_closes(rig: &mut Rig) {

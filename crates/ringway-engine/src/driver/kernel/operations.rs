@@ -226,14 +226,16 @@ impl DriverOperations for Core {
         self.place(connection).map(|index| self.progress(index)).unwrap_or_default()
     }
 
-    fn stop_relay(&mut self, connection: ConnectionId) {
+    fn stop_relay(&mut self, connection: ConnectionId) -> bool {
         if let Some(index) = self.relay_place(connection)
             && self.is_relaying(index)
             && !self.entry(index).has(flag::BROKEN)
             && !self.entry(self.entry(index).peer).has(flag::BROKEN)
         {
             self.stop_reading_relay(index);
+            return true;
         }
+        false
     }
 
     fn cut_relay(&mut self, connection: ConnectionId) {

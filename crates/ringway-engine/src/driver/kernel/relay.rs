@@ -41,7 +41,10 @@ impl Core {
             entry.peer = peer;
             entry.set_flow(flow::SMALL);
             entry.set_bytes(bytes);
-            entry.clear(flag::RECEIVING | flag::WATCHED | flag::SIDE_B | flag::NO_SPLICE | flag::FIRST_END);
+            entry.clear(flag::RECEIVING | flag::WATCHED | flag::SIDE_B | flag::NO_SPLICE);
+            if !entry.has(flag::READ_ENDED) {
+                entry.clear(flag::FIRST_END);
+            }
             if side_b {
                 entry.set(flag::SIDE_B);
             }
@@ -51,6 +54,12 @@ impl Core {
             if let Some(rare) = entry.rare().and_then(|place| self.rares.get_mut(place)) {
                 // What the user sent before is not the relay's to count.
                 rare.uncounted = rare.queue.len() - rare.start;
+            }
+        }
+        for (index, peer) in [(a, b), (b, a)] {
+            // Of an end that came before this relay began nobody else will say that it was the first.
+            if self.entry(index).has(flag::READ_ENDED) && !self.entry(peer).has(flag::READ_ENDED) {
+                self.entry_mut(index).set(flag::FIRST_END);
             }
         }
         if options.a_is_ready {
@@ -99,7 +108,10 @@ impl Core {
     pub(crate) fn resume_source(&mut self, source: u32) {
         let entry = self.entry(source);
         if entry.has(flag::READ_ENDED) {
-            self.pass_end(source);
+            // After what is queued, if anything is.
+            if !self.entry(entry.peer).has(flag::BLOCKED) {
+                self.pass_end(source);
+            }
         } else {
             self.arm_read(source);
         }

@@ -283,11 +283,12 @@ impl DriverOperations for SimulatedDriver {
         self.relay_of(id).map_or(RelayProgress::default(), Relay::progress)
     }
 
-    fn stop_relay(&mut self, id: ConnectionId) {
-        if let Some(relay) = self.relay_of_mut(id) {
-            relay.stopping = true;
-            self.touch(id);
-        }
+    fn stop_relay(&mut self, id: ConnectionId) -> bool {
+        let Some(relay) = self.relay_of_mut(id) else { return false };
+        let can_stop = relay.can_stop();
+        relay.stopping = can_stop;
+        self.touch(id);
+        can_stop
     }
 
     fn cut_relay(&mut self, id: ConnectionId) {

@@ -77,6 +77,11 @@ impl Relay {
         RelayProgress { bytes: self.bytes, last_activity: self.last_activity, half_closed: self.passed }
     }
 
+    /// Whether it is neither broken nor about to be cut.
+    pub(super) fn can_stop(&self) -> bool {
+        self.failure.is_none() && !self.cutting
+    }
+
     pub(super) fn pending_bytes(&self) -> usize {
         self.pending.iter().map(Vec::len).sum()
     }
