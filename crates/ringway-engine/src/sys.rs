@@ -10,11 +10,11 @@ use crate::SocketAddress;
 use crate::raw_address::RawAddress;
 
 /// Turns the -1 of a system call into its error.
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-fn check_size(result: isize) -> io::Result<usize> {
+pub(crate) fn check_size(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
     }
 }
 
-fn owned(fd: libc::c_int) -> OwnedFd {
+pub(crate) fn owned(fd: libc::c_int) -> OwnedFd {
     // SAFETY: `fd` was returned by the system call just made, which gave it to nobody else.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
@@ -130,6 +130,38 @@ pub(crate) fn get_option(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Resul
     Ok(value)
 }
 
+/// Makes sure that a descriptor from outside is a stream socket that never blocks. Says whether it listens.
+///
+/// O_NONBLOCK belongs to the socket and not to the descriptor: whoever else holds it sees it too.
+pub(crate) fn check_stream(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let kind = get_option(fd, libc::SOL_SOCKET, libc::SO_TYPE)?;
+    if kind != libc::SOCK_STREAM {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a stream socket"));
+    }
+    // SAFETY: no pointers.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    if flags & libc::O_NONBLOCK == 0 {
+        // SAFETY: no pointers.
+        check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    }
+    Ok(get_option(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? != 0)
+}
+
+/// Has a descriptor closed when another program is executed.
+pub(crate) fn close_on_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC: since the machine started, the same for all its processes.
+pub(crate) fn monotonic_nanos() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec for the kernel to fill.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    debug_assert_eq!(result, 0, "every Linux has this clock");
+    (time.tv_sec as u64) * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Takes the pending error of a socket (SO_ERROR), if it has one.
 pub(crate) fn take_error(fd: BorrowedFd<'_>) -> Option<io::Error> {
     match get_option(fd, libc::SOL_SOCKET, libc::SO_ERROR) {
@@ -145,6 +177,22 @@ pub(crate) fn set_abortive(fd: BorrowedFd<'_>) {
     value[..4].copy_from_slice(&1_i32.to_ne_bytes());
     // A socket that cannot linger (Unix) has no RST to send either.
     let _ = set_option_bytes(fd, libc::SOL_SOCKET, libc::SO_LINGER, &value);
+}
+
+/// Ends a connection whose socket somebody else may hold too, so that closing this descriptor would tell the other end
+/// nothing: FIN at once, or RST where the next close was to send one.
+pub(crate) fn end_shared(fd: BorrowedFd<'_>) {
+    // The first of the two numbers of SO_LINGER, which `set_abortive` sets.
+    let is_abortive = get_option(fd, libc::SOL_SOCKET, libc::SO_LINGER).is_ok_and(|on| on != 0);
+    let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as u16, sa_data: [0; 14] };
+    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: `nowhere` is valid for `length` bytes.
+    if is_abortive && check(unsafe { libc::connect(fd.as_raw_fd(), &nowhere, length) }).is_ok() {
+        // To connect to nowhere is to abort (tcp_disconnect), whoever else holds the socket.
+        return;
+    }
+    // Fails on a connection that has ended already.
+    let _ = shutdown(fd, libc::SHUT_RDWR);
 }
 
 /// Drops SYNs that reach a listening TCP socket, while handshakes under way still complete.

@@ -3,8 +3,8 @@
 use std::io;
 
 use ringway_engine::{
-    ConnectionId, DatagramBatch, DatagramSocketId, ExportedConnection, ListenerId, Operations, RelayEnd,
-    RelayStop, SocketAddress, TimerId, Token,
+    ConnectionId, DatagramBatch, DatagramSocketId, ExportedConnection, Listener, ListenerId, Operations,
+    RelayEnd, RelayStop, SocketAddress, TimerId, Token,
 };
 
 use crate::CloseReason;
@@ -138,6 +138,16 @@ pub trait EventHandler {
 
     /// A listener that was stopped has handed out what waited, and is closed.
     fn on_listener_closed(&mut self, ops: &mut Operations<'_>, listener: ListenerId, token: Token) {}
+
+    /// A listener left the engine as told, with its queue.
+    fn on_listener_released(
+        &mut self,
+        ops: &mut Operations<'_>,
+        listener: ListenerId,
+        token: Token,
+        released: Listener,
+    ) {
+    }
 
     /// Asked after each turn: the worker's run ends when this says so.
     fn is_finished(&self) -> bool {

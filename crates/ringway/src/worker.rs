@@ -124,6 +124,9 @@ impl<H: EventHandler> ringway_engine::Sink for Adapter<H> {
             }
             Event::AcceptResumed { listener, token } => handler.on_accept_resumed(ops, listener, token),
             Event::ListenerClosed { listener, token } => handler.on_listener_closed(ops, listener, token),
+            Event::ListenerReleased { listener, token, released } => {
+                handler.on_listener_released(ops, listener, token, released);
+            }
             Event::Connected { connection, token } => handler.on_connect(ops, connection, token),
             Event::ConnectFailed { connection, token, error } => {
                 handler.on_connect_failed(ops, connection, token, error);

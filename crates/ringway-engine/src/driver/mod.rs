@@ -25,6 +25,10 @@
 //! 11. **Peeked bytes stay where they are**: whoever reads next, a receive, a relay or another engine, gets them first,
 //!     but for those that `consume` took. A peek tells of more bytes and of the end, of each once; what breaks the
 //!     connection ends it at once, unread bytes or not.
+//! 12. **A listener that was released accepts nothing more**: every connection that it took was told of before
+//!     `ListenerReleased`, all others wait in its queue, which stays for whoever else holds the socket.
+//! 13. **A socket that another process may hold tells its end all the same**: closing sends FIN and resetting RST at
+//!     once, whatever copies there are. Only to drop what was exported is silent while a copy is left.
 //!
 //! One contract suite (`tests/contract`) runs against all three drivers.
 
@@ -38,9 +42,10 @@ mod uring;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use crate::{ConnectionId, DatagramSocketId, ListenerId, SocketAddress, Time, TimerId, Token};
+use crate::{ConnectionId, DatagramSocketId, Listener, ListenerId, SocketAddress, Time, TimerId, Token, sys};
 
 pub use engine::Engine;
 pub(crate) use operations::DriverOperations;
@@ -91,6 +96,15 @@ pub enum Event<'a> {
         listener: ListenerId,
         /// Its token.
         token: Token,
+    },
+    /// A listener left the engine as told, with its queue. Last event of the listener.
+    ListenerReleased {
+        /// Which listener.
+        listener: ListenerId,
+        /// Its token.
+        token: Token,
+        /// The socket: accept from it again, here or elsewhere, or drop it.
+        released: Listener,
     },
     /// A dialled connection is established.
     Connected {
@@ -512,7 +526,8 @@ impl DatagramBatch {
 
 /// A connection that left an engine, and everything another one needs to carry it on.
 ///
-/// Dropping it closes the socket.
+/// Dropping it closes the socket. That ends the connection, unless another process holds a copy of the descriptor: then
+/// its other end hears nothing of it.
 #[derive(Debug)]
 pub struct ExportedConnection {
     /// The socket itself.
@@ -525,11 +540,44 @@ pub struct ExportedConnection {
     pub ended: bool,
     /// The user finished sending: `shut` was called (and takes effect after `queued`).
     pub shut: bool,
+    /// Another process may hold the socket, so that closing it would tell the other end nothing: the adopting engine
+    /// shuts it down before it closes it. Costs a system call at the end of the connection.
+    pub shared: bool,
+}
+
+impl ExportedConnection {
+    /// A connection whose socket came from another process, with nothing received, queued or ended: fill in what that
+    /// process said. It counts as shared.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is no stream socket, or one that listens; then it is closed.
+    pub fn from_descriptor(fd: OwnedFd) -> io::Result<Self> {
+        if sys::check_stream(fd.as_fd())? {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a socket that listens"));
+        }
+        Ok(Self {
+            handle: ExportedHandle::Descriptor(fd),
+            received: Vec::new(),
+            queued: Vec::new(),
+            ended: false,
+            shut: false,
+            shared: true,
+        })
+    }
+
+    /// Its descriptor, for a copy to be sent to another process; set `shared` before this one is adopted again. None of a
+    /// simulated one.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match &self.handle {
+            ExportedHandle::Descriptor(fd) => Some(fd.as_fd()),
+            ExportedHandle::Simulated(_) => None,
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(crate) enum ExportedHandle {
-    Descriptor(std::os::fd::OwnedFd),
+    Descriptor(OwnedFd),
     Simulated(simulated::ExportedSocket),
 }
 

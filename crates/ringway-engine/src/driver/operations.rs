@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 #[cfg(doc)]
 use super::Event;
@@ -27,6 +28,8 @@ pub(crate) trait DriverOperations {
     fn pause_accept(&mut self, listener: ListenerId);
     fn resume_accept(&mut self, listener: ListenerId);
     fn stop_accept(&mut self, listener: ListenerId);
+    fn release_accept(&mut self, listener: ListenerId);
+    fn duplicate_listener(&self, listener: ListenerId) -> io::Result<Listener>;
     fn reassign_accept(
         &mut self,
         listener: ListenerId,
@@ -51,6 +54,7 @@ pub(crate) trait DriverOperations {
     fn stop_relay(&mut self, connection: ConnectionId) -> bool;
     fn cut_relay(&mut self, connection: ConnectionId);
     fn export(&mut self, connection: ConnectionId);
+    fn duplicate(&mut self, connection: ConnectionId) -> io::Result<OwnedFd>;
     fn adopt(&mut self, exported: ExportedConnection, token: Token) -> io::Result<ConnectionId>;
     fn bind_datagram(
         &mut self,
@@ -122,6 +126,21 @@ impl<'a> Operations<'a> {
     /// Turns new connections away, accepts what waits, closes the socket, and says [`Event::ListenerClosed`].
     pub fn stop_accept(&mut self, listener: ListenerId) {
         self.driver.stop_accept(listener);
+    }
+
+    /// Takes a listener out of the engine as it is, with what waits in its queue. Answers with
+    /// [`Event::ListenerReleased`]; accepted connections may be told of until then, and none later. Does nothing to a
+    /// listener that was told to stop.
+    pub fn release_accept(&mut self, listener: ListenerId) {
+        self.driver.release_accept(listener);
+    }
+
+    /// A second handle to the queue of a listener that accepts, for another process to hold.
+    ///
+    /// # Errors
+    /// EMFILE when out of descriptors; `NotFound` if there is no such listener.
+    pub fn duplicate_listener(&self, listener: ListenerId) -> io::Result<Listener> {
+        self.driver.duplicate_listener(listener)
     }
 
     /// Goes on accepting from the same queue, under another token and with other options: what is accepted later
@@ -249,6 +268,16 @@ impl<'a> Operations<'a> {
     /// Takes a connection (not in a relay, not dialling) out of the engine. Answers with [`Event::Exported`].
     pub fn export(&mut self, connection: ConnectionId) {
         self.driver.export(connection);
+    }
+
+    /// A second descriptor of the socket of a connection that goes on here, for another process to hold until it gets
+    /// the rest. From now on the connection counts as shared: it ends by shutting the socket down, since closing it would
+    /// tell its other end nothing while copies are left. Two system calls' worth of time, a microsecond.
+    ///
+    /// # Errors
+    /// EMFILE when out of descriptors; `NotFound` for a dead or dialling connection; `Unsupported` in a simulation.
+    pub fn duplicate(&mut self, connection: ConnectionId) -> io::Result<OwnedFd> {
+        self.driver.duplicate(connection)
     }
 
     /// Takes over a connection that was exported by another engine. Nothing is read from it until told.

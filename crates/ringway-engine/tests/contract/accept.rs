@@ -15,6 +15,8 @@ contract!(
     stopped_listener_hands_out_what_waits_and_closes,
     stopped_listener_steers_new_connections_to_the_others,
     reassigned_listener_keeps_its_queue_and_bears_another_token,
+    released_listener_leaves_its_queue_to_who_else_holds_it,
+    released_listener_says_nothing_more_and_can_be_accepted_from_again,
     closed_listener_refuses,
     unix_listener_serves_and_can_be_cloned,
     accept_pauses_when_descriptors_run_out_and_resumes,
@@ -152,6 +154,71 @@ fn reassigned_listener_keeps_its_queue_and_bears_another_token(rig: &mut Rig) {
     rig.ops(server).stop_accept(listener);
     rig.until("the listener to close", |rig| rig.log(server).has(is_listener_closed));
     assert!(rig.log(server).has(|seen| *seen == Seen::ListenerClosed { listener, token: Token(2) }));
+}
+
+fn released_listener_leaves_its_queue_to_who_else_holds_it(rig: &mut Rig) {
+    let (one, two, client) = (rig.node(), rig.node(), rig.node());
+    let (listener, address) = rig.listen(one, Token(1));
+    let other = rig.ops(one).duplicate_listener(listener).expect("a listener that accepts");
+    assert_eq!(*other.address(), address);
+    rig.turn();
+    rig.ops(one).release_accept(listener);
+    rig.until("the release", |rig| !rig.log(one).released.is_empty());
+    let dialled = rig.dial(client, &address, Token(2));
+    rig.wait_connected(client, dialled);
+    rig.ops(client).send(dialled, b"hello").expect("to send");
+    rig.ops(client).start_receive(dialled);
+    rig.settle();
+    assert!(!rig.log(one).has(is_accepted), "it left the engine");
+    drop(rig.log_mut(one).released.pop());
+    rig.settle();
+    assert!(
+        !rig.log(client).is_dead(dialled) && !rig.log(client).ended(dialled),
+        "it waits for the other holder"
+    );
+    rig.ops(two).start_accept(other, Token(3)).expect("to accept");
+    rig.until("the connection", |rig| rig.log(two).has(is_accepted));
+    let accepted = rig.log(two).accepted()[0];
+    rig.ops(two).start_receive(accepted);
+    rig.wait_bytes(two, accepted, 5);
+    assert!(rig.ops(one).duplicate_listener(listener).is_err(), "it is not there any more");
+}
+
+fn released_listener_says_nothing_more_and_can_be_accepted_from_again(rig: &mut Rig) {
+    let (server, client) = (rig.node(), rig.node());
+    let (listener, address) = rig.listen(server, Token(1));
+    let mut dialled = Vec::new();
+    for round in 0..4 {
+        dialled.extend((0..20).map(|index| rig.dial(client, &address, Token(index))));
+        if round % 2 == 0 {
+            rig.turn();
+        }
+        let place = rig.log(server).seen.len();
+        if round == 0 {
+            rig.ops(server).release_accept(listener);
+        } else {
+            let again = rig.log_mut(server).released.pop().expect("what was released");
+            let again = rig.ops(server).start_accept(again, Token(1 + round)).expect("to accept");
+            rig.turn();
+            if round == 2 {
+                rig.ops(server).pause_accept(again);
+            }
+            rig.ops(server).release_accept(again);
+            rig.ops(server).release_accept(again);
+            rig.ops(server).stop_accept(again);
+        }
+        rig.until("the release", |rig| !rig.log(server).released.is_empty());
+        rig.settle();
+        let since = &rig.log(server).seen[place..];
+        let position = since.iter().position(|seen| matches!(seen, Seen::ListenerReleased { .. }));
+        let position = position.expect("it was waited for");
+        assert!(!since[position..].iter().any(|seen| is_accepted(seen) || is_listener_closed(seen)));
+    }
+    let again = rig.log_mut(server).released.pop().expect("what was released");
+    rig.ops(server).start_accept(again, Token(9)).expect("to accept");
+    rig.until("all of them", |rig| rig.log(server).accepted().len() == dialled.len());
+    rig.settle();
+    assert!(dialled.iter().all(|connection| !rig.log(client).is_dead(*connection)));
 }
 
 fn closed_listener_refuses(rig: &mut Rig) {

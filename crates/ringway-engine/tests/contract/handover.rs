@@ -13,6 +13,12 @@ contract!(
     dropped_export_closes_the_connection,
     broken_connection_fails_instead_of_leaving,
     relays_move_between_engines_at_random_moments,
+    dropped_export_says_nothing_while_another_holds_the_socket,
+    shared_connection_ends_at_once_although_others_hold_its_socket,
+    shared_relay_ends_at_once_although_others_hold_its_sockets,
+    nothing_in_an_engine_keeps_a_dropped_export_open,
+    corked_bytes_leave_before_their_connection,
+    what_was_readable_before_the_move_is_read_after_it,
 );
 
 #[track_caller]
@@ -117,6 +123,155 @@ fn broken_connection_fails_instead_of_leaving(rig: &mut Rig) {
     rig.ops(from).export(a);
     rig.settle();
     assert!(rig.log(from).exports.is_empty());
+}
+
+/// A copy of a connection's descriptor, as another process would hold it; none in a simulation.
+fn copy(rig: &mut Rig, node: Node, connection: ConnectionId) -> Option<ExportedConnection> {
+    if rig.is_simulated() {
+        let error = rig.ops(node).duplicate(connection).expect_err("nothing to copy");
+        assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+        return None;
+    }
+    let fd = rig.ops(node).duplicate(connection).expect("a live connection");
+    Some(ExportedConnection::from_descriptor(fd).expect("a stream socket"))
+}
+
+fn dropped_export_says_nothing_while_another_holds_the_socket(rig: &mut Rig) {
+    for other in [false, true] {
+        let (from, peer) = (rig.node(), rig.node());
+        let to = second(rig, other);
+        let (a, b) = rig.pair(from, peer);
+        rig.ops(peer).start_receive(b);
+        rig.ops(from).start_receive(a);
+        let Some(copy) = copy(rig, from, a) else { return };
+        rig.ops(peer).send(b, b"unread").expect("to send");
+        let exported = export(rig, from, a);
+        assert!(exported.shared);
+        let received = exported.received.len();
+        drop(exported);
+        rig.settle();
+        assert!(!rig.log(peer).ended(b) && !rig.log(peer).is_dead(b));
+        let adopted = rig.ops(to).adopt(copy, Token(50)).expect("to adopt");
+        rig.ops(to).start_receive(adopted);
+        rig.wait_bytes(to, adopted, 6 - received - rig.log(from).bytes(a).len());
+        rig.ops(to).send(adopted, b"answer").expect("to send");
+        rig.wait_bytes(peer, b, 6);
+        rig.ops(to).close(adopted);
+        rig.until("the end", |rig| rig.log(peer).ended(b));
+    }
+}
+
+fn shared_connection_ends_at_once_although_others_hold_its_socket(rig: &mut Rig) {
+    let (node, peer) = (rig.node(), rig.node());
+    for reset in [false, true] {
+        let (a, b) = rig.pair(node, peer);
+        rig.ops(peer).start_receive(b);
+        rig.ops(node).start_receive(a);
+        let Some(copy) = copy(rig, node, a) else { return };
+        rig.ops(node).send(a, b"last").expect("to send");
+        match reset {
+            true => rig.ops(node).reset(a),
+            false => rig.ops(node).close(a),
+        }
+        rig.wait_dead(node, a);
+        rig.until("the end", |rig| match reset {
+            true => rig.log(peer).failed(b),
+            false => rig.log(peer).ended(b) && rig.log(peer).bytes(b) == b"last",
+        });
+        assert!(rig.ops(node).duplicate(a).is_err(), "it is dead");
+        drop(copy);
+    }
+}
+
+fn shared_relay_ends_at_once_although_others_hold_its_sockets(rig: &mut Rig) {
+    for cut in [false, true] {
+        let joined = rig.joined(RelayOptions::default());
+        let Some(one) = copy(rig, joined.proxy, joined.a) else { return };
+        let other = copy(rig, joined.proxy, joined.b);
+        rig.ops(joined.ends).send(joined.client, b"hello").expect("to send");
+        rig.wait_bytes(joined.ends, joined.server, 5);
+        if cut {
+            rig.ops(joined.proxy).cut_relay(joined.a);
+            rig.until("both resets", |rig| {
+                rig.log(joined.ends).failed(joined.client) && rig.log(joined.ends).failed(joined.server)
+            });
+        } else {
+            rig.ops(joined.ends).shut(joined.client);
+            rig.ops(joined.ends).shut(joined.server);
+            rig.until("both ends", |rig| {
+                rig.log(joined.ends).ended(joined.client) && rig.log(joined.ends).ended(joined.server)
+            });
+        }
+        rig.until("the relay's end", |rig| !rig.log(joined.proxy).relay_ends.is_empty());
+        drop((one, other));
+    }
+}
+
+fn nothing_in_an_engine_keeps_a_dropped_export_open(rig: &mut Rig) {
+    // A watch, a wait for room to write, and a receive: each is a request that a ring has under way.
+    for case in 0..3 {
+        let (node, peer) = (rig.node(), rig.node());
+        let (a, b) = rig.pair(node, peer);
+        match case {
+            0 => rig.ops(node).watch(a),
+            1 => {
+                let payload = rig.bulk();
+                rig.ops(node).send(a, &payload).expect("to send");
+            }
+            _ => rig.ops(node).start_receive(a),
+        }
+        for _ in 0..4 {
+            rig.turn();
+        }
+        // Dropped inside of the event: whatever the engine still has to ask of the kernel comes after that.
+        let drops = |seen: &Seen| matches!(seen, Seen::Exported { .. });
+        rig.ops(node).export(a);
+        rig.until("Exported", |rig| {
+            let exported = rig.log(node).has(drops);
+            rig.log_mut(node).exports.clear();
+            exported
+        });
+        rig.ops(peer).start_receive(b);
+        rig.until("the end", |rig| rig.log(peer).ended(b) || rig.log(peer).failed(b));
+    }
+}
+
+fn corked_bytes_leave_before_their_connection(rig: &mut Rig) {
+    let (from, peer, to) = (rig.node(), rig.node(), rig.node());
+    let (a, b) = rig.pair(from, peer);
+    rig.ops(peer).start_receive(b);
+    let mut ops = rig.ops(from);
+    ops.send(a, b"one ").expect("to send");
+    ops.export(a);
+    rig.until("Exported", |rig| !rig.log(from).exports.is_empty());
+    let exported = rig.log_mut(from).exports.pop().expect("what was exported");
+    let adopted = rig.ops(to).adopt(exported, Token(50)).expect("to adopt");
+    rig.ops(to).send(adopted, b"two").expect("to send");
+    rig.wait_bytes(peer, b, 7);
+    assert_eq!(rig.log(peer).bytes(b), b"one two");
+}
+
+fn what_was_readable_before_the_move_is_read_after_it(rig: &mut Rig) {
+    for other in [false, true] {
+        for ended in [false, true] {
+            let (from, peer) = (rig.node(), rig.node());
+            let to = second(rig, other);
+            let (a, b) = rig.pair(from, peer);
+            rig.ops(from).watch(a);
+            rig.ops(peer).send(b, b"early").expect("to send");
+            if ended {
+                rig.ops(peer).shut(b);
+            }
+            rig.settle();
+            let exported = export(rig, from, a);
+            let adopted = rig.ops(to).adopt(exported, Token(50)).expect("to adopt");
+            rig.ops(to).start_receive(adopted);
+            rig.wait_bytes(to, adopted, 5);
+            if ended {
+                rig.until("the end", |rig| rig.log(to).ended(adopted));
+            }
+        }
+    }
 }
 
 /// Stops the relay, moves both connections to `to`, and starts it again there.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use ringway_engine::{
-    ConnectionId, DatagramSocketId, Event, ExportedConnection, ListenerId, Operations, RelayEnd, RelayStop,
-    Sink, SocketAddress, TimerId, Token,
+    ConnectionId, DatagramSocketId, Event, ExportedConnection, Listener, ListenerId, Operations, RelayEnd,
+    RelayStop, Sink, SocketAddress, TimerId, Token,
 };
 
 /// An event that is kept. What can be had only once lies beside, in [`Log`].
@@ -15,6 +15,7 @@ pub(crate) enum Seen {
     AcceptPaused { listener: ListenerId, token: Token, error: Option<i32> },
     AcceptResumed { listener: ListenerId, token: Token },
     ListenerClosed { listener: ListenerId, token: Token },
+    ListenerReleased { listener: ListenerId, token: Token },
     Connected { connection: ConnectionId, token: Token },
     ConnectFailed { connection: ConnectionId, token: Token, error: Option<i32> },
     Received { connection: ConnectionId, token: Token },
@@ -52,6 +53,7 @@ impl Seen {
             Self::AcceptPaused { .. }
             | Self::AcceptResumed { .. }
             | Self::ListenerClosed { .. }
+            | Self::ListenerReleased { .. }
             | Self::Datagrams { .. }
             | Self::Timer { .. }
             | Self::Woken => [ConnectionId::NONE; 2],
@@ -80,6 +82,7 @@ pub(crate) struct Log {
     pub relay_ends: Vec<RelayEnd>,
     pub relay_stops: Vec<RelayStop>,
     pub exports: Vec<ExportedConnection>,
+    pub released: Vec<Listener>,
     /// Peer, local, bytes.
     pub datagrams: Vec<(std::net::SocketAddr, Option<std::net::IpAddr>, Vec<u8>)>,
     pub hook: Option<Hook>,
@@ -146,6 +149,10 @@ impl Sink for Log {
             }
             Event::AcceptResumed { listener, token } => Seen::AcceptResumed { listener, token },
             Event::ListenerClosed { listener, token } => Seen::ListenerClosed { listener, token },
+            Event::ListenerReleased { listener, token, released } => {
+                self.released.push(released);
+                Seen::ListenerReleased { listener, token }
+            }
             Event::Connected { connection, token } => Seen::Connected { connection, token },
             Event::ConnectFailed { connection, token, error } => {
                 Seen::ConnectFailed { connection, token, error: error.raw_os_error() }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Core, Phase};
 use crate::driver::ListenOptions;
+use crate::listener::{Listener, ListenerHandle};
 use crate::{Event, ListenerId, SocketAddress, Time, Token, socket, sys};
 
 /// Connections taken from one listener before others have their turn.
@@ -34,6 +35,8 @@ pub(crate) enum ListenerState {
     Resting(Time),
     /// Told to stop; closes when empty after then.
     Stopping(Time),
+    /// Told to leave the engine; an accept in the ring has not ended yet.
+    Releasing,
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {
@@ -76,7 +79,7 @@ impl Core {
     pub(crate) fn rest(&mut self, index: u32, error: io::Error) {
         let until = self.now + REST;
         let Some(listener) = self.listeners.get_mut(index) else { return };
-        if matches!(listener.state, ListenerState::Stopping(_)) {
+        if matches!(listener.state, ListenerState::Stopping(_) | ListenerState::Releasing) {
             return;
         }
         listener.state = ListenerState::Resting(until);
@@ -93,7 +96,7 @@ impl Core {
         for index in indices {
             let Some(listener) = self.listeners.get(index) else { continue };
             match listener.state {
-                ListenerState::Accepting | ListenerState::Paused => {}
+                ListenerState::Accepting | ListenerState::Paused | ListenerState::Releasing => {}
                 ListenerState::Resting(until) if self.now < until => waits = true,
                 ListenerState::Resting(_) => waits |= !self.try_to_resume(index),
                 ListenerState::Stopping(until) => {
@@ -174,6 +177,7 @@ impl Core {
                 | Event::AcceptPaused { listener, token, .. }
                 | Event::AcceptResumed { listener, token }
                 | Event::ListenerClosed { listener, token }
+                | Event::ListenerReleased { listener, token, .. }
                     if listener.0 == index =>
                 {
                     *token = new;
@@ -184,10 +188,35 @@ impl Core {
         socket::change_listener(record.fd.as_fd(), record.is_tcp, options)
     }
 
+    pub(crate) fn release_listener(&mut self, index: u32) {
+        let Some(listener) = self.listeners.get_mut(index) else { return };
+        if matches!(listener.state, ListenerState::Stopping(_) | ListenerState::Releasing) {
+            return;
+        }
+        let was_accepting = listener.state == ListenerState::Accepting;
+        listener.state = ListenerState::Releasing;
+        if was_accepting {
+            self.disarm_listener(index);
+        }
+        self.finish_release(index);
+    }
+
+    /// Lets go of a listener that was told to leave, once no accept of it is in the ring.
+    pub(crate) fn finish_release(&mut self, index: u32) {
+        let is_releasing = |listener: &ListenerRecord| listener.state == ListenerState::Releasing;
+        if !self.listeners.get(index).is_some_and(is_releasing) || self.is_accepting_in_ring(index) {
+            return;
+        }
+        let Some(ListenerRecord { fd, token, .. }) = self.listeners.remove(index) else { return };
+        let address = sys::local_address(fd.as_fd()).unwrap_or(SocketAddress::Unix(None));
+        let released = Listener { handle: ListenerHandle::Descriptor(fd), address };
+        self.events.push_back(Event::ListenerReleased { listener: ListenerId(index), token, released });
+    }
+
     pub(crate) fn stop_listener(&mut self, index: u32) {
         let until = self.now + STOP_GRACE;
         let Some(listener) = self.listeners.get_mut(index) else { return };
-        if matches!(listener.state, ListenerState::Stopping(_)) {
+        if matches!(listener.state, ListenerState::Stopping(_) | ListenerState::Releasing) {
             return;
         }
         let was_accepting = listener.state == ListenerState::Accepting;

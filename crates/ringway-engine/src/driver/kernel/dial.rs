@@ -57,14 +57,14 @@ impl Core {
         };
         let entry = self.entry(index);
         let (connection, token) = (entry.id(index), entry.token);
-        let (ended, shut) = (entry.has(flag::READ_ENDED), entry.has(flag::SHUT));
+        let (ended, shut, shared) = (entry.has(flag::READ_ENDED), entry.has(flag::SHUT), entry.is_shared());
         let registered = entry.has(flag::REGISTERED);
         let Some(fd) = self.release(index) else { return };
         if registered {
             self.forget_exported(&fd);
         }
-        let exported =
-            ExportedConnection { handle: ExportedHandle::Descriptor(fd), received, queued, ended, shut };
+        let handle = ExportedHandle::Descriptor(fd);
+        let exported = ExportedConnection { handle, received, queued, ended, shut, shared };
         self.events.push_back(Event::Exported { connection, token, exported });
     }
 }

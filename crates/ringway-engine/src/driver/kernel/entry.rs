@@ -80,8 +80,8 @@ pub(crate) struct Entry {
     pub(crate) token: Token,
     /// Coarse tick at which bytes last came from it.
     pub(crate) activity: u32,
-    /// Low 24 bits: place of the rare record; then four of phase, two of flow, one once an error was told, and one while
-    /// it is peeked at.
+    /// Low 24 bits: place of the rare record; then three of phase, one once its socket is shared, two of flow, one once an
+    /// error was told, and one while it is peeked at.
     rare_and_phase: u32,
     /// Low 48 bits: bytes relayed from it (256 TiB), or how far it was peeked at; high 16: flags.
     bytes_and_flags: u64,
@@ -89,6 +89,8 @@ pub(crate) struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 32);
 
+/// Another process may hold the socket, in `rare_and_phase`.
+const SHARED: u32 = 1 << 27;
 /// The poller told of an error, in `rare_and_phase`.
 const ERROR_TOLD: u32 = 1 << 30;
 /// It is peeked at, in `rare_and_phase`.
@@ -127,7 +129,7 @@ impl Default for Entry {
 
 impl Entry {
     pub(crate) fn phase(&self) -> Phase {
-        match (self.rare_and_phase >> 24) & 0x0f {
+        match (self.rare_and_phase >> 24) & 0x07 {
             0 => Phase::Free,
             1 => Phase::Dialling,
             2 => Phase::Open,
@@ -140,7 +142,16 @@ impl Entry {
     }
 
     pub(crate) fn set_phase(&mut self, phase: Phase) {
-        self.rare_and_phase = self.rare_and_phase & !(0x0f << 24) | (phase as u32) << 24;
+        self.rare_and_phase = self.rare_and_phase & !(0x07 << 24) | (phase as u32) << 24;
+    }
+
+    /// Whether another process may hold the socket.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.rare_and_phase & SHARED != 0
+    }
+
+    pub(crate) fn set_shared(&mut self, shared: bool) {
+        self.rare_and_phase = self.rare_and_phase & !SHARED | if shared { SHARED } else { 0 };
     }
 
     pub(crate) fn flow(&self) -> u8 {

@@ -152,6 +152,7 @@ impl Core {
         entry.set_rare(None);
         entry.set_phase(phase);
         entry.set_error_told(false);
+        entry.set_shared(false);
         index
     }
 
@@ -173,6 +174,10 @@ impl Core {
 
     /// Ends an entry and closes its descriptor after the batch.
     pub(crate) fn release_and_close(&mut self, index: u32) {
+        let entry = self.entry(index);
+        if let Some(fd) = entry.fd().filter(|_| entry.is_shared()) {
+            sys::end_shared(fd);
+        }
         if let Some(fd) = self.release(index) {
             self.closing.push(fd);
         }
@@ -305,6 +310,7 @@ impl Core {
             | Event::AcceptPaused { .. }
             | Event::AcceptResumed { .. }
             | Event::ListenerClosed { .. }
+            | Event::ListenerReleased { .. }
             | Event::ConnectFailed { .. }
             | Event::Received { .. }
             | Event::Peeked { .. }

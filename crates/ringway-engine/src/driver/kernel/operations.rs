@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::accept::{ListenerRecord, ListenerState};
 use super::{Core, Phase, Poller, flag};
@@ -63,6 +64,18 @@ impl DriverOperations for Core {
 
     fn stop_accept(&mut self, listener: ListenerId) {
         self.stop_listener(listener.0);
+    }
+
+    fn release_accept(&mut self, listener: ListenerId) {
+        self.release_listener(listener.0);
+    }
+
+    fn duplicate_listener(&self, listener: ListenerId) -> io::Result<Listener> {
+        let record = self.listeners.get(listener.0).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Listener {
+            address: sys::local_address(record.fd.as_fd())?,
+            handle: ListenerHandle::Descriptor(record.fd.try_clone()?),
+        })
     }
 
     fn reassign_accept(
@@ -254,8 +267,18 @@ impl DriverOperations for Core {
         }
     }
 
+    fn duplicate(&mut self, connection: ConnectionId) -> io::Result<OwnedFd> {
+        let place = self.place(connection).filter(|index| {
+            !matches!(self.entry(*index).phase(), Phase::Free | Phase::Dialling | Phase::Closing)
+        });
+        let entry = self.entry_mut(place.ok_or(io::ErrorKind::NotFound)?);
+        let copy = entry.fd().ok_or(io::ErrorKind::NotFound)?.try_clone_to_owned()?;
+        entry.set_shared(true);
+        Ok(copy)
+    }
+
     fn adopt(&mut self, exported: ExportedConnection, token: Token) -> io::Result<ConnectionId> {
-        let ExportedConnection { handle, received, queued, ended, shut } = exported;
+        let ExportedConnection { handle, received, queued, ended, shut, shared } = exported;
         let ExportedHandle::Descriptor(fd) = handle else {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -265,6 +288,7 @@ impl DriverOperations for Core {
         let index = self.insert(Some(fd), Phase::Open, token);
         let entry = self.entry_mut(index);
         let connection = entry.id(index);
+        entry.set_shared(shared);
         if ended {
             entry.set(flag::READ_ENDED);
         }
@@ -290,7 +314,7 @@ impl DriverOperations for Core {
         token: Token,
     ) -> io::Result<DatagramSocketId> {
         let fd = socket::bind_datagram(address, options)?;
-        let address = sys::local_address(std::os::fd::AsFd::as_fd(&fd))?.inet().unwrap_or(address);
+        let address = sys::local_address(fd.as_fd())?.inet().unwrap_or(address);
         let index = self.datagram_sockets.insert(DatagramSocket { fd, token, address });
         if let Err(error) = self.arm_datagrams(index) {
             self.datagram_sockets.remove(index);

@@ -186,7 +186,11 @@ impl Core {
             // Closing the descriptor does it.
             Poller::Epoll(_) => self.entry_mut(index).clear(flag::REGISTERED | flag::WRITE_ARMED),
             // A request in the ring would keep the socket open.
-            Poller::Ring(ring) => ring.forget(index, self.entries.get(index).and_then(|entry| entry.fd())),
+            Poller::Ring(ring) => {
+                if let Some(entry) = self.entries.get(index) {
+                    ring.forget(entry.id(index));
+                }
+            }
         }
     }
 
@@ -215,6 +219,14 @@ impl Core {
         match &mut self.poller {
             Poller::Epoll(epoll) => epoll.forget(&listener.fd),
             Poller::Ring(ring) => ring.cancel_accept(index),
+        }
+    }
+
+    /// Whether an accept of a listener is in the ring and may still bring a connection.
+    pub(crate) fn is_accepting_in_ring(&self, index: u32) -> bool {
+        match &self.poller {
+            Poller::Epoll(_) => false,
+            Poller::Ring(ring) => ring.is_accepting(index),
         }
     }
 

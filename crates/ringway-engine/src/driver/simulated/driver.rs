@@ -34,6 +34,8 @@ pub(crate) struct SimulatedDriver {
     pub(super) touched: Vec<ConnectionId>,
     /// Listeners that were told to stop.
     pub(super) stopping: Vec<u32>,
+    /// Listeners that were told to leave the engine.
+    pub(super) releasing: Vec<u32>,
     pub(super) pending_bytes_max: usize,
 }
 
@@ -52,6 +54,7 @@ impl SimulatedDriver {
             timers: Vec::new(),
             touched: Vec::new(),
             stopping: Vec::new(),
+            releasing: Vec::new(),
             pending_bytes_max: config.pending_bytes_max,
         }
     }
@@ -69,6 +72,7 @@ impl SimulatedDriver {
     pub(crate) fn turn<S: Sink>(&mut self, sink: &mut S) -> io::Result<()> {
         let mut touched = std::mem::take(&mut self.touched);
         let stopping = std::mem::take(&mut self.stopping);
+        let releasing = std::mem::take(&mut self.releasing);
         let (listeners, datagrams, timers) = {
             let mut world = self.network.world();
             world.bury();
@@ -93,6 +97,12 @@ impl SimulatedDriver {
         }
         for place in stopping {
             self.close_listener(place, sink);
+        }
+        for place in releasing {
+            if let Some(listening) = self.listeners[place as usize].take() {
+                let (listener, token) = (ListenerId(place), listening.token);
+                self.deliver(sink, Event::ListenerReleased { listener, token, released: listening.listener });
+            }
         }
         for id in touched {
             self.look_at(id, sink);
@@ -410,6 +420,7 @@ impl SimulatedDriver {
             queued: connection.queue,
             ended: connection.ended,
             shut: connection.shut,
+            shared: false,
         };
         self.deliver(sink, Event::Exported { connection: id, token: connection.token, exported });
     }

@@ -97,6 +97,13 @@ impl World {
         }
     }
 
+    /// This engine accepts no more, and leaves what waits to whoever else holds the socket.
+    pub(super) fn release(&mut self, key: SocketKey, machine: MachineId) {
+        if let Some(listener) = self.listeners.get_mut(&key) {
+            listener.acceptors.remove(&machine);
+        }
+    }
+
     /// Whether other engines go on accepting from this very queue.
     pub(super) fn is_shared(&self, key: SocketKey) -> bool {
         self.listeners.get(&key).is_some_and(|listener| !listener.acceptors.is_empty())

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use super::connection::{Connection, Ending, Phase, Socket};
 use super::driver::SimulatedDriver;
@@ -26,8 +27,9 @@ pub(super) struct Listening {
     /// For want of descriptors or memory.
     pub(super) resting: bool,
     pub(super) stopping: bool,
+    pub(super) releasing: bool,
     /// Dropped with the record; that closes the socket.
-    _listener: Listener,
+    pub(super) listener: Listener,
 }
 
 /// A datagram socket.
@@ -69,8 +71,15 @@ impl DriverOperations for SimulatedDriver {
         };
         let Some(key) = key else { return Err(other_world()) };
         self.network.world().start_accept(key, self.machine);
-        let listening =
-            Listening { key, token, paused: false, resting: false, stopping: false, _listener: listener };
+        let listening = Listening {
+            key,
+            token,
+            paused: false,
+            resting: false,
+            stopping: false,
+            releasing: false,
+            listener,
+        };
         Ok(ListenerId(insert(&mut self.listeners, listening)))
     }
 
@@ -88,7 +97,9 @@ impl DriverOperations for SimulatedDriver {
     }
 
     fn stop_accept(&mut self, listener: ListenerId) {
-        if let Some(Some(listening)) = self.listeners.get_mut(listener.0 as usize) {
+        if let Some(Some(listening)) = self.listeners.get_mut(listener.0 as usize)
+            && !listening.releasing
+        {
             listening.stopping = true;
             listening.paused = false;
             let mut world = self.network.world();
@@ -96,6 +107,28 @@ impl DriverOperations for SimulatedDriver {
             let machine = &mut world.machines[self.machine];
             machine.listeners.insert(listening.key);
             machine.busy = true;
+        }
+    }
+
+    fn release_accept(&mut self, listener: ListenerId) {
+        if let Some(Some(listening)) = self.listeners.get_mut(listener.0 as usize)
+            && !listening.stopping
+            && !listening.releasing
+        {
+            listening.releasing = true;
+            // As a completion driver, which may accept some more before it hears of it.
+            let mut world = self.network.world();
+            world.release(listening.key, self.machine);
+            world.machines[self.machine].busy = true;
+            drop(world);
+            self.releasing.push(listener.0);
+        }
+    }
+
+    fn duplicate_listener(&self, listener: ListenerId) -> io::Result<Listener> {
+        match self.listeners.get(listener.0 as usize) {
+            Some(Some(listening)) => listening.listener.try_clone(),
+            _ => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
@@ -309,6 +342,10 @@ impl DriverOperations for SimulatedDriver {
             connection.peek = None;
             self.touch(id);
         }
+    }
+
+    fn duplicate(&mut self, _: ConnectionId) -> io::Result<OwnedFd> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "a simulated socket has no descriptor"))
     }
 
     fn adopt(&mut self, mut exported: ExportedConnection, token: Token) -> io::Result<ConnectionId> {

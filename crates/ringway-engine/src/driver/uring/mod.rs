@@ -223,6 +223,7 @@ impl UringDriver {
             }
             _ => self.core.rearm_listener(listener),
         }
+        self.core.finish_release(listener);
     }
 
     fn writable<S: Sink>(&mut self, sink: &mut S, id: ConnectionId, result: i32) {

@@ -260,12 +260,21 @@ impl RingPoller {
     }
 
     /// The connection at a place ends, or leaves.
-    pub(crate) fn forget(&mut self, index: u32, fd: Option<BorrowedFd<'_>>) {
-        let state = std::mem::take(self.state(index));
-        if state & (RECEIVING | POLLING | WATCHING | WRITING) != 0
-            && let Some(fd) = fd
-        {
-            self.cancel_all(fd);
+    ///
+    /// Its requests are cancelled by what they are called and not by descriptor: the kernel finds them by a hash instead
+    /// of looking at every request of the ring, and the descriptor may be closed, and its number be another's, before
+    /// the cancellations are submitted. A request that stayed would keep the socket open.
+    pub(crate) fn forget(&mut self, id: ConnectionId) {
+        let state = std::mem::take(self.state(id.index));
+        for (bit, kind) in [
+            (RECEIVING, Kind::Receive),
+            (POLLING, Kind::Poll),
+            (WATCHING, Kind::Watch),
+            (WRITING, Kind::Write),
+        ] {
+            if state & bit != 0 {
+                self.cancel(Key::of(kind, id));
+            }
         }
     }
 
@@ -382,6 +391,10 @@ impl RingPoller {
             *state |= CANCELLING;
             self.cancel(Key::special(Kind::Listener, index));
         }
+    }
+
+    pub(crate) fn is_accepting(&self, index: u32) -> bool {
+        self.listeners.get(index as usize).is_some_and(|state| state & RECEIVING != 0)
     }
 
     pub(crate) fn accept_ended(&mut self, index: u32) {
