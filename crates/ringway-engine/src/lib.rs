@@ -9,6 +9,7 @@
 mod address;
 mod clock;
 pub mod driver;
+pub mod handover;
 mod id;
 mod listener;
 pub mod mailbox;
