@@ -8,6 +8,8 @@
 
 extern crate alloc;
 
+pub mod client_hello;
+pub mod host_name;
 pub mod http1;
 pub mod proxy_protocol;
 pub mod reader;

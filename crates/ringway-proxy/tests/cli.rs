@@ -84,3 +84,15 @@ fn bench_measures_backends_of_its_own_where_no_target_is_named() {
     assert!(text.contains("pingpong: 64 connections") && text.contains("p99"), "{text}");
     assert!(complaint(&["bench", "pingpong"], 2).contains("--target"));
 }
+
+#[test]
+fn selftest_prints_every_case_and_what_came_of_it() {
+    let output = ringway(&["selftest"]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for part in
+        ["a forged length of 16 MiB", "TLS 1.3 with a post-quantum key share", " cases passed, 0 failed"]
+    {
+        assert!(text.contains(part), "no {part} in: {text}");
+    }
+}

@@ -55,6 +55,8 @@ pub(super) enum Command {
     Drain(DrainArguments),
     /// Lets new connections come again
     Undrain(UndrainArguments),
+    /// Reads a table of good, odd and malformed client hellos, and says whether each is understood on this machine
+    Selftest,
     /// Drives connections at a proxy and measures it
     Bench(Box<loadgen::Options>),
 }

@@ -12,6 +12,7 @@ mod generated;
 pub mod reference;
 mod reload;
 mod run;
+mod selftest;
 mod status;
 mod table;
 mod units;
@@ -51,6 +52,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Schema => generated::schema(),
         Command::Completions(completions) => generated::completions(&completions),
         Command::Man(man) => generated::man(&man),
+        Command::Selftest => selftest::main(),
         Command::Bench(options) => bench::main(&options),
     };
     exit.into()
