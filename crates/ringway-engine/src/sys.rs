@@ -296,6 +296,15 @@ pub(crate) fn unread_bytes(fd: BorrowedFd<'_>) -> usize {
     ioctl_count(fd, libc::FIONREAD).unwrap_or(0)
 }
 
+/// Whether an error waits to be taken from a socket, behind the bytes that can still be read. It stays where it is.
+pub(crate) fn has_error(fd: BorrowedFd<'_>) -> bool {
+    // Errors are reported unasked.
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: `poll` is one valid pollfd, for the kernel to read and write during the call.
+    let count = retry(|| check(unsafe { libc::poll(&mut poll, 1, 0) }));
+    count.is_ok_and(|count| count > 0) && poll.revents & libc::POLLERR != 0
+}
+
 /// Bytes sent that the other end has not acknowledged.
 pub(crate) fn unacknowledged_bytes(fd: BorrowedFd<'_>) -> usize {
     ioctl_count(fd, libc::TIOCOUTQ).unwrap_or(0)

@@ -10,6 +10,7 @@ contract!(
     watch_tells_that_the_peer_finished,
     watch_tells_that_the_peer_left_bytes_behind,
     watch_tells_of_a_reset,
+    watch_tells_of_a_reset_behind_bytes,
     watch_set_after_the_peer_left_tells_too,
     watch_is_silent_while_the_peer_stays,
     unwatch_ends_a_watch,
@@ -58,6 +59,20 @@ fn watch_tells_of_a_reset(rig: &mut Rig) {
     rig.until("PeerLeft", |rig| rig.log(two).has(left));
     assert!(rig.log(two).has(|seen| matches!(seen, Seen::PeerLeft { reset: true, .. })));
     assert!(!rig.log(two).is_dead(b), "it waits to be closed");
+    rig.ops(two).close(b);
+    rig.wait_dead(two, b);
+}
+
+fn watch_tells_of_a_reset_behind_bytes(rig: &mut Rig) {
+    let (one, two) = (rig.node(), rig.node());
+    let (a, b) = rig.pair(one, two);
+    rig.ops(two).watch(b);
+    rig.ops(one).send(a, b"farewell").expect("to send");
+    rig.settle();
+    rig.ops(one).reset(a);
+    rig.until("PeerLeft", |rig| rig.log(two).has(left));
+    let wanted = Seen::PeerLeft { connection: b, token: Token(900), reset: true, unread: true };
+    assert!(rig.log(two).has(|seen| *seen == wanted));
     rig.ops(two).close(b);
     rig.wait_dead(two, b);
 }

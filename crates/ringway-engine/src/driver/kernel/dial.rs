@@ -36,11 +36,8 @@ impl Core {
         let (connection, token) = (entry.id(index), entry.token);
         let Some(fd) = entry.fd() else { return };
         let unread = sys::unread_bytes(fd) > 0;
-        // TCP_INFO would tell the state; a peek says the same and more: bytes, an end, or an error.
-        let reset = match sys::receive(fd, &mut [0; 1], libc::MSG_PEEK) {
-            Ok(_) => false,
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-        };
+        // Nothing that takes the error: whoever reads next is to see it, behind the bytes.
+        let reset = sys::has_error(fd);
         entry.set(flag::READABLE);
         self.events.push_back(Event::PeerLeft { connection, token, reset, unread });
     }
