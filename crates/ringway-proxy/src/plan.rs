@@ -153,6 +153,8 @@ fn changed(state: &AppState, new: &model::App) -> AppChange {
     of_new(&mut details, "source", &old.source, &new.source);
     of_new(&mut details, "timeouts.connect", &old.timeouts.connect, &new.timeouts.connect);
     of_new(&mut details, "connect_attempts", &old.connect_attempts, &new.connect_attempts);
+    of_new(&mut details, "limits.queue", &old.limits.queue, &new.limits.queue);
+    of_new(&mut details, "limits.queue_timeout", &old.limits.queue_timeout, &new.limits.queue_timeout);
     let of_all = |details: &mut Vec<Detail>, key: &str, old: Option<Duration>, new: Option<Duration>| {
         if old != new {
             let what = format!("{key}: {} -> {}", shown(&old), shown(&new));

@@ -50,7 +50,7 @@ impl Proxy {
             let (sender, receiver) = mpsc::channel();
             proxy.threads.push(thread::spawn(move || {
                 let engine = Engine::new(&EngineConfig { kind, ..Default::default() }).expect("an engine");
-                let worker = Worker::new(engine, ProxyHandler::new(setup));
+                let worker = Worker::with(engine, |mailer| ProxyHandler::new(setup, mailer));
                 sender.send(worker.mailer()).expect("somebody waits for it");
                 worker.run().expect("the engine works").summary()
             }));

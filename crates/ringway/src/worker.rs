@@ -65,11 +65,15 @@ impl<M> Mailer<M> {
 impl<H: EventHandler> Worker<H> {
     /// Puts the two together.
     pub fn new(engine: Engine, handler: H) -> Self {
-        Self {
-            engine,
-            adapter: Adapter { handler, mail: Mailbox(Arc::new(Mutex::new(Some(Vec::new())))) },
-            started: false,
-        }
+        Self::with(engine, |_| handler)
+    }
+
+    /// Puts an engine and the handler together that `make` makes. It gets the way to send this worker mail, for a handler
+    /// that hands it on to others.
+    pub fn with(engine: Engine, make: impl FnOnce(Mailer<H::Mail>) -> H) -> Self {
+        let mail = Mailbox(Arc::new(Mutex::new(Some(Vec::new()))));
+        let mailer = Mailer { mail: Arc::clone(&mail.0), waker: engine.waker() };
+        Self { engine, adapter: Adapter { handler: make(mailer), mail }, started: false }
     }
 
     /// A way to send it mail.

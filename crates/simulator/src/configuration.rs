@@ -68,6 +68,9 @@ fn vary_app(app: &mut model::App, random: &mut Random) {
         app.timeouts.idle = Some(Duration::from_millis(random.between(1_500, 15_000)));
     }
     if random.chance(0.3) {
+        app.limits.queue_timeout = Duration::from_millis(random.between(200, 8_000));
+    }
+    if random.chance(0.3) {
         app.health.interval = Duration::from_millis(random.between(200, 2_000));
     }
     if random.chance(0.3) {

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ringway::simulated::{Random, SimulatedNetwork};
-use ringway::{Engine, EngineConfig, EventHandler, Mailer, SocketAddress, Worker};
+use ringway::{Engine, EngineConfig, EventHandler, Mailer, SocketAddress, Time, Worker};
 use ringway_proxy::admission::Admission;
+use ringway_proxy::balance::{self, Balancer};
 use ringway_proxy::control::access_log::AccessRecord;
 use ringway_proxy::endpoint::{AppCore, AppState};
 use ringway_proxy::metrics::{AppCounter, Metrics};
@@ -35,6 +36,7 @@ pub(crate) struct Proxy {
     mailers: Vec<Mailer<WorkerMail>>,
     prober: Option<Worker<ProbeHandler>>,
     probe_mailer: Mailer<ProbeMail>,
+    is_draining: bool,
 }
 
 /// A limit of an app or of its backends that is passed. Reloads do not change them.
@@ -48,6 +50,10 @@ fn limit_passed(app: &AppState) -> Option<String> {
             return Some(format!("{} has {active} connections, of {max:?}", endpoint.name()));
         }
         sum += active;
+    }
+    let (waiting, max) = (app.queue().waiting(), app.model().limits.queue);
+    if max.is_some_and(|max| waiting > max) {
+        return Some(format!("{waiting} connections of {} wait for room, of {max:?}", app.name()));
     }
     let max = app.model().limits.connections;
     max.is_some_and(|max| sum > max)
@@ -88,7 +94,7 @@ impl Proxy {
                     // Unlike that of any other worker, and repeated with the scenario.
                     seed: scenario.probe_seed.wrapping_add(1 + index as u64),
                 };
-                Worker::new(Engine::simulated(network, &config), ProxyHandler::new(setup))
+                Worker::with(Engine::simulated(network, &config), |mailer| ProxyHandler::new(setup, mailer))
             })
             .collect();
         let prober = ProbeHandler::new(ProbeSetup {
@@ -103,6 +109,7 @@ impl Proxy {
             left_behind: Vec::new(),
             probe_mailer: prober.mailer(),
             prober: Some(prober),
+            is_draining: false,
             cores: lineage.living().iter().map(Arc::downgrade).collect(),
             lineage,
             adopted: Vec::new(),
@@ -133,7 +140,7 @@ impl Proxy {
     }
 
     /// Names mean some of these addresses from now on.
-    pub(crate) fn resolve(&self, addresses: &[SocketAddress], random: &mut Random) {
+    pub(crate) fn resolve(&mut self, addresses: &[SocketAddress], random: &mut Random) {
         for app in self.lineage.current().apps() {
             let resolved: Vec<Vec<SocketAddress>> = app
                 .model()
@@ -189,7 +196,8 @@ impl Proxy {
         Ok(())
     }
 
-    pub(crate) fn tell(&self, mail: &WorkerMail) {
+    pub(crate) fn tell(&mut self, mail: &WorkerMail) {
+        self.is_draining |= matches!(mail, WorkerMail::Drain | WorkerMail::CloseNow);
         for mailer in &self.mailers {
             mailer.send(mail.clone());
         }
@@ -217,6 +225,21 @@ impl Proxy {
         self.lineage.current().apps().find_map(|app| limit_passed(app))
     }
 
+    /// Clients that wait for a backend, while one has room and everybody is at rest: a call that was lost.
+    pub(crate) fn check_queues(&self, now: Time) -> Option<String> {
+        if self.is_draining {
+            // Workers do not take other configurations in any more.
+            return None;
+        }
+        let snapshot = self.lineage.current();
+        let has_room = |app: &&Arc<AppState>| {
+            let balance = app.model().balance;
+            Balancer::new(balance, app.endpoints(), balance::Random::new(0)).has_room(now)
+        };
+        let app = snapshot.apps().filter(|app| app.queue().waiting() > 0).find(has_room)?;
+        Some(format!("{} clients of {} wait, and there is room", app.queue().waiting(), app.name()))
+    }
+
     /// Endpoints that are left out, while nothing is wrong with them.
     pub(crate) fn check_health(&self) -> Option<String> {
         let snapshot = self.lineage.current();
@@ -241,6 +264,7 @@ impl Proxy {
         let (mut accepted, snapshot) = (0, self.lineage.current());
         for app in snapshot.apps() {
             zero(format!("active connections of {}", app.name()), app.active().get().into());
+            zero(format!("clients of {} that wait for room", app.name()), app.queue().waiting().into());
             for endpoint in app.endpoints().endpoints() {
                 zero(format!("active connections of {}", endpoint.name()), endpoint.active().get().into());
             }

@@ -89,6 +89,10 @@ impl Scenario {
         for app in &mut apps {
             app.proxy_protocol = preambles.model();
             app.limits = limits(denies, random);
+            if app.backends.iter().any(|backend| backend.max_connections.is_some()) && random.chance(0.7) {
+                app.limits.queue = Some(random.between(1, 30) as u32);
+                app.limits.queue_timeout = Duration::from_millis(random.between(200, 8_000));
+            }
             app.timeouts.handshake = Duration::from_millis(random.between(200, 3_000));
         }
         let script_count = if is_day { random.between(100, 300) } else { random.between(5, 60) } as u32;

@@ -114,7 +114,7 @@ impl World {
         times.max().unwrap_or_default() + Duration::from_secs(1)
     }
 
-    fn tell(&self, mail: &WorkerMail) {
+    fn tell(&mut self, mail: &WorkerMail) {
         let what = if matches!(mail, WorkerMail::Drain) { "drain" } else { "close now" };
         self.ledger.borrow_mut().note(self.network.now(), what, 0, 0);
         self.proxy.tell(mail);
@@ -163,6 +163,9 @@ impl World {
                 return Err(fault);
             }
             if !self.network.has_work() {
+                if let Some(fault) = self.proxy.check_queues(self.network.now()) {
+                    return Err(fault);
+                }
                 return Ok(());
             }
         }

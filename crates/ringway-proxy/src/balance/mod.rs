@@ -109,12 +109,39 @@ impl Balancer {
         None
     }
 
-    /// Whether an endpoint could have been chosen, had it not as many connections as it may.
+    /// Whether a client that has tried none would get an endpoint now. Looks at all.
+    pub fn has_room(&mut self, now: Time) -> bool {
+        // A backup stands in for what is down, not for what is busy.
+        self.open_tier(now, |draw| draw.pool.places().iter().any(|place| draw.may(*place)))
+    }
+
+    /// Whether there is an endpoint that gets connections, with room or without.
+    pub fn is_open(&mut self, now: Time) -> bool {
+        self.open_tier(now, |_| true)
+    }
+
+    /// After a choice that gave none: whether an endpoint could have been chosen, had it not as many connections as it
+    /// may.
     pub fn only_lacks_room(&self, tried: &[EndpointId]) -> bool {
-        let would_do = |endpoint: &Arc<Endpoint>| {
-            endpoint.is_full() && endpoint.is_available() && !tried.contains(&endpoint.id())
+        let is_untried = |place: &u32| !tried.contains(&self.set.endpoints()[*place as usize].id());
+        let open = |pool: &Pool| {
+            let mut places = pool.places().iter().filter(|place| pool.weight_of(**place) > 0);
+            places.any(is_untried)
         };
-        self.set.endpoints().iter().any(would_do)
+        open(&self.primaries) || open(&self.backups)
+    }
+
+    /// What holds of the first tier that has an endpoint that gets connections; `false` if none has.
+    fn open_tier(&mut self, now: Time, holds: impl Fn(&Draw<'_>) -> bool) -> bool {
+        let Self { set, primaries, backups, random, .. } = self;
+        for (tier, pool) in [(set.primaries(), primaries), (set.backups(), backups)] {
+            let mut draw = Draw { set, tier, pool, random, source: 0, tried: &[], now };
+            draw.refresh();
+            if draw.pool.weight() > 0 {
+                return holds(&draw);
+            }
+        }
+        false
     }
 }
 

@@ -5,7 +5,7 @@ use super::ask::Asker;
 use super::table::Table;
 use super::units::time;
 use crate::control::exit::Exit;
-use crate::control::status::{BackendStatus, EndpointStatus, FrontendStatus, Status};
+use crate::control::status::{AppStatus, BackendStatus, EndpointStatus, FrontendStatus, Status};
 
 /// Asks and prints.
 pub(super) fn main(arguments: &StatusArguments) -> Exit {
@@ -36,7 +36,7 @@ fn render(status: &Status) -> String {
                 frontend.name.clone(),
                 frontend.address.clone().unwrap_or_else(|| "-".to_owned()),
                 frontend_state(frontend),
-                app.connections.to_string(),
+                connections(app),
             ]);
         }
         for backend in &app.backends {
@@ -48,6 +48,14 @@ fn render(status: &Status) -> String {
         text.push_str(&table.render());
     }
     text
+}
+
+/// Those of an app, and how many of them wait.
+fn connections(app: &AppStatus) -> String {
+    match app.queued {
+        0 => app.connections.to_string(),
+        queued => format!("{} ({queued} queued)", app.connections),
+    }
 }
 
 /// An empty table of backends.
@@ -117,6 +125,15 @@ mod tests {
         assert_eq!(weight(&backend), "9 (configured: 2) backup");
         backend.duty = "maintenance".to_owned();
         assert_eq!(weight(&backend), "maintenance backup");
+    }
+
+    #[test]
+    fn connections_that_wait_are_told_apart() {
+        let mut app = testing::process().status().apps.remove(0);
+        app.connections = 12;
+        assert_eq!(connections(&app), "12");
+        app.queued = 2;
+        assert_eq!(connections(&app), "12 (2 queued)");
     }
 
     #[test]

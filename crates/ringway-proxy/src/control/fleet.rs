@@ -70,7 +70,12 @@ impl Crew {
                 // Processes and workers should not all choose the same at the same time.
                 seed: RandomState::new().hash_one(index),
             };
-            mailers.push(threads::spawn(&thread, engine, move || ProxyHandler::new(setup), on_end)?);
+            mailers.push(threads::spawn(
+                &thread,
+                engine,
+                move |mailer| ProxyHandler::new(setup, mailer),
+                on_end,
+            )?);
         }
         let crew = Self {
             workers: mailers,
@@ -149,7 +154,7 @@ impl Crew {
         let on_end = report_end("prober".to_owned(), &self.events);
         // Checks move no bytes: no pipes, and nothing to spin for.
         let engine = EngineConfig { spin: std::time::Duration::ZERO, pipes_max: 0, ..self.engine.clone() };
-        *prober = Some(threads::spawn("prober", &engine, move || ProbeHandler::new(setup), on_end)?);
+        *prober = Some(threads::spawn("prober", &engine, move |_| ProbeHandler::new(setup), on_end)?);
         Ok(None)
     }
 

@@ -74,6 +74,9 @@ pub struct AppStatus {
     pub name: String,
     /// Connections of clients that are open.
     pub connections: u32,
+    /// Of these, how many wait for a backend with room.
+    #[serde(default)]
+    pub queued: u32,
     /// What an operator said: `ready` or `draining`.
     #[serde(default)]
     pub duty: String,
@@ -172,6 +175,7 @@ impl Process {
         ];
         for app in self.lineage.living() {
             samples.push(Sample::new(Reading::Connections, [&**app.name()], app.active().get()));
+            samples.push(Sample::new(Reading::QueuedConnections, [&**app.name()], app.queue().waiting()));
         }
         for app in self.lineage.current().apps() {
             let panic = u32::from(app.endpoints().is_panicking());
@@ -215,6 +219,7 @@ pub(super) fn app_status(app: &AppState) -> AppStatus {
     AppStatus {
         name: app.name().to_string(),
         connections: app.active().get(),
+        queued: app.core().queue().waiting(),
         duty: if app.core().is_drained() { "draining" } else { "ready" }.to_owned(),
         panic: set.is_panicking(),
         frontends: app

@@ -6,15 +6,15 @@ use std::thread;
 
 use ringway::{Engine, EngineConfig, EngineKind, EventHandler, Mailer, Worker};
 
-/// Starts a thread called `name` with an engine of its own and the handler that `make` gives. Returns a way to send it
-/// mail once the engine is there. `on_end` is called on that thread when its worker has come to its end.
+/// Starts a thread called `name` with an engine of its own and the handler that `make` gives, which gets the way to send
+/// it mail. Returns the same once the engine is there. `on_end` is called on that thread when its worker has come to its end.
 ///
 /// # Errors
 /// When the system makes no more threads, or no engine.
 pub(super) fn spawn<H: EventHandler + 'static>(
     name: &str,
     engine: &EngineConfig,
-    make: impl FnOnce() -> H + Send + 'static,
+    make: impl FnOnce(Mailer<H::Mail>) -> H + Send + 'static,
     on_end: impl FnOnce(io::Result<()>) + Send + 'static,
 ) -> io::Result<Mailer<H::Mail>> {
     let engine = engine.clone();
@@ -22,7 +22,7 @@ pub(super) fn spawn<H: EventHandler + 'static>(
     // The engine is made on its thread: its memory is then near the processor, and a ring may be bound to it.
     thread::Builder::new().name(name.to_owned()).spawn(move || match make_engine(&engine) {
         Ok(engine) => {
-            let worker = Worker::new(engine, make());
+            let worker = Worker::with(engine, make);
             // The receiver waits for just this.
             let _ = started.send(Ok(worker.mailer()));
             on_end(worker.run().map(drop));

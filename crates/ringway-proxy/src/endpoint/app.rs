@@ -9,7 +9,7 @@ use ringway::SocketAddress;
 use super::roll::Roll;
 use super::steering::{Steering, SteeringTable};
 use super::{EndpointSet, ExactCount, FrontendState};
-use crate::admission::{AppCounts, AppRules};
+use crate::admission::{AppCounts, AppRules, Queue};
 use crate::metrics::AppCounters;
 use crate::model;
 
@@ -65,6 +65,11 @@ impl AppCore {
     /// What the threads counted of it.
     pub fn counters(&self) -> &AppCounters {
         &self.counters
+    }
+
+    /// Its clients that wait for a backend with room.
+    pub fn queue(&self) -> &Arc<Queue> {
+        &self.roll.changes().queue
     }
 
     /// Whether an operator keeps new connections away from it.
@@ -150,6 +155,11 @@ impl AppState {
     /// What is counted against its limits.
     pub fn counts(&self) -> &AppCounts {
         &self.core.counts
+    }
+
+    /// Its clients that wait for a backend with room.
+    pub fn queue(&self) -> &Arc<Queue> {
+        self.core.queue()
     }
 
     /// Its frontends, in the order of the configuration.

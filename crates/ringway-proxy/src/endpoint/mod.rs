@@ -38,6 +38,7 @@ pub(crate) use socket_file::SocketFile;
 pub use steering::{Duty, Steering};
 pub use tier::Tier;
 
+use crate::admission::Queue;
 use crate::balance::table::bounds::Bounds;
 use crate::balance::table::hash_of_address;
 use ramp::Ramp;
@@ -74,18 +75,22 @@ pub struct Endpoint {
     seats: RwLock<Vec<Seat>>,
 }
 
-/// How often anything changed that decides which endpoints of an app may be chosen; whoever keeps a list of them
-/// compares.
+/// What all endpoints of an app share: how often anything changed that decides which of them may be chosen, for whoever
+/// keeps a list of them, and the line of those that wait for it.
 #[derive(Debug, Default)]
-pub(crate) struct Changes(AtomicU64);
+pub(crate) struct Changes {
+    count: AtomicU64,
+    queue: Arc<Queue>,
+}
 
 impl Changes {
     pub(crate) fn count(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.count.load(Ordering::Acquire)
     }
 
     fn note(&self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
+        self.count.fetch_add(1, Ordering::AcqRel);
+        self.queue.call();
     }
 }
 
@@ -212,13 +217,14 @@ impl Endpoint {
         &self.active
     }
 
-    /// Takes one connection away, which the caller had added.
+    /// Takes one connection away, which the caller had added, and calls the next of those that wait for room.
     pub fn release(&self) {
         self.active.release();
         // The lock also orders this after whoever gave it a seat: one of both sees the other.
         for seat in self.seats.read().unwrap_or_else(PoisonError::into_inner).iter() {
             seat.bounds.lower(seat.group, tier::fullness(self));
         }
+        self.changes.queue.call();
     }
 
     fn sit_down(&self, seat: Seat) {

@@ -3,17 +3,25 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::Endpoint;
+use super::{Changes, Endpoint};
 
 /// All endpoints of an app that anybody holds. One that comes back is found here, with its count and health.
 #[derive(Debug, Default)]
-pub(super) struct Roll(Mutex<Vec<Weak<Endpoint>>>);
+pub(super) struct Roll {
+    all: Mutex<Vec<Weak<Endpoint>>>,
+    changes: Arc<Changes>,
+}
 
 impl Roll {
+    /// What they share.
+    pub(super) fn changes(&self) -> &Arc<Changes> {
+        &self.changes
+    }
+
     /// Those that live and are not among `present`.
     pub(super) fn absent(&self, present: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
         let present: HashSet<_> = present.iter().map(|endpoint| endpoint.id()).collect();
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().filter_map(Weak::upgrade).filter(|endpoint| !present.contains(&endpoint.id())).collect()
     }
 
@@ -21,6 +29,6 @@ impl Roll {
     pub(super) fn call(&self, present: &[Arc<Endpoint>]) {
         let absent = self.absent(present);
         let all = present.iter().chain(&absent).map(Arc::downgrade).collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = all;
+        *self.all.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
 }

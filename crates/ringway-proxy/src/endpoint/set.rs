@@ -39,8 +39,7 @@ impl EndpointSet {
         before: Option<&Self>,
         roll: &Roll,
     ) -> Self {
-        let changes = before.map_or_else(Arc::default, |set| Arc::clone(&set.changes));
-        Self::of(model, gather(model, resolved, before, roll, &changes), changes)
+        Self::of(model, gather(model, resolved, before, roll), Arc::clone(roll.changes()))
     }
 
     /// The set of other addresses of the same app; `None` if they are not others.
@@ -50,7 +49,7 @@ impl EndpointSet {
         resolved: &[Vec<SocketAddress>],
         roll: &Roll,
     ) -> Option<Self> {
-        let endpoints = gather(model, resolved, Some(self), roll, &self.changes);
+        let endpoints = gather(model, resolved, Some(self), roll);
         let is_same = same_endpoints(&self.endpoints, &endpoints);
         (!is_same).then(|| Self::of(model, endpoints, Arc::clone(&self.changes)))
     }
@@ -141,7 +140,6 @@ fn gather(
     resolved: &[Vec<SocketAddress>],
     before: Option<&EndpointSet>,
     roll: &Roll,
-    changes: &Arc<Changes>,
 ) -> Vec<Arc<Endpoint>> {
     assert_eq!(resolved.len(), model.backends.len(), "one list of addresses for each backend");
     // Those that an app starts with have nobody beside them to be spared by.
@@ -170,7 +168,7 @@ fn gather(
                 continue;
             }
             let ramp = if is_first { Ramp::full() } else { Ramp::joined() };
-            let (name, changes) = (Arc::clone(&name), Arc::clone(changes));
+            let (name, changes) = (Arc::clone(&name), Arc::clone(roll.changes()));
             let endpoint = Endpoint::new(index, name, address.clone(), rank, ramp, changes);
             endpoint.limit(backend.max_connections);
             endpoints.push(Arc::new(endpoint));

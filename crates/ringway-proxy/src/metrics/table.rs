@@ -79,6 +79,8 @@ rows! {
     AppCounter:
     ConnectionsAccepted = Counter "ringway_connections_accepted_total" ["app"] {}
         in "connections": "Connections accepted from clients, those refused at once included.";
+    ConnectionsQueued = Counter "ringway_connections_queued_total" ["app"] {}
+        in "connections": "Connections that had to wait for a backend with room.";
     BytesFromClients = Counter "ringway_relayed_bytes_total" ["app"] {"direction" = "client_to_backend"}
         in "bytes": "Bytes handed on, by direction.";
     BytesFromBackends = Counter "ringway_relayed_bytes_total" ["app"] {"direction" = "backend_to_client"}
@@ -134,6 +136,8 @@ rows! {
         in "connections": "The most connections of clients that are open at once.";
     Connections = Gauge "ringway_connections" ["app"] {}
         in "connections": "Connections of clients that are open.";
+    QueuedConnections = Gauge "ringway_queued_connections" ["app"] {}
+        in "connections": "Connections that wait for a backend with room.";
     FrontendListening = Gauge "ringway_frontend_listening" ["app", "frontend"] {}
         in "workers": "Workers that listen at a frontend.";
     AppPanic = Gauge "ringway_app_panic" ["app"] {}

@@ -310,6 +310,10 @@ pub struct Limits {
     pub connections_per_second_per_source: Option<u32>,
     /// Leading bits of an IPv6 address that name a source. Default 64.
     pub source_prefix_v6: u8,
+    /// Connections that wait while all backends are full; `None`: they are closed.
+    pub queue: Option<u32>,
+    /// For that wait. Default 10 s.
+    pub queue_timeout: Duration,
     /// Only these may come; `None`: everybody.
     pub allow: Option<Vec<Network>>,
     /// These may not come.
@@ -324,6 +328,8 @@ impl Default for Limits {
             connections_per_second: None,
             connections_per_second_per_source: None,
             source_prefix_v6: 64,
+            queue: None,
+            queue_timeout: Duration::from_secs(10),
             allow: None,
             deny: Vec::new(),
         }

@@ -92,11 +92,12 @@ close_reasons! {
     ClientLeftBeforeAdmission: Client, Accept, "left";
     /// The client's connection broke while it waited below the connection limit.
     ClientFailedBeforeAdmission: System, Accept, "failed";
-    /// Ringway ended while the connection waited to be admitted.
+    /// Ringway ended while the connection waited to be admitted, or for a backend with room.
     ShutdownBeforeAdmission: Ringway, Accept, "shutdown";
-    /// An operator ended the connection while it waited to be admitted.
+    /// An operator ended the connection while it waited to be admitted, or for a backend with room.
     KilledBeforeAdmission: Ringway, Accept, "killed";
-    /// A reload removed the app, by `removed_backends`, while the connection waited to be admitted.
+    /// A reload removed the app, by `removed_backends`, while the connection waited to be admitted, or for a backend with
+    /// room.
     RemovedBeforeAdmission: Ringway, Accept, "removed";
     /// The client left before its PROXY header was complete.
     ClientLeftBeforeHeader: Client, Accept, "left_header";
@@ -120,7 +121,15 @@ close_reasons! {
     LimitSourceRate: Ringway, Accept, "limit_source_rate";
     /// All backends that are available have as many connections as their `max_connections` allows.
     BackendsFull: Ringway, Accept, "backends_full";
-    /// The time of a drain was over while the connection waited to be admitted.
+    /// All backends are full, and as many connections as `limits.queue` allows wait for one with room.
+    QueueFull: Ringway, Accept, "queue_full";
+    /// No backend had room for the connection within `limits.queue_timeout`.
+    QueueTimedOut: Ringway, Accept, "queue_timeout";
+    /// The client left while it waited for a backend with room.
+    ClientLeftInQueue: Client, Accept, "left_queue";
+    /// The client's connection broke while it waited for a backend with room.
+    ClientFailedInQueue: System, Accept, "failed_queue";
+    /// The time of a drain was over while the connection waited to be admitted, or for a backend with room.
     DrainedBeforeAdmission: Ringway, Accept, "drained";
     /// No backend was available: all are down, ejected, without weight, or without an address.
     NoBackend: Ringway, Accept, "no_backend";

@@ -8,6 +8,8 @@
 //!                                     ├──── dial failed ───────┤                 AwaitingRelayEnd ─▶ Ended
 //!                                     └─ AwaitingDescriptors ◀─┘
 //! ```
+//! Where all backends are full and there is a queue, `AwaitingRoom` lies between the first choice and the first dial.
+//!
 //! One timer serves all limits. It is set again only when a limit may pass *sooner* than it fires; where the limit
 //! moved away it fires, finds that nothing is due, and is set anew. So bytes that flow cost no timer work at all.
 
@@ -20,6 +22,7 @@ use crate::endpoint::DialFailure;
 use crate::model;
 
 mod entrance;
+mod room;
 
 /// Pause before another try when dialling found no descriptor or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -31,7 +34,8 @@ pub struct Session {
     accepted: Time,
     /// From the accept to the first dial.
     queue_micros: u32,
-    /// While dialling: from the accept to the start of this dial. After: from the first dial to the connection.
+    /// While it waits for room: from the accept to the begin of that. While dialling: from the accept to the start of this
+    /// dial. After: from the first dial to the connection.
     connect_micros: u32,
     state: State,
     /// It was let in, so that its app counts it.
@@ -64,6 +68,8 @@ enum State {
         attempts: u8,
         last: Option<DialFailure>,
     },
+    /// All endpoints are full: it waits in the line of its app, or was called and is being answered.
+    AwaitingRoom,
     AwaitingConnect {
         attempts: u8,
         sources_left: u8,
@@ -103,6 +109,10 @@ pub enum Event {
     NoneAvailable,
     /// Of the endpoints that are available and were not tried none has room.
     AllFull,
+    /// It is in the line of those that wait for room.
+    Queued,
+    /// It is called: there may be room.
+    RoomMade,
     /// The backend's connection is established.
     Connected,
     /// The backend's connection could not be established.
@@ -139,6 +149,8 @@ pub enum Event {
 pub enum Stage {
     /// It waits below the connection limit, or for its PROXY header.
     Waiting,
+    /// It waits for a backend with room.
+    Queued,
     /// Its backend is chosen and dialled.
     Connecting,
     /// Bytes may flow.
@@ -154,6 +166,7 @@ impl Stage {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
+            Self::Queued => "queued",
             Self::Connecting => "connecting",
             Self::Relaying => "relaying",
             Self::HalfClosed => "half_closed",
@@ -196,6 +209,10 @@ pub enum Action {
     Enter,
     /// Choose and reserve an endpoint that was not tried; answer with `Chosen`, `NoneAvailable` or `AllFull`.
     Choose,
+    /// Join the line of those that wait for room; answer with `Queued` or `Refused`.
+    JoinQueue,
+    /// It was called, and there is no room: it waits on where it is.
+    StayQueued,
     /// Dial the chosen endpoint, from the next local address.
     Dial,
     /// Take the failure of the chosen endpoint down.
@@ -231,6 +248,10 @@ pub struct Limits {
     pub preface: Option<Duration>,
     /// Whether there are limits on who is let in.
     pub checks_entry: bool,
+    /// Whether a connection waits if all endpoints are full.
+    pub has_queue: bool,
+    /// For that wait.
+    pub queue: Duration,
     /// Endpoints that are tried for one connection, at least one.
     pub connect_attempts: u8,
 }
@@ -242,7 +263,19 @@ impl Limits {
         let checks_entry = app.limits != model::Limits::default();
         let preface = (app.proxy_protocol.accept != model::AcceptHeader::Never).then_some(handshake);
         let connect_attempts = u8::try_from(app.connect_attempts).unwrap_or(u8::MAX).max(1);
-        Self { connect, idle, half_close, lifetime, preface, checks_entry, connect_attempts }
+        let has_queue = app.limits.queue.is_some();
+        let queue = app.limits.queue_timeout;
+        Self {
+            connect,
+            idle,
+            half_close,
+            lifetime,
+            preface,
+            checks_entry,
+            has_queue,
+            queue,
+            connect_attempts,
+        }
     }
 }
 
@@ -303,6 +336,11 @@ impl Session {
         self.state == State::AwaitingPreface
     }
 
+    /// Whether it is new to the endpoints: it has neither tried one nor waited for one.
+    pub fn is_newcomer(&self) -> bool {
+        self.state == State::AwaitingChoice { attempts: 0, last: None }
+    }
+
     /// Whether the app's limits let it in.
     pub fn has_entered(&self) -> bool {
         self.has_entered
@@ -332,6 +370,7 @@ impl Session {
     pub fn stage(&self) -> Stage {
         match self.state {
             State::AwaitingAdmission | State::AwaitingPreface | State::AwaitingEntry => Stage::Waiting,
+            State::AwaitingRoom => Stage::Queued,
             State::AwaitingChoice { .. }
             | State::AwaitingConnect { .. }
             | State::AwaitingDescriptors { .. } => Stage::Connecting,
@@ -356,6 +395,7 @@ impl Session {
             State::AwaitingChoice { attempts, last } => {
                 self.handle_awaiting_choice(event, attempts, last, limits, now)
             }
+            State::AwaitingRoom => self.handle_awaiting_room(event, limits, now),
             State::AwaitingConnect { attempts, sources_left } => {
                 self.handle_awaiting_connect(event, attempts, sources_left, limits, now)
             }
@@ -382,21 +422,13 @@ impl Session {
         now: Time,
     ) -> Actions {
         match event {
+            Event::Chosen { sources } if last.is_none() => self.dial_first(sources, limits, now),
             Event::Chosen { sources } => {
-                let is_first = last.is_none();
-                self.connect_micros = micros(now.since(self.accepted));
-                self.state = State::AwaitingConnect {
-                    attempts: attempts.saturating_add(1),
-                    sources_left: sources.saturating_sub(1),
-                };
-                if !is_first {
-                    // A timer is still set, and fires before this dial has taken too long.
-                    return Actions::of(&[Action::Dial]);
-                }
-                self.queue_micros = self.connect_micros;
-                let (due, _) = self.connect_deadline(limits);
-                Actions::of(&[Action::WatchClient, Action::Dial, Action::SetTimer(due)])
+                self.begin_dial(attempts, sources, now);
+                // A timer is still set, and fires before this dial has taken too long.
+                Actions::of(&[Action::Dial])
             }
+            Event::AllFull if last.is_none() && limits.has_queue => self.wait_for_room(now),
             Event::AllFull => {
                 let reason = last.map_or(CloseReason::BackendsFull, reason_of_failure);
                 self.end(&[Action::CloseClient], reason)
@@ -408,6 +440,21 @@ impl Session {
             // The choice is answered before anything else can happen.
             _ => Actions::of(&[]),
         }
+    }
+
+    fn dial_first(&mut self, sources: u8, limits: &Limits, now: Time) -> Actions {
+        self.begin_dial(0, sources, now);
+        self.queue_micros = self.connect_micros;
+        let (due, _) = self.connect_deadline(limits);
+        Actions::of(&[Action::WatchClient, Action::Dial, Action::SetTimer(due)])
+    }
+
+    fn begin_dial(&mut self, attempts: u8, sources: u8, now: Time) {
+        self.connect_micros = micros(now.since(self.accepted));
+        self.state = State::AwaitingConnect {
+            attempts: attempts.saturating_add(1),
+            sources_left: sources.saturating_sub(1),
+        };
     }
 
     fn handle_awaiting_connect(

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use ringway::{ConnectOptions, SocketOptions};
+use ringway::{ConnectOptions, SocketOptions, Time};
 
 use super::endpoint_table::EndpointTable;
 use super::preface::PrefaceRule;
 use crate::balance::{Balancer, Random, Request};
 use crate::endpoint::{AppState, Endpoint, EndpointId, Sources, socket_options};
 use crate::metrics::AppBlock;
-use crate::session::tcp::Limits;
+use crate::session::tcp::{Event, Limits};
 
 /// An app in one worker.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl WorkerApp {
         self.refresh(table);
     }
 
-    /// Takes in a new set of endpoints, if there is one.
+    /// Takes in a new set of endpoints, if there is one, in which those that wait may find room.
     pub(super) fn refresh(&mut self, table: &mut EndpointTable) {
         let set = self.state.endpoints();
         if Arc::ptr_eq(&set, self.balancer.set()) {
@@ -81,11 +81,25 @@ impl WorkerApp {
         }
         self.places = table.adopt(&set, &self.places);
         self.balancer.adopt(self.state.model().balance, set);
+        self.state.queue().call();
     }
 
     /// Lets its endpoints go: the app leaves this worker.
     pub(super) fn leave(self, table: &mut EndpointTable) {
         self.places.iter().for_each(|place| table.let_go(*place));
+    }
+
+    /// What a client that asks for an endpoint for the first time is told while others wait for one: nobody overtakes.
+    pub(super) fn answer_of_the_line(&mut self, now: Time) -> Option<Event> {
+        if self.state.queue().waiting() == 0 {
+            return None;
+        }
+        Some(if self.balancer.is_open(now) { Event::AllFull } else { Event::NoneAvailable })
+    }
+
+    /// Whether a client that has tried none would get an endpoint now.
+    pub(super) fn has_room(&mut self, now: Time) -> bool {
+        self.balancer.has_room(now)
     }
 
     /// Whether there was nothing to choose only because all that would do have as many connections as they may.

@@ -3,21 +3,25 @@
 mod entry_limits;
 mod headers;
 mod inspect;
+mod queue;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway::{ConnectionId, Operations, RelayOptions, Side, SocketAddress, SocketOptions, Time, TimerId};
+use ringway::{
+    ConnectionId, Mailer, Operations, RelayOptions, Side, SocketAddress, SocketOptions, Time, TimerId,
+};
 use ringway_proto::proxy_protocol::HEADER_BYTES_MAX;
 
 use super::app_table::AppTable;
 use super::endpoint_table::{EndpointTable, NO_ENDPOINT};
+use super::mail::MailBell;
 use super::preface::{Preface, Prefaces};
 use super::routes::Routes;
 use super::token::Owner;
-use super::{Recorder, WorkerSetup, WorkerSummary};
-use crate::admission::{SourcePermit, WaitingLine};
+use super::{Recorder, WorkerMail, WorkerSetup, WorkerSummary};
+use crate::admission::{Bell, Seat, SourcePermit, WaitingLine};
 use crate::balance::{Random, Request};
 use crate::control::access_log::AccessRecord;
 use crate::endpoint::{AppState, DialFailure, EndpointId, FrontendState};
@@ -43,6 +47,9 @@ pub(super) struct Connections {
     prefaces: Prefaces,
     /// What counts a connection at its source, where that is limited, by the place of its session.
     permits: HashMap<u32, SourcePermit>,
+    /// Of the sessions that wait for a backend with room, by their places.
+    seats: HashMap<u32, Seat>,
+    bell: Arc<dyn Bell>,
     /// Place and number of sessions that wait to be admitted.
     line: WaitingLine<(u32, u32)>,
     limit_timer: TimerId,
@@ -71,7 +78,7 @@ struct Entry {
 const _: () = assert!(Slab::<Entry>::SLOT_SIZE <= 72);
 
 impl Connections {
-    pub(super) fn new(setup: WorkerSetup) -> Self {
+    pub(super) fn new(setup: WorkerSetup, mailer: Mailer<WorkerMail>) -> Self {
         Self {
             worker: setup.worker,
             workers: setup.workers.max(1),
@@ -83,6 +90,8 @@ impl Connections {
             tried: HashMap::new(),
             prefaces: Prefaces::default(),
             permits: HashMap::new(),
+            seats: HashMap::new(),
+            bell: Arc::new(MailBell(mailer)),
             line: WaitingLine::new(setup.admission),
             limit_timer: TimerId::NONE,
             metrics: setup.metrics,
@@ -277,6 +286,8 @@ impl Connections {
                 match *action {
                     Action::Choose => next = Some(self.choose(place, app, ops.now())),
                     Action::Enter => next = Some(self.enter(place, app, ops.now())),
+                    Action::JoinQueue => next = Some(self.join_queue(place, app, ops.now())),
+                    Action::StayQueued => self.stay_queued(place, app, ops.now()),
                     Action::Inspect => next = Some(self.look_for_header(place, app)),
                     Action::EndPreface => next = Some(self.end_preface(ops, place, app)),
                     Action::End(reason) => self.end(ops, place, app, reason, was_admitted, bytes),
@@ -288,6 +299,11 @@ impl Connections {
 
     fn choose(&mut self, place: u32, app: usize, now: Time) -> Event {
         let Some(entry) = self.entries.get_mut(place) else { return Event::NoneAvailable };
+        if entry.session.is_newcomer()
+            && let Some(answer) = self.apps[app].answer_of_the_line(now)
+        {
+            return answer;
+        }
         let source = self.peers.address(entry.session.identity().peer).inet().map(|address| address.ip());
         let tried = self.tried.get(&place).map_or(&[][..], Vec::as_slice);
         let Some(chosen) = self.apps[app].choose(&Request { source, tried, now }) else {
@@ -301,6 +317,9 @@ impl Connections {
         }
         self.endpoints.hold(chosen);
         self.endpoints.let_go(std::mem::replace(&mut entry.endpoint, chosen));
+        if let Some(seat) = self.seats.remove(&place) {
+            seat.leave_for_place(self.apps[app].has_room(now));
+        }
         let endpoint = self.endpoints.get(chosen).expect("it is held");
         Event::Chosen { sources: self.apps[app].source_count(endpoint) }
     }
@@ -341,9 +360,13 @@ impl Connections {
             }
             Action::CutRelay => ops.cut_relay(entry.client),
             Action::CloseClient => ops.close(entry.client),
-            Action::Choose | Action::Inspect | Action::Enter | Action::EndPreface | Action::End(_) => {
-                unreachable!("done by the caller")
-            }
+            Action::Choose
+            | Action::JoinQueue
+            | Action::StayQueued
+            | Action::Inspect
+            | Action::Enter
+            | Action::EndPreface
+            | Action::End(_) => unreachable!("done by the caller"),
         }
     }
 
@@ -382,6 +405,9 @@ impl Connections {
         let via = self.prefaces.remove(place);
         if !self.permits.is_empty() {
             self.permits.remove(&place);
+        }
+        if !self.seats.is_empty() {
+            self.seats.remove(&place);
         }
         if entry.session.has_entered() {
             self.apps[app].state.counts().open().release();

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ringway::{
-    CloseReason, ConnectionId, EventHandler, ListenerId, Operations, RelayCause, RelayEnd, Side,
+    CloseReason, ConnectionId, EventHandler, ListenerId, Mailer, Operations, RelayCause, RelayEnd, Side,
     SocketAddress, TimerId, Token,
 };
 
@@ -78,11 +78,12 @@ pub struct WorkerSummary {
 }
 
 impl ProxyHandler {
-    /// A handler that begins to listen when its worker starts to turn.
-    pub fn new(setup: WorkerSetup) -> Self {
+    /// A handler that begins to listen when its worker starts to turn. `mailer`: to that worker.
+    pub fn new(setup: WorkerSetup, mailer: Mailer<WorkerMail>) -> Self {
         let first = Some(Arc::clone(&setup.snapshot));
         let frontends = Frontends::new(Arc::clone(&setup.metrics));
-        Self { snapshot: None, first, frontends, connections: Connections::new(setup), is_draining: false }
+        let connections = Connections::new(setup, mailer);
+        Self { snapshot: None, first, frontends, connections, is_draining: false }
     }
 
     /// What it did so far.
@@ -265,6 +266,7 @@ impl EventHandler for ProxyHandler {
             }
             WorkerMail::Endpoints { app } => self.connections.refresh(app),
             WorkerMail::Serve { app } => self.serve(ops, app),
+            WorkerMail::Room(call) => self.connections.handle_call(ops, call),
             WorkerMail::Inspect(inquiry) => self.connections.inspect(ops, &inquiry),
             WorkerMail::Beat(count) => drop(count.fetch_add(1, Ordering::Relaxed)),
             WorkerMail::Drain => self.drain(ops),

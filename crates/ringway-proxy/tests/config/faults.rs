@@ -154,6 +154,7 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
              allow = []\n\
              deny = ['10.0.0.1/8', 5, { file = 'gone.txt' }, { fil = 'a' }]\n\
              queue = 5\n\
+             queue_timeout = '2h'\n\
              conections = 5",
         &[
             "6:15: app[0].limits.connections: found 0, expected a whole number from 1 to 4294967294",
@@ -165,8 +166,16 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
             "10:35: app[0].limits.deny[2].file: the file cannot be read: No such file or directory (os error 2)",
             r#"10:49: app[0].limits.deny[3].file: missing; expected the path of a file of networks, one a line"#,
             r#"10:51: app[0].limits.deny[3].fil: unknown key; did you mean "file"?"#,
-            "11:1: app[0].limits.queue: not supported yet",
-            r#"12:1: app[0].limits.conections: unknown key; did you mean "connections"?"#,
+            "11:9: app[0].limits.queue: nobody would ever wait: no backend has max_connections",
+            r#"12:17: app[0].limits.queue_timeout: found "2h", expected a duration from "1ms" to "1h""#,
+            r#"13:1: app[0].limits.conections: unknown key; did you mean "connections"?"#,
+        ],
+    ),
+    (
+        "[app.limits]\nqueue_timeout = '5s'\nbandwidth = '1MiB'",
+        &[
+            "6:17: app[0].limits.queue_timeout: nobody would ever wait: there is no queue",
+            "7:1: app[0].limits.bandwidth: not supported yet",
         ],
     ),
     ("limts = 3", &[r#"5:1: app[0].limts: unknown key; did you mean "limits"?"#]),

@@ -148,6 +148,20 @@ fn a_check_is_never_longer_than_its_interval_by_default() {
 }
 
 #[test]
+fn a_queue_has_its_length_and_its_time() {
+    let queue = |keys: &str| {
+        let text = format!(
+            "[[app]]\nname = 'a'\nlisten = [':80']\nbackends = [{{ address = 'b:80', max_connections = 3 }}]\n{keys}"
+        );
+        let limits = parse(&text, Format::Toml).apps.remove(0).limits;
+        (limits.queue, limits.queue_timeout)
+    };
+    assert_eq!(queue("limits = { queue = 7 }"), (Some(7), Duration::from_secs(10)));
+    assert_eq!(queue("limits = { queue = 7, queue_timeout = '2s' }"), (Some(7), Duration::from_secs(2)));
+    assert_eq!(queue("").0, None);
+}
+
+#[test]
 fn keep_alive_takes_its_defaults_key_by_key() {
     let expected = KeepAlive { count: 9, ..App::DEFAULT_KEEP_ALIVE };
     assert_eq!(app("keep_alive = { count = 9 }").keep_alive, Some(expected));

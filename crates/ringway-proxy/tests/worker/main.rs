@@ -6,6 +6,7 @@ mod inspection;
 mod limits;
 mod probes;
 mod proxy_protocol;
+mod queue;
 mod reloading;
 mod serving;
 mod world;

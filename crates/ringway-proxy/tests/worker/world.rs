@@ -85,17 +85,15 @@ impl World {
         let admission = Arc::new(Admission::new(connections_max));
         let records = Arc::new(Mutex::new(Vec::new()));
         let engine = || Engine::simulated(&network, &EngineConfig::default());
-        let handler = |worker| {
-            ProxyHandler::new(WorkerSetup {
-                worker,
-                workers,
-                snapshot: Arc::clone(&snapshot),
-                admission: Arc::clone(&admission),
-                metrics: Arc::default(),
-                recorder: Box::new(Shelf(Arc::clone(&records))),
-                congestion: None,
-                seed: worker.into(),
-            })
+        let setup = |worker| WorkerSetup {
+            worker,
+            workers,
+            snapshot: Arc::clone(&snapshot),
+            admission: Arc::clone(&admission),
+            metrics: Arc::default(),
+            recorder: Box::new(Shelf(Arc::clone(&records))),
+            congestion: None,
+            seed: worker.into(),
         };
         let prober = ProbeHandler::new(ProbeSetup {
             on_down: Box::new(|_, _| {}),
@@ -104,7 +102,9 @@ impl World {
             seed: 1,
         });
         let mut world = Self {
-            workers: (0..workers).map(|worker| Worker::new(engine(), handler(worker))).collect(),
+            workers: (0..workers)
+                .map(|worker| Worker::with(engine(), |mailer| ProxyHandler::new(setup(worker), mailer)))
+                .collect(),
             prober: Worker::new(engine(), prober),
             peers: Worker::new(engine(), Peers::default()),
             network,
@@ -247,6 +247,7 @@ impl World {
         assert_eq!(self.admission.open(), 0);
         assert_eq!(self.app.active().get(), 0);
         assert_eq!(self.app.counts().open().get(), 0);
+        assert_eq!(self.app.queue().waiting(), 0);
         for endpoint in self.app.endpoints().endpoints() {
             assert_eq!(endpoint.active().get(), 0, "{}", endpoint.address());
         }

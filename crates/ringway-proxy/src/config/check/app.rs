@@ -78,6 +78,7 @@ pub(super) fn app<'t>(
         app.balance = checker.choice(&item, &words, &[]).unwrap_or(app.balance);
     }
     let mut backends = Vec::new();
+    let mut can_be_full = true;
     if let Some(item) = fields.require("backends", BACKENDS, checker) {
         let all = elements(&item, BACKENDS, checker);
         let count = all.len();
@@ -90,6 +91,7 @@ pub(super) fn app<'t>(
         // Faulty backends might be the ones that count.
         if app.backends.len() == count {
             check_backends_serve(&app, &item, checker);
+            can_be_full = app.backends.iter().any(|backend| backend.max_connections.is_some());
         }
     }
     check_backends_differ(&app, &backends, checker);
@@ -120,7 +122,7 @@ pub(super) fn app<'t>(
         app.slow_start = slow_start(&item, app.balance, checker);
     }
     if let Some(item) = fields.take("limits") {
-        app.limits = limits::read(&item, checker).unwrap_or_default();
+        app.limits = limits::read(&item, can_be_full, checker).unwrap_or_default();
     }
     if let Some(item) = fields.take("proxy_protocol") {
         app.proxy_protocol = proxy_protocol::read(&item, checker).unwrap_or_default();

@@ -1,6 +1,9 @@
 //! `[app.limits]`: who may come, how many, and how fast.
 
-use super::fields::{Checker, Item};
+use std::time::Duration;
+
+use super::app::TIMEOUT_MIN;
+use super::fields::{Checker, Fields, Item};
 use super::network;
 use crate::config::tree::Value;
 use crate::model::{Limits, Network, NetworkError};
@@ -13,12 +16,16 @@ const RATE_MAX: u32 = 1_000_000;
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// Keys of the plan that this version does not have.
-const LATER: [&str; 3] = ["queue", "bandwidth", "bandwidth_per_connection"];
+const LATER: [&str; 2] = ["bandwidth", "bandwidth_per_connection"];
+
+/// An hour in a queue is a connection that nobody waits for any more.
+const QUEUE_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
 
 const NETWORK: &str =
     "a network such as \"10.0.0.0/8\", an IP address, or a table as { file = \"networks.txt\" }";
 
-pub(super) fn read(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Limits> {
+/// Reads them. `can_be_full`: a backend has a maximum.
+pub(super) fn read(item: &Item<'_>, can_be_full: bool, checker: &mut Checker<'_>) -> Option<Limits> {
     let mut limits = Limits::default();
     let mut fields = checker.table(item, "a table, [app.limits] in TOML")?;
     for (name, value, max) in [
@@ -33,6 +40,7 @@ pub(super) fn read(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Limits>
         let prefix = checker.number(&item, 1..=128, "").and_then(|prefix| u8::try_from(prefix).ok());
         limits.source_prefix_v6 = prefix.unwrap_or(limits.source_prefix_v6);
     }
+    read_queue(&mut fields, can_be_full, &mut limits, checker);
     if let Some(item) = fields.take("allow") {
         let networks = networks(&item, checker);
         if matches!(&item.node.value, Value::Array(elements) if elements.is_empty()) {
@@ -45,6 +53,23 @@ pub(super) fn read(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Limits>
     }
     fields.finish(&LATER, checker);
     Some(limits)
+}
+
+fn read_queue(fields: &mut Fields<'_>, can_be_full: bool, limits: &mut Limits, checker: &mut Checker<'_>) {
+    let queue = fields.take("queue");
+    if let Some(item) = &queue {
+        limits.queue = checker.number(item, 1..=COUNT_MAX, "");
+        if limits.queue.is_some() && !can_be_full {
+            checker.conflict(item, "nobody would ever wait: no backend has max_connections", None);
+        }
+    }
+    if let Some(item) = fields.take("queue_timeout") {
+        let timeout = checker.duration(&item, TIMEOUT_MIN..=QUEUE_TIMEOUT_MAX, None);
+        limits.queue_timeout = timeout.unwrap_or(limits.queue_timeout);
+        if queue.is_none() {
+            checker.conflict(&item, "nobody would ever wait: there is no queue", None);
+        }
+    }
 }
 
 fn networks(item: &Item<'_>, checker: &mut Checker<'_>) -> Vec<Network> {

@@ -330,6 +330,19 @@ pub(super) const KEYS: &[Key] = &[
         "Leading bits of an IPv6 address that name a source.",
     ),
     key(
+        "app.limits.queue",
+        number(1, u32::MAX - 1),
+        Default::Words("none: they are closed"),
+        "Connections that wait while all available backends have as many as their `max_connections` allows, in the order in \
+         which they came. Further ones are closed at once. Needs a backend with `max_connections`.",
+    ),
+    key(
+        "app.limits.queue_timeout",
+        duration("1ms", "1h"),
+        value("\"10s\""),
+        "How long a connection may wait in that queue; then it is closed.",
+    ),
+    key(
         "app.limits.allow",
         NETWORKS,
         Default::Words("everybody"),
@@ -344,7 +357,6 @@ pub(super) const KEYS: &[Key] = &[
         "Clients from these networks may not come, allowed or not.",
     ),
     key("app.limits.deny.file", FILE, Default::Required, "A file of networks, one a line."),
-    later("app.limits.queue"),
     later("app.limits.bandwidth"),
     later("app.limits.bandwidth_per_connection"),
     table("app.proxy_protocol", "PROXY headers (versions 1 and 2): from clients, and to backends."),

@@ -14,6 +14,7 @@ struct Shell {
     client_is_open: bool,
     backend: Backend,
     has_reservation: bool,
+    is_queued: bool,
     timer: Option<Time>,
     end: Option<CloseReason>,
     last_activity: Time,
@@ -40,6 +41,7 @@ impl Shell {
             client_is_open: true,
             backend: Backend::None,
             has_reservation: false,
+            is_queued: false,
             timer: None,
             end: None,
             last_activity: Time::ZERO,
@@ -86,6 +88,7 @@ impl Shell {
                 let answer = self.inspection();
                 self.tell(answer);
             }
+            (Backend::None, 2..=5) if self.is_queued => self.tell(Event::RoomMade),
             (Backend::None, 6) if self.session.is_waiting() => self.tell(Event::MustWait),
             (Backend::None | Backend::Dialling, 8) => {
                 let unread = self.draw(2) == 0;
@@ -135,6 +138,7 @@ impl Shell {
         if matches!(self.backend, Backend::Dialling)
             || self.session.is_starved()
             || self.session.awaits_preface()
+            || self.is_queued
         {
             assert!(self.timer.is_some(), "a wait without a limit, after {event:?}");
         }
@@ -162,8 +166,18 @@ impl Shell {
                     return Some(if self.draw(2) == 0 { Event::AllFull } else { Event::NoneAvailable });
                 }
                 self.has_reservation = true;
+                self.is_queued = false;
                 return Some(Event::Chosen { sources: 1 + self.draw(3) as u8 });
             }
+            Action::JoinQueue => {
+                assert!(!self.is_queued && self.limits.has_queue, "two places in the line");
+                if self.draw(4) == 0 {
+                    return Some(Event::Refused(CloseReason::QueueFull));
+                }
+                self.is_queued = true;
+                return Some(Event::Queued);
+            }
+            Action::StayQueued => assert!(self.is_queued && !self.has_reservation),
             Action::Dial => {
                 assert!(self.has_reservation && self.backend == Backend::None);
                 self.backend = Backend::Dialling;
@@ -189,6 +203,7 @@ impl Shell {
                 assert!(!self.has_reservation, "a reservation is left after {reason}");
                 assert_eq!(self.backend, Backend::None, "a connection is left after {reason}");
                 assert!(!self.client_is_open, "the client is left after {reason}");
+                self.is_queued = false;
                 self.end = Some(reason);
             }
         }
@@ -207,6 +222,7 @@ proptest! {
         lifetime in prop::option::of(1u64..100),
         preface in prop::option::of(1u64..10),
         checks_entry: bool,
+        queue in prop::option::of(1u64..30),
         connect_attempts in 1u8..4,
     ) {
         let seconds = |seconds: Option<u64>| seconds.map(Duration::from_secs);
@@ -217,6 +233,8 @@ proptest! {
             lifetime: seconds(lifetime),
             preface: seconds(preface),
             checks_entry,
+            has_queue: queue.is_some(),
+            queue: seconds(queue).unwrap_or_default(),
             connect_attempts,
         };
         let mut shell = Shell::new(luck, limits);
@@ -248,6 +266,8 @@ proptest! {
             lifetime: lifetime.map(Duration::from_secs),
             preface: None,
             checks_entry: false,
+            has_queue: false,
+            queue: Duration::from_secs(8),
             connect_attempts: 3,
         };
         let mut shell = Shell::new(luck, limits);

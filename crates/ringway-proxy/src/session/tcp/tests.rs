@@ -14,6 +14,8 @@ const LIMITS: Limits = Limits {
     lifetime: None,
     preface: None,
     checks_entry: false,
+    has_queue: false,
+    queue: Duration::from_secs(8),
     connect_attempts: 3,
 };
 
@@ -80,6 +82,8 @@ fn all_events() -> Vec<Event> {
         Event::PrefaceRead,
         Event::Entered,
         Event::AllFull,
+        Event::Queued,
+        Event::RoomMade,
         Event::Refused(CloseReason::Untrusted),
         Event::HalfClosed,
         Event::Close(Ending::Shutdown),
@@ -205,6 +209,79 @@ fn first_choice_is_dialled_and_the_client_watched() {
             (Event::AllFull, State::Ended, &[CloseClient, End(CloseReason::BackendsFull)]),
         ],
     );
+}
+
+#[test]
+fn where_there_is_a_queue_a_newcomer_waits_for_room() {
+    use Action::*;
+    let limits = Limits { has_queue: true, ..LIMITS };
+    let mut session = session();
+    assert_eq!(session.handle(Event::Admitted, &limits, after(1)).as_slice(), [Choose]);
+    assert!(session.is_newcomer());
+    assert_eq!(session.handle(Event::AllFull, &limits, after(1)).as_slice(), [JoinQueue]);
+    assert!(!session.is_newcomer());
+    let actions = session.handle(Event::Queued, &limits, after(1));
+    assert_eq!(actions.as_slice(), [WatchClient, SetTimer(after(9))]);
+    assert_eq!((session.state, session.stage()), (State::AwaitingRoom, Stage::Queued));
+
+    let left = [CloseClient, End(CloseReason::ClientLeftInQueue)];
+    let dialling = State::AwaitingConnect { attempts: 1, sources_left: 1 };
+    assert_table(
+        State::AwaitingRoom,
+        &[
+            (Event::Queued, State::AwaitingRoom, &[WatchClient, SetTimer(NOW + 8 * SECOND)]),
+            (Event::RoomMade, State::AwaitingRoom, &[Choose]),
+            (
+                Event::Chosen { sources: 2 },
+                dialling,
+                &[WatchClient, Dial, SetTimer(NOW + Duration::from_secs(5))],
+            ),
+            (Event::AllFull, State::AwaitingRoom, &[StayQueued]),
+            (Event::NoneAvailable, State::AwaitingRoom, &[StayQueued]),
+            // The table's sessions began to wait when they were accepted.
+            (Event::TimerFired(progress(NOW)), State::AwaitingRoom, &[SetTimer(after(8))]),
+            (
+                Event::Refused(CloseReason::Untrusted),
+                State::Ended,
+                &[CloseClient, End(CloseReason::Untrusted)],
+            ),
+            (GONE, State::Ended, &left),
+            (FINISHED_EMPTY, State::Ended, &left),
+            (LOST_BY_RESET, State::Ended, &[End(CloseReason::ClientLeftInQueue)]),
+            (LOST, State::Ended, &[End(CloseReason::ClientFailedInQueue)]),
+            (
+                Event::Close(Ending::Shutdown),
+                State::Ended,
+                &[CloseClient, End(CloseReason::ShutdownBeforeAdmission)],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn wait_for_room_ends_when_its_time_is_over_however_often_it_was_called() {
+    let limits = Limits { has_queue: true, ..LIMITS };
+    let mut session = session();
+    session.handle(Event::Admitted, &limits, after(3));
+    session.handle(Event::AllFull, &limits, after(3));
+    session.handle(Event::Queued, &limits, after(3));
+    session.handle(Event::RoomMade, &limits, after(7));
+    session.handle(Event::AllFull, &limits, after(7));
+    // A reload made the wait longer meanwhile.
+    let longer = Limits { queue: Duration::from_secs(20), ..limits };
+    let fired = Event::TimerFired(progress(START));
+    assert_eq!(session.handle(fired, &longer, after(11)).as_slice(), [Action::SetTimer(after(23))]);
+    let actions = session.handle(fired, &longer, after(23));
+    assert_eq!(actions.as_slice(), [Action::CloseClient, Action::End(CloseReason::QueueTimedOut)]);
+    assert_eq!(session.queue_duration(), Duration::from_secs(23), "from the accept on");
+}
+
+#[test]
+fn retry_that_finds_all_full_does_not_wait() {
+    let limits = Limits { has_queue: true, ..LIMITS };
+    let mut session = in_state(State::AwaitingChoice { attempts: 1, last: Some(DialFailure::Refused) });
+    let actions = session.handle(Event::AllFull, &limits, NOW);
+    assert_eq!(actions.as_slice(), [Action::CloseClient, Action::End(CloseReason::ConnectRefused)]);
 }
 
 #[test]
