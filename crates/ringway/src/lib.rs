@@ -8,6 +8,7 @@
 mod client;
 mod close_reason;
 mod handler;
+pub mod handover;
 mod server;
 mod worker;
 
