@@ -13,6 +13,7 @@ pub mod handover;
 mod id;
 mod listener;
 pub mod mailbox;
+mod passed;
 mod pipe;
 mod raw_address;
 mod socket;
@@ -36,3 +37,4 @@ pub use driver::{
 };
 pub use id::{ConnectionId, DatagramSocketId, ListenerId, TimerId, Token};
 pub use listener::Listener;
+pub use passed::{PassedDescriptor, take_passed_descriptors};

@@ -74,7 +74,35 @@ pub(crate) fn listen(address: &SocketAddress, options: &ListenOptions) -> io::Re
     }
     sys::listen(fd.as_fd(), options.backlog)?;
     let address = sys::local_address(fd.as_fd())?;
-    Ok(Listener { handle: ListenerHandle::Descriptor(fd), address })
+    Ok(Listener::new(ListenerHandle::Descriptor(fd), address))
+}
+
+/// A listening socket that somebody else made.
+pub(crate) fn listener_of(fd: OwnedFd) -> io::Result<Listener> {
+    let refused = |reason| io::Error::new(io::ErrorKind::InvalidInput, reason);
+    let listens = sys::check_stream(fd.as_fd()).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOTSOCK) => refused("not a socket"),
+        _ => error,
+    })?;
+    let get = |name| sys::get_option(fd.as_fd(), libc::SOL_SOCKET, name);
+    match (get(libc::SO_DOMAIN)?, get(libc::SO_PROTOCOL)?) {
+        _ if !listens => return Err(refused("a socket that does not listen")),
+        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_TCP) | (libc::AF_UNIX, _) => {}
+        _ => return Err(refused("neither a TCP nor a Unix socket")),
+    }
+    sys::close_on_exec(fd.as_fd())?;
+    let address = sys::local_address(fd.as_fd())?;
+    Ok(Listener::new(ListenerHandle::Descriptor(fd), address))
+}
+
+/// Whether an IPv6 socket takes IPv4 as well.
+pub(crate) fn is_dual_stack(fd: BorrowedFd<'_>) -> bool {
+    sys::get_option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).is_ok_and(|v6_only| v6_only == 0)
+}
+
+/// Whether other sockets may be bound to the same port.
+pub(crate) fn allows_others(fd: BorrowedFd<'_>) -> bool {
+    sys::get_option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT).is_ok_and(|reuse| reuse != 0)
 }
 
 fn set_ip_options(fd: BorrowedFd<'_>, is_ipv6: bool, options: &ListenOptions) -> io::Result<()> {

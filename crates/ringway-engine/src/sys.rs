@@ -162,6 +162,12 @@ pub(crate) fn monotonic_nanos() -> u64 {
     (time.tv_sec as u64) * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Whether a descriptor of this number is open.
+pub(crate) fn is_open(fd: RawFd) -> bool {
+    // SAFETY: no pointers; any number may be asked for.
+    check(unsafe { libc::fcntl(fd, libc::F_GETFD) }).is_ok()
+}
+
 /// Takes the pending error of a socket (SO_ERROR), if it has one.
 pub(crate) fn take_error(fd: BorrowedFd<'_>) -> Option<io::Error> {
     match get_option(fd, libc::SOL_SOCKET, libc::SO_ERROR) {

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use ringway::SocketAddress;
 
-use crate::endpoint::{AppCore, AppState, FrontendState};
+use crate::endpoint::{AppCore, AppState, Assignment, FrontendState, PassedSockets};
 use crate::model;
 
 /// What brought a configuration about.
@@ -144,11 +144,17 @@ pub struct Lineage {
     current: Mutex<Arc<Snapshot>>,
     /// By slot. One whose app is gone from every thread is free.
     cores: Mutex<Vec<Weak<AppCore>>>,
+    passed: PassedSockets,
 }
 
 impl Lineage {
     /// The first snapshot of a process.
     pub fn new(config: model::Config) -> Self {
+        Self::with_sockets(config, PassedSockets::default())
+    }
+
+    /// The first snapshot of a process to which these sockets were passed.
+    pub fn with_sockets(config: model::Config, passed: PassedSockets) -> Self {
         let nothing = Snapshot {
             version: 0,
             origin: Origin::Start,
@@ -157,7 +163,7 @@ impl Lineage {
             slots: Vec::new(),
             order: Vec::new(),
         };
-        let lineage = Self { current: Mutex::new(Arc::new(nothing)), cores: Mutex::default() };
+        let lineage = Self { current: Mutex::new(Arc::new(nothing)), cores: Mutex::default(), passed };
         lineage.advance(config, Origin::Start);
         lineage
     }
@@ -170,6 +176,11 @@ impl Lineage {
     /// The snapshot that is valid now.
     pub fn current(&self) -> Arc<Snapshot> {
         Arc::clone(&lock(&self.current))
+    }
+
+    /// The sockets that were passed to the process.
+    pub fn passed(&self) -> &PassedSockets {
+        &self.passed
     }
 
     /// All apps that live: those of the current snapshot, and removed ones whose last connection has not ended.
@@ -192,7 +203,8 @@ impl Lineage {
         let same = |model: &model::App| {
             by_name.get(model.name.as_str()).copied().filter(|app| **app.model() == *model)
         };
-        let mut sockets = Sockets::of_changed(before, &config, &same);
+        let passed = self.passed.assign(&config);
+        let mut sockets = Sockets::of_changed(before, &config, &same, passed);
         let mut cores = lock(&self.cores);
         let mut seats = Seats::new(&mut cores);
         let mut slots: Vec<Option<Arc<AppState>>> = Vec::new();
@@ -265,6 +277,7 @@ struct Sockets<'a> {
     /// Of the app of this name.
     own: HashMap<(&'a str, &'a str), Vec<&'a Arc<FrontendState>>>,
     by_address: HashMap<(&'a SocketAddress, bool), &'a Arc<FrontendState>>,
+    passed: Assignment<'a>,
 }
 
 impl<'a> Sockets<'a> {
@@ -272,10 +285,11 @@ impl<'a> Sockets<'a> {
         before: &'a Snapshot,
         config: &'a model::Config,
         same: &impl Fn(&model::App) -> Option<&'a Arc<AppState>>,
+        passed: Assignment<'a>,
     ) -> Self {
         let kept: std::collections::HashSet<usize> =
             config.apps.iter().filter_map(|model| same(model).map(|app| app.slot())).collect();
-        let mut sockets = Self { own: HashMap::new(), by_address: HashMap::new() };
+        let mut sockets = Self { own: HashMap::new(), by_address: HashMap::new(), passed };
         for app in before.apps().filter(|app| !kept.contains(&app.slot())) {
             // From the last to the first, as the lists are taken from their ends.
             for frontend in app.frontends().iter().rev() {
@@ -290,9 +304,10 @@ impl<'a> Sockets<'a> {
         sockets
     }
 
-    /// The frontends for an app: its own that did not change, heirs of those at the same addresses, and new ones.
+    /// The frontends for an app: its own that did not change, heirs of those at the same addresses, and new ones, with
+    /// the sockets that were passed for them.
     fn take(&mut self, app: &'a model::App) -> Vec<Arc<FrontendState>> {
-        let take = |model: &'a model::Frontend| {
+        let take = |(index, model): (usize, &'a model::Frontend)| {
             let own = self.own.get_mut(&(app.name.as_str(), model.name.as_str())).and_then(Vec::pop);
             let heir_of = match own {
                 Some(own) if own.model() == model => return Arc::clone(own),
@@ -301,10 +316,13 @@ impl<'a> Sockets<'a> {
             };
             Arc::new(match heir_of {
                 Some(old) if old.model().dual_stack == model.dual_stack => old.heir(model.clone()),
-                _ => FrontendState::new(model.clone()),
+                _ => match self.passed.of_frontend(&app.name, index) {
+                    Some(passed) => FrontendState::with_socket(model.clone(), passed),
+                    None => FrontendState::new(model.clone()),
+                },
             })
         };
-        app.frontends.iter().map(take).collect()
+        app.frontends.iter().enumerate().map(take).collect()
     }
 }
 

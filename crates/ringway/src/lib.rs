@@ -20,8 +20,8 @@ pub use ringway_engine::sys::raise_descriptor_limit;
 pub use ringway_engine::{
     Clock, ConnectOptions, ConnectionId, Datagram, DatagramBatch, DatagramSocketId, Engine, EngineConfig,
     EngineKind, ExportedConnection, KeepAlive, ListenOptions, Listener, ListenerId, Operations,
-    PEEK_BYTES_MAX, RelayCause, RelayEnd, RelayOptions, RelayProgress, RelayStop, SendError, Side,
-    SocketAddress, SocketOptions, Time, TimerId, Token,
+    PEEK_BYTES_MAX, PassedDescriptor, RelayCause, RelayEnd, RelayOptions, RelayProgress, RelayStop,
+    SendError, Side, SocketAddress, SocketOptions, Time, TimerId, Token, take_passed_descriptors,
 };
 pub use server::{RunningServer, Server};
 pub use worker::{Mailer, Worker};

@@ -20,7 +20,7 @@ mod wait;
 
 pub use descriptors::raise_descriptor_limit;
 pub use pattern::{Pattern, PatternChecker};
-pub use port::{free_address, free_port};
+pub use port::{free_address, free_port, listener_for_several};
 pub use process::Process;
 pub use program::{find_program, log_skip};
 pub use ringway::{Ringway, RingwayBuilder};

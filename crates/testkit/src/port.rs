@@ -1,6 +1,6 @@
 //! Loopback ports that nobody else gets while a test prepares to listen there.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use socket2::{Domain, Socket, Type};
 
@@ -34,10 +34,26 @@ pub fn free_address() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
 }
 
+/// A socket that listens at a free port of 127.0.0.1, at which others of the same user may listen too.
+///
+/// # Panics
+///
+/// When the machine has no port left.
+pub fn listener_for_several() -> TcpListener {
+    let listen = || -> std::io::Result<TcpListener> {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        listener.set_reuse_address(true)?;
+        listener.set_reuse_port(true)?;
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        listener.listen(128)?;
+        Ok(listener.into())
+    };
+    listen().expect("a loopback port can be listened at")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
 
     #[test]
     fn a_reserved_port_can_be_listened_on() {

@@ -3,17 +3,26 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_open, prlimit};
 
 /// How much of the output is shown when something went wrong.
 const LINES_SHOWN: usize = 60;
+
+/// The first descriptor behind the standard streams, and the first number that no descriptor which is to be passed is
+/// given.
+const PASSED: i32 = 3;
+const KEPT: i32 = 100;
+
+/// Written while some descriptors are for one child only.
+static FORKS: RwLock<()> = RwLock::new(());
 
 /// A running child. Killed when dropped.
 #[derive(Debug)]
@@ -50,12 +59,49 @@ impl Process {
         Self::spawn_with(command, |command| command.spawn())
     }
 
+    /// Starts `command` as a service manager starts a service whose sockets it holds: with these descriptors behind its
+    /// standard streams, and LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID in its environment.
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot start it, or there is no bash, which puts the descriptors where they belong.
+    pub fn spawn_with_descriptors(command: Command, passed: &[(&str, OwnedFd)]) -> io::Result<Self> {
+        let copies = passed.iter().map(|(_, fd)| fcntl_dupfd_cloexec(fd, KEPT));
+        let copies = copies.collect::<Result<Vec<OwnedFd>, _>>()?;
+        let mut script = String::new();
+        for (number, copy) in (PASSED..).zip(&copies) {
+            script += &format!("exec {number}<&{0} {0}<&-; ", copy.as_raw_fd());
+        }
+        script += "export LISTEN_PID=$$; exec \"$@\"";
+        let names: Vec<&str> = passed.iter().map(|(name, _)| *name).collect();
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &script, "bash"]).arg(command.get_program()).args(command.get_args());
+        shell.env("LISTEN_FDS", names.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+        shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if let Some(directory) = command.get_current_dir() {
+            shell.current_dir(directory);
+        }
+        let _alone = FORKS.write().unwrap_or_else(PoisonError::into_inner);
+        for copy in &copies {
+            fcntl_setfd(copy.as_fd(), FdFlags::empty())?;
+        }
+        Self::start(shell, |shell| shell.spawn())
+    }
+
     /// Starts `command` by way of `start`, which may prepare the thread that forks.
     ///
     /// # Errors
     ///
     /// When the system cannot start it.
     pub fn spawn_with(
+        command: Command,
+        start: impl FnOnce(&mut Command) -> io::Result<Child>,
+    ) -> io::Result<Self> {
+        let _together = FORKS.read().unwrap_or_else(PoisonError::into_inner);
+        Self::start(command, start)
+    }
+
+    fn start(
         mut command: Command,
         start: impl FnOnce(&mut Command) -> io::Result<Child>,
     ) -> io::Result<Self> {
@@ -280,6 +326,8 @@ fn shown(lines: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
     use crate::PATIENCE;
 
@@ -309,6 +357,25 @@ mod tests {
     #[should_panic(expected = "no line with")]
     fn the_end_of_the_output_ends_the_wait() {
         shell("echo other").wait_for_line("ready", PATIENCE, |line| line.contains("ready"));
+    }
+
+    #[test]
+    fn passed_descriptors_come_behind_the_standard_streams() {
+        let (one, two) = (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
+        (&one).write_all(b"first").expect("it can be written to");
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "test $LISTEN_PID = $$ && echo $LISTEN_FDS $LISTEN_FDNAMES; cat /dev/fd/3; echo second >&4",
+        ]);
+        let mut process = Process::spawn_with_descriptors(
+            command,
+            &[("a", one.into()), ("b", two.try_clone().expect("a copy").into())],
+        )
+        .expect("there is bash");
+        assert!(process.wait(PATIENCE).success());
+        assert_eq!(process.lines(), ["2 a:b", "first"]);
+        assert_eq!(two.metadata().expect("it is open").len(), 7);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub struct RingwayBuilder {
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
     without_io_uring: bool,
+    passed: Vec<(&'static str, OwnedFd)>,
     admin: SocketAddr,
 }
 
@@ -49,6 +51,7 @@ impl Ringway {
             arguments: Vec::new(),
             environment: Vec::new(),
             without_io_uring: false,
+            passed: Vec::new(),
             admin: free_address(),
         }
     }
@@ -149,6 +152,13 @@ impl RingwayBuilder {
         self
     }
 
+    /// One more socket that it is started with, as by a service manager, and the name of it.
+    #[must_use]
+    pub fn passed(mut self, name: &'static str, socket: impl Into<OwnedFd>) -> Self {
+        self.passed.push((name, socket.into()));
+        self
+    }
+
     /// Starts it and waits until it says that it is ready.
     ///
     /// # Panics
@@ -173,6 +183,8 @@ impl RingwayBuilder {
         command.arg("run").arg("--config").arg(&file).args(&self.arguments).current_dir(directory.path());
         let spawned = if self.without_io_uring {
             Process::spawn_with(command, spawn_without_io_uring)
+        } else if !self.passed.is_empty() {
+            Process::spawn_with_descriptors(command, &self.passed)
         } else {
             Process::spawn(command)
         };

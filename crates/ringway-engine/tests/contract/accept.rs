@@ -1,7 +1,9 @@
 //! Listening sockets: accepting, pausing, running out, and stopping without cutting anybody off.
 
+use std::net::{Ipv4Addr, TcpListener};
+
 use ringway_engine::driver::simulated::{SimulatedFaults, SimulatedNetwork};
-use ringway_engine::{EngineKind, ListenOptions, SocketAddress, Token};
+use ringway_engine::{EngineKind, ListenOptions, Listener, SocketAddress, Token};
 
 use crate::contract;
 use crate::log::Seen;
@@ -18,6 +20,7 @@ contract!(
     released_listener_leaves_its_queue_to_who_else_holds_it,
     released_listener_says_nothing_more_and_can_be_accepted_from_again,
     closed_listener_refuses,
+    stopped_listener_leaves_a_socket_that_is_held_elsewhere_to_its_holder,
     unix_listener_serves_and_can_be_cloned,
     accept_pauses_when_descriptors_run_out_and_resumes,
     more_listeners_than_a_ring_has_entries_start_before_the_first_turn,
@@ -231,6 +234,36 @@ fn closed_listener_refuses(rig: &mut Rig) {
     let refused = Some(libc::ECONNREFUSED);
     let failed = Seen::ConnectFailed { connection: dialled, token: Token(9), error: refused };
     assert!(rig.log(client).has(|seen| *seen == failed));
+}
+
+fn stopped_listener_leaves_a_socket_that_is_held_elsewhere_to_its_holder(rig: &mut Rig) {
+    if rig.is_simulated() {
+        // A simulated network has no other processes.
+        return;
+    }
+    let (server, client) = (rig.node(), rig.node());
+    let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let passed = Listener::from_descriptor(holder.try_clone().expect("a handle").into()).expect("it listens");
+    let address = passed.address().clone();
+    let listener = rig.ops(server).start_accept(passed.held_elsewhere(), Token(1)).expect("to accept");
+    let served = rig.dial(client, &address, Token(2));
+    rig.wait_connected(client, served);
+    rig.until("a connection", |rig| rig.log(server).has(is_accepted));
+
+    rig.ops(server).pause_accept(listener);
+    let waiting = rig.dial(client, &address, Token(3));
+    rig.wait_connected(client, waiting);
+    rig.ops(server).stop_accept(listener);
+    rig.until("the listener to close", |rig| rig.log(server).has(is_listener_closed));
+    let late = rig.dial(client, &address, Token(4));
+    rig.wait_connected(client, late);
+
+    assert_eq!(rig.log(server).accepted().len(), 1, "the others are the holder's");
+    for _ in 0..2 {
+        // It does not block any more, and both connections wait.
+        holder.accept().expect("who waits is still there");
+    }
+    assert!(!rig.log(client).is_dead(waiting) && !rig.log(client).is_dead(late));
 }
 
 fn unix_listener_serves_and_can_be_cloned(rig: &mut Rig) {

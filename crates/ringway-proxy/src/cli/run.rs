@@ -12,6 +12,14 @@ use crate::model::Config;
 
 /// Runs until a signal ends it.
 pub(super) fn main(arguments: RunArguments) -> Exit {
+    // Before anything else opens a descriptor or starts a thread.
+    let passed = match ringway::take_passed_descriptors() {
+        Ok(passed) => passed,
+        Err(error) => {
+            complain(&format!("ringway: cannot start: {error}"));
+            return Exit::Failed;
+        }
+    };
     let (config, source) = match find(&arguments) {
         Ok(found) => found,
         Err(faults) => {
@@ -22,7 +30,7 @@ pub(super) fn main(arguments: RunArguments) -> Exit {
     let RunArguments { log_level, workers, engine, pprof, .. } = arguments;
     let overrides =
         Overrides { log_level, workers: workers.map(usize::from), engine: engine.map(Into::into), pprof };
-    control::run(config, &source, overrides)
+    control::run(config, &source, overrides, passed)
 }
 
 fn find(arguments: &RunArguments) -> Result<(Config, Source), String> {

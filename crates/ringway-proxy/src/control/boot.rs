@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ringway::{EngineConfig, EngineKind, SocketAddress};
+use ringway::{EngineConfig, EngineKind, Listener, PassedDescriptor, SocketAddress};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
@@ -25,7 +25,7 @@ use super::status::Process;
 use super::{engine_choice, limits, panic, pprof, process_log, signals};
 use crate::admission::Admission;
 use crate::demo::Demo;
-use crate::endpoint::AppState;
+use crate::endpoint::{AppState, PassedSocket, PassedSockets};
 use crate::inspection::Selection;
 use crate::metrics::Metrics;
 use crate::model::{Config, Server, Target};
@@ -47,13 +47,13 @@ pub enum Source {
 /// Runs the load balancer until a signal, or a failure, ends it. Call it once in a process, from its main thread: it
 /// installs handlers for signals and panics, and takes standard output and standard error for its logs.
 ///
-/// `overrides` are applied to it, and to what is read at a reload.
-pub fn run(mut config: Config, source: &Source, overrides: Overrides) -> Exit {
+/// `overrides` are applied to it, and to what is read at a reload. `passed`: sockets that the process was started with.
+pub fn run(mut config: Config, source: &Source, overrides: Overrides, passed: Vec<PassedDescriptor>) -> Exit {
     panic::end_process_on_panic();
     overrides.apply(&mut config.server);
     let workers = config.server.workers.unwrap_or_else(processors);
     let metrics = Arc::new(Metrics::new(workers, CloseReason::LABELS));
-    match logged(config, source, overrides, workers, &metrics) {
+    match logged(config, source, overrides, passed, workers, &metrics) {
         Ok(exit) => exit,
         Err(error) => {
             // Before there is a log.
@@ -72,6 +72,7 @@ fn logged(
     config: Config,
     source: &Source,
     overrides: Overrides,
+    passed: Vec<PassedDescriptor>,
     workers: usize,
     metrics: &Arc<Metrics>,
 ) -> io::Result<Exit> {
@@ -89,7 +90,8 @@ fn logged(
         (AccessLog::off(), None)
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let exit = runtime.block_on(serve(config, source, overrides, workers, Arc::clone(metrics), access_log));
+    let serving = serve(config, source, overrides, passed, workers, Arc::clone(metrics), access_log);
+    let exit = runtime.block_on(serving);
     let exit = exit.unwrap_or_else(|error| {
         tracing::error!(%error, "cannot serve");
         Exit::Failed
@@ -105,6 +107,7 @@ async fn serve(
     mut config: Config,
     source: &Source,
     overrides: Overrides,
+    passed: Vec<PassedDescriptor>,
     workers: usize,
     metrics: Arc<Metrics>,
     access_log: AccessLog,
@@ -146,7 +149,8 @@ async fn serve(
         ..EngineConfig::default()
     };
     let demo = if config.demo { Some(start_demo(&mut config)?) } else { None };
-    let lineage = Arc::new(Lineage::new(config.clone()));
+    let lineage = Arc::new(Lineage::with_sockets(config.clone(), take_sockets(passed)));
+    tell_of_passed(lineage.passed(), &config);
     let mut discovery = discover(&config.server, &metrics, &events);
     let mut all_asked = discovery.adopt(lineage.current().apps());
     // Closed, without a message, once the last first look-up is done.
@@ -173,7 +177,8 @@ async fn serve(
     let removals = Removals::new(operator.clone());
     if let Some(admin) = &config.admin {
         let pages = Admin { process, operator, is_draining: Arc::clone(&is_draining), requests };
-        start_admin(pages, admin.listen.clone()).await;
+        let passed = lineage.passed().assign(&config).of_admin();
+        start_admin(pages, admin.listen.clone(), passed).await;
     }
     if let Some(listen) = overrides.pprof {
         tokio::spawn(pprof::serve(listen));
@@ -207,6 +212,29 @@ async fn serve(
         demo.stop()?;
     }
     Ok(exit)
+}
+
+/// The sockets among what was passed; the rest is closed, and told of.
+fn take_sockets(passed: Vec<PassedDescriptor>) -> PassedSockets {
+    let take = |PassedDescriptor { name, descriptor }| match Listener::from_descriptor(descriptor) {
+        Ok(listener) => Some(PassedSocket::new(name, listener)),
+        Err(error) => {
+            tracing::warn!(name, %error, "passed descriptor cannot be used: closed");
+            None
+        }
+    };
+    passed.into_iter().filter_map(take).collect()
+}
+
+fn tell_of_passed(passed: &PassedSockets, config: &Config) {
+    for (socket, purpose) in passed.assign(config).uses() {
+        match purpose {
+            Some(serves) => tracing::info!(%socket, serves, "socket was passed"),
+            None => {
+                tracing::warn!(%socket, "passed socket serves nothing: whoever connects to it waits in vain");
+            }
+        }
+    }
 }
 
 /// Starts the demo's backends and puts their addresses in the place of their names.
@@ -251,9 +279,9 @@ async fn close_those_of_backends_that_are_down(operator: Operator, mut downs: Un
 }
 
 /// Serves the admin pages from now on; returns when the first attempt to listen was made.
-async fn start_admin(pages: Admin, listen: SocketAddress) {
+async fn start_admin(pages: Admin, listen: SocketAddress, passed: Option<Listener>) {
     let (tried, first) = tokio::sync::oneshot::channel();
-    tokio::spawn(admin::serve(pages, listen, tried));
+    tokio::spawn(admin::serve(pages, listen, passed, tried));
     // An error means that the attempt is over as well.
     let _ = first.await;
 }

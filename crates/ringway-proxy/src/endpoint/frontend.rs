@@ -37,12 +37,23 @@ struct Shared {
     unix: Option<Listener>,
     /// The file of the Unix socket that was bound.
     file: Option<SocketFile>,
+    /// A socket that was passed to the process: whoever passed it keeps it open, and has its file.
+    passed: Option<Listener>,
+    /// A worker has the passed socket, or had it since the frontend was opened.
+    is_passed_taken: bool,
 }
 
 impl FrontendState {
     /// A frontend that nobody listens on yet.
     pub fn new(model: model::Frontend) -> Self {
         Self { name: Arc::from(model.name.as_str()), model, shared: Arc::default() }
+    }
+
+    /// A frontend that is served by a socket which was passed to the process.
+    pub fn with_socket(model: model::Frontend, passed: Listener) -> Self {
+        let frontend = Self::new(model);
+        frontend.lock().passed = Some(passed.held_elsewhere());
+        frontend
     }
 
     /// The frontend that takes this one's place at its address: workers hand their sockets on to it, with what waits in
@@ -77,6 +88,9 @@ impl FrontendState {
     /// all. A Unix socket is bound once, and later calls get another handle to it. `stale`: a socket file that
     /// nobody serves; it is removed first, unless another worker has bound the path meanwhile.
     ///
+    /// A passed socket goes to the first worker. The others bind their own beside it where it allows that, and share it
+    /// where it does not, or where it is another user's: only sockets of one user share a port.
+    ///
     /// # Errors
     /// What `bind` says, or EMFILE for a second handle.
     pub(crate) fn listen(
@@ -87,6 +101,13 @@ impl FrontendState {
         let mut shared = self.lock();
         if let Some(listener) = &shared.unix {
             return listener.try_clone();
+        }
+        let is_taken = std::mem::replace(&mut shared.is_passed_taken, true);
+        if let Some(passed) = &shared.passed {
+            let own = if is_taken && passed.allows_others() { bind(passed.address()).ok() } else { None };
+            let listener = own.map_or_else(|| passed.try_clone(), Ok)?;
+            shared.address = Some(listener.address().clone());
+            return Ok(listener);
         }
         if let Some(stale) = stale {
             stale.remove();
@@ -124,6 +145,7 @@ impl FrontendState {
     pub(crate) fn retire(&self) {
         let mut shared = self.lock();
         shared.unix = None;
+        shared.is_passed_taken = false;
         if let Some(file) = shared.file.take() {
             file.remove();
         }

@@ -303,7 +303,12 @@ impl Frontends {
 
     fn accept_from(&mut self, ops: &mut Operations<'_>, frontend: u32, listener: Listener) -> io::Result<()> {
         let address = listener.address().clone();
+        let is_passed = listener.is_held_elsewhere();
         let listener = ops.start_accept(listener, Owner::Frontend(frontend).token())?;
+        if is_passed {
+            // It was made with the options of whoever made it.
+            self.reassign(ops, frontend, listener);
+        }
         if self.is_paused {
             ops.pause_accept(listener);
         }

@@ -26,6 +26,7 @@ macro_rules! on_both_engines {
     )+};
 }
 
+mod activation;
 mod backends;
 mod balancing;
 mod command_line;

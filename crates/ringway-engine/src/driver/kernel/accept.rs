@@ -22,6 +22,8 @@ pub(crate) struct ListenerRecord {
     pub(crate) fd: OwnedFd,
     pub(crate) token: Token,
     pub(crate) is_tcp: bool,
+    /// Somebody else keeps the socket open: what waits in its queue when this one stops is theirs.
+    pub(crate) is_held_elsewhere: bool,
     pub(crate) state: ListenerState,
 }
 
@@ -100,8 +102,8 @@ impl Core {
                 ListenerState::Resting(until) if self.now < until => waits = true,
                 ListenerState::Resting(_) => waits |= !self.try_to_resume(index),
                 ListenerState::Stopping(until) => {
-                    let is_empty = self.accept_ready(index);
-                    if is_empty && self.now >= until {
+                    let is_done = listener.is_held_elsewhere || self.accept_ready(index);
+                    if is_done && self.now >= until {
                         self.close_listener(index);
                     } else {
                         waits = true;
@@ -207,9 +209,11 @@ impl Core {
         if !self.listeners.get(index).is_some_and(is_releasing) || self.is_accepting_in_ring(index) {
             return;
         }
-        let Some(ListenerRecord { fd, token, .. }) = self.listeners.remove(index) else { return };
+        let Some(ListenerRecord { fd, token, is_held_elsewhere, .. }) = self.listeners.remove(index) else {
+            return;
+        };
         let address = sys::local_address(fd.as_fd()).unwrap_or(SocketAddress::Unix(None));
-        let released = Listener { handle: ListenerHandle::Descriptor(fd), address };
+        let released = Listener { handle: ListenerHandle::Descriptor(fd), address, is_held_elsewhere };
         self.events.push_back(Event::ListenerReleased { listener: ListenerId(index), token, released });
     }
 
@@ -221,8 +225,10 @@ impl Core {
         }
         let was_accepting = listener.state == ListenerState::Accepting;
         // A Unix socket has no handshake: it is empty when the queue is, and closes at the next look.
-        listener.state = ListenerState::Stopping(if listener.is_tcp { until } else { self.now });
-        if listener.is_tcp {
+        // The filter would stay with a socket that is held elsewhere, and turn away whom others accept.
+        let is_filtered = listener.is_tcp && !listener.is_held_elsewhere;
+        listener.state = ListenerState::Stopping(if is_filtered { until } else { self.now });
+        if is_filtered {
             // Without the filter a connection that arrives between the last accept and the close is reset.
             let _ = sys::refuse_new_connections(listener.fd.as_fd());
         }

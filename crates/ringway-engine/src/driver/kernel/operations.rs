@@ -48,8 +48,9 @@ impl DriverOperations for Core {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a simulated listener in a real engine"));
         };
         let is_tcp = listener.address.inet().is_some();
-        let index =
-            self.listeners.insert(ListenerRecord { fd, token, is_tcp, state: ListenerState::Accepting });
+        let is_held_elsewhere = listener.is_held_elsewhere;
+        let state = ListenerState::Accepting;
+        let index = self.listeners.insert(ListenerRecord { fd, token, is_tcp, is_held_elsewhere, state });
         self.arm_listener(index);
         Ok(ListenerId(index))
     }
@@ -75,6 +76,7 @@ impl DriverOperations for Core {
         Ok(Listener {
             address: sys::local_address(record.fd.as_fd())?,
             handle: ListenerHandle::Descriptor(record.fd.try_clone()?),
+            is_held_elsewhere: record.is_held_elsewhere,
         })
     }
 

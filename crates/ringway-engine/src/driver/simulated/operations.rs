@@ -61,7 +61,7 @@ impl DriverOperations for SimulatedDriver {
     fn bind(&mut self, address: &SocketAddress, options: &ListenOptions) -> io::Result<Listener> {
         let listening = self.network.world().listen(address, options);
         let (listener, address) = listening.map_err(io::Error::from_raw_os_error)?;
-        Ok(Listener { handle: ListenerHandle::Simulated(listener), address })
+        Ok(Listener::new(ListenerHandle::Simulated(listener), address))
     }
 
     fn start_accept(&mut self, listener: Listener, token: Token) -> io::Result<ListenerId> {

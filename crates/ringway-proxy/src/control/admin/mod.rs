@@ -11,7 +11,10 @@ mod connections;
 mod drain;
 mod unix_socket;
 
+use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,7 +25,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use ringway::SocketAddress;
+use ringway::{Listener, SocketAddress};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
 
@@ -52,15 +55,23 @@ pub struct Admin {
     pub requests: Requests,
 }
 
-/// Serves until it is dropped, and logs where it listens. A busy address is tried again. `tried` hears of the end of
-/// the first attempt to bind, good or bad.
-pub async fn serve(admin: Admin, listen: SocketAddress, tried: oneshot::Sender<()>) {
+/// Serves until it is dropped, and logs where it listens: at the socket that was passed for it, or at its address. A busy
+/// address is tried again. `tried` hears of the end of the first attempt to listen, good or bad.
+pub async fn serve(
+    admin: Admin,
+    listen: SocketAddress,
+    mut passed: Option<Listener>,
+    tried: oneshot::Sender<()>,
+) {
     let mut tried = Some(tried);
     let mut wait = RETRY_MIN;
     let mut in_trouble = false;
     let router = router(admin);
     loop {
-        let bound = Bound::new(&listen).await;
+        let bound = match passed.take() {
+            Some(passed) => Bound::of_passed(passed),
+            None => Bound::new(&listen).await,
+        };
         in_trouble &= bound.is_err();
         if let Some(tried) = tried.take() {
             // Whoever started this may have stopped waiting.
@@ -86,7 +97,8 @@ pub async fn serve(admin: Admin, listen: SocketAddress, tried: oneshot::Sender<(
 /// Where the interface listens.
 enum Bound {
     Tcp(TcpListener),
-    Unix(UnixListener, unix_socket::SocketFile),
+    /// The file is removed at the end, unless the socket was passed.
+    Unix(UnixListener, Option<unix_socket::SocketFile>),
 }
 
 impl Bound {
@@ -99,13 +111,39 @@ impl Bound {
             }
             SocketAddress::Unix(Some(path)) => {
                 let (listener, file) = unix_socket::bind(path)?;
-                (Self::Unix(listener, file), listen.clone())
+                (Self::Unix(listener, Some(file)), listen.clone())
             }
             // The configuration has no such address.
             SocketAddress::Unix(None) => return Err(io::ErrorKind::InvalidInput.into()),
         };
         tracing::info!(%address, "admin interface listens");
         Ok(bound)
+    }
+
+    fn of_passed(passed: Listener) -> io::Result<Self> {
+        let address = passed.address().clone();
+        check_passed(&address)?;
+        let descriptor = OwnedFd::try_from(passed).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let bound = match address {
+            SocketAddress::Inet(_) => Self::Tcp(TcpListener::from_std(descriptor.into())?),
+            SocketAddress::Unix(_) => Self::Unix(UnixListener::from_std(descriptor.into())?, None),
+        };
+        tracing::info!(%address, "admin interface listens at the socket that was passed for it");
+        Ok(bound)
+    }
+}
+
+/// Whether a passed socket keeps out whom one of our own would keep out.
+fn check_passed(address: &SocketAddress) -> io::Result<()> {
+    let refused = |reason| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+    match address {
+        SocketAddress::Inet(address) if !address.ip().is_loopback() => {
+            refused("the socket that was passed for it is not on a loopback address")
+        }
+        SocketAddress::Unix(Some(path)) if fs::metadata(path)?.permissions().mode() & 0o002 != 0 => {
+            refused("the socket that was passed for it lets every user in; give it SocketMode=0600")
+        }
+        SocketAddress::Inet(_) | SocketAddress::Unix(_) => Ok(()),
     }
 }
 

@@ -84,7 +84,7 @@ async fn a_busy_address_is_tried_until_it_is_free() {
     let busy = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = busy.local_addr().expect("an address");
     let (tried, first) = oneshot::channel();
-    let server = tokio::spawn(serve(admin(), address.into(), tried));
+    let server = tokio::spawn(serve(admin(), address.into(), None, tried));
     first.await.expect("an attempt is made");
     drop(busy);
     // Paused time passes only while everybody waits, so each turn is another attempt.
@@ -95,4 +95,21 @@ async fn a_busy_address_is_tried_until_it_is_free() {
     };
     tokio::time::timeout(Duration::from_secs(60), connected).await.expect("it listens in the end");
     server.abort();
+}
+
+#[tokio::test]
+async fn passed_socket_is_served_if_it_keeps_others_out() {
+    use std::os::unix::net::UnixListener;
+    let path = std::env::temp_dir().join(format!("ringway-passed-{}", std::process::id()));
+    let socket = UnixListener::bind(&path).expect("a path");
+    let passed =
+        || Listener::from_descriptor(socket.try_clone().expect("a clone").into()).expect("it listens");
+    for (mode, is_served) in [(0o666, false), (0o660, true), (0o600, true)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("it is ours");
+        assert_eq!(Bound::of_passed(passed()).is_ok(), is_served, "{mode:o}");
+    }
+    fs::remove_file(&path).expect("it stays, as it is somebody else's");
+    let any = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
+    let error = Bound::of_passed(Listener::from_descriptor(any.into()).expect("it listens")).err();
+    assert!(error.expect("it is refused").to_string().contains("loopback"));
 }

@@ -198,7 +198,7 @@ impl Reloader {
             version: current.version(),
             is_new: !current.is_made_from(&config),
             difference: Difference::between(&current, &config),
-            warnings: needs_restart(&self.started, &config),
+            warnings: self.warnings(&config),
         })
     }
 
@@ -239,6 +239,16 @@ impl Reloader {
         Ok((config, version))
     }
 
+    /// What of a configuration does not come into effect, or leaves something behind.
+    fn warnings(&self, config: &Config) -> Vec<String> {
+        let mut warnings = needs_restart(&self.started, config);
+        let left_alone = |socket| {
+            format!("the passed socket {socket} serves nothing: whoever connects to it waits in vain")
+        };
+        warnings.extend(self.lineage.passed().assign(config).unused().map(left_alone));
+        warnings
+    }
+
     async fn apply(&mut self, wanted: Wanted, origin: Origin) -> Result<Outcome, Refusal> {
         if self.is_draining.load(Ordering::Relaxed) {
             return Err(Refusal::Impossible("the process is draining".to_owned()));
@@ -246,11 +256,8 @@ impl Reloader {
         let (config, version) = self.find(wanted).await?;
         let origin = version.map_or(origin, Origin::Rollback);
         let before = self.lineage.current();
-        let mut outcome = Outcome {
-            version: before.version(),
-            warnings: needs_restart(&self.started, &config),
-            ..Outcome::default()
-        };
+        let mut outcome =
+            Outcome { version: before.version(), warnings: self.warnings(&config), ..Outcome::default() };
         if before.is_made_from(&config) {
             outcome.difference.unchanged = config.apps.len();
             tracing::info!(version = before.version(), %origin, "configuration is the same: nothing changes");
