@@ -18,6 +18,7 @@ use crate::endpoint::{
 };
 use crate::health::active::ActiveCheck;
 use crate::health::conversation::{Conversation, Step};
+use crate::health::outlier;
 use crate::metrics::{AppBlock, AppCounter};
 use crate::model::OnDown;
 use crate::session::Slab;
@@ -210,7 +211,10 @@ impl ProbeHandler {
         if !app.state.model().health.check.is_active() {
             // Nobody would ever take back one that is out.
             for endpoint in set.endpoints() {
-                endpoint.set_health(Health::Up, None, ops.now());
+                let has_time = endpoint.is_outlier() && ops.now() < endpoint.last_ejection().until;
+                if !has_time {
+                    endpoint.set_health(Health::Up, None, ops.now());
+                }
             }
             return;
         }
@@ -391,12 +395,21 @@ impl ProbeHandler {
             }
             return;
         };
+        let rules = probed.state.model().health.ejection.as_ref();
+        let (health, reason) = match outlier::is_held(&target.endpoint, rules, now) {
+            // Its connections failed all the same: checks alone do not take it back before its time.
+            true if health == Health::Up => (Health::Ejected, Some(DownReason::Failures)),
+            true | false => (health, reason),
+        };
         if target.endpoint.set_health(health, reason, now).is_none() {
             return;
         }
         match health {
             Health::Up => tracing::info!(%app, %backend, %address, "backend is up"),
-            Health::Down | Health::Ejected => {
+            Health::Ejected => {
+                tracing::info!(%app, %backend, %address, "backend is up, and its time is not over")
+            }
+            Health::Down => {
                 let reason = target.endpoint.reason().unwrap_or_default();
                 tracing::warn!(%app, %backend, %address, reason, "backend is down");
                 if probed.state.model().health.on_down == OnDown::Close {

@@ -217,11 +217,27 @@ fn app(index: u16, backends: &[SocketAddress], random: &mut Random) -> model::Ap
             jitter: 0.2,
             on_down: model::OnDown::Keep,
             panic_threshold: if random.chance(0.2) { 0.6 } else { 0.0 },
+            ejection: random.chance(0.3).then(|| ejection(random)),
         },
         keep_alive: None,
         connect_attempts: random.between(1, 4) as u32,
         slow_start: random.chance(0.3).then(|| between(random, 500, 5_000)),
         ..model::App::new("")
+    }
+}
+
+fn ejection(random: &mut Random) -> model::Ejection {
+    let time = Duration::from_millis(random.between(200, 3_000));
+    let untils = [model::EjectedUntil::Time, model::EjectedUntil::Check, model::EjectedUntil::Both];
+    model::Ejection {
+        failure_ratio: 0.3,
+        window: Duration::from_millis(random.between(500, 8_000)),
+        min_connections: random.between(1, 5) as u32,
+        early_close: random.chance(0.5),
+        time,
+        max_time: time * random.between(1, 4) as u32,
+        max_share: 0.5,
+        until: untils[random.index(untils.len())],
     }
 }
 

@@ -109,7 +109,8 @@ impl World {
         let apps = self.scenario.apps.iter().chain(self.scenario.configurations.iter().flatten());
         let times = apps.map(|app| {
             let health = &app.health;
-            (health.interval.mul_f64(1.0 + health.jitter) + health.timeout) * (health.rise + 1)
+            let ejection = health.ejection.map_or(Duration::ZERO, |ejection| ejection.max_time);
+            ejection + (health.interval.mul_f64(1.0 + health.jitter) + health.timeout) * (health.rise + 1)
         });
         times.max().unwrap_or_default() + Duration::from_secs(1)
     }

@@ -107,8 +107,13 @@ fn frontend_state(frontend: &FrontendStatus) -> String {
 fn health(endpoint: &EndpointStatus, is_panicking: bool) -> String {
     let since = time(endpoint.since_seconds);
     let used = if is_panicking { ", used all the same" } else { "" };
+    let left = match endpoint.ejected_seconds_left {
+        Some(0.0) => ", until its next good check".to_owned(),
+        Some(left) => format!(", {} left", time(left)),
+        None => String::new(),
+    };
     match &endpoint.reason {
-        Some(reason) => format!("{} {since} ({reason}){used}", endpoint.health),
+        Some(reason) => format!("{} {since} ({reason}{left}){used}", endpoint.health),
         None => format!("{} {since}", endpoint.health),
     }
 }
@@ -134,6 +139,17 @@ mod tests {
         assert_eq!(connections(&app), "12");
         app.queued = 2;
         assert_eq!(connections(&app), "12 (2 queued)");
+    }
+
+    #[test]
+    fn an_endpoint_that_is_out_for_its_failures_says_for_how_long() {
+        let mut endpoint = testing::process().status().apps[0].backends[0].endpoints[0].clone();
+        endpoint.since_seconds = 3.0;
+        endpoint.reason = Some("12 of 20 connections failed".to_owned());
+        endpoint.ejected_seconds_left = Some(27.0);
+        assert_eq!(health(&endpoint, false), "ejected 3s (12 of 20 connections failed, 27s left)");
+        endpoint.ejected_seconds_left = Some(0.0);
+        assert!(health(&endpoint, false).ends_with("failed, until its next good check)"));
     }
 
     #[test]

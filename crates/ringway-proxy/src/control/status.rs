@@ -130,6 +130,9 @@ pub struct EndpointStatus {
     pub since_seconds: f64,
     /// Why it is not up.
     pub reason: Option<String>,
+    /// Until it is taken back, if too many of its connections failed; zero if a check has to be good first.
+    #[serde(default)]
+    pub ejected_seconds_left: Option<f64>,
     /// Connections open to it, dials included.
     pub connections: u32,
     /// Connections opened to it since it became an endpoint.
@@ -257,11 +260,14 @@ pub(super) fn app_status(app: &AppState) -> AppStatus {
 
 fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
     let (health, since, _) = endpoint.health_report();
+    let now = Clock::process().now();
+    let left = endpoint.is_outlier().then(|| endpoint.last_ejection().until.since(now));
     EndpointStatus {
         address: endpoint.address().to_string(),
         health: health.as_str().to_owned(),
-        since_seconds: whole_milliseconds(Clock::process().now().since(since)),
+        since_seconds: whole_milliseconds(now.since(since)),
         reason: endpoint.reason(),
+        ejected_seconds_left: left.map(whole_milliseconds),
         connections: endpoint.active().get(),
         connections_total: endpoint.total(),
         connect_failures: endpoint.connect_failures(),

@@ -8,7 +8,7 @@ use ringway::SocketAddress;
 
 use super::roll::Roll;
 use super::steering::{Steering, SteeringTable};
-use super::{EndpointSet, ExactCount, FrontendState};
+use super::{EndpointSet, ExactCount, FrontendState, OutlierGate};
 use crate::admission::{AppCounts, AppRules, Queue};
 use crate::metrics::AppCounters;
 use crate::model;
@@ -24,6 +24,7 @@ pub struct AppCore {
     counters: AppCounters,
     roll: Roll,
     steering: SteeringTable,
+    outliers: OutlierGate,
     is_drained: AtomicBool,
 }
 
@@ -38,6 +39,7 @@ impl AppCore {
             counters: AppCounters::default(),
             roll: Roll::default(),
             steering: SteeringTable::default(),
+            outliers: OutlierGate::default(),
             is_drained: AtomicBool::new(false),
         }
     }
@@ -70,6 +72,11 @@ impl AppCore {
     /// Its clients that wait for a backend with room.
     pub fn queue(&self) -> &Arc<Queue> {
         &self.roll.changes().queue
+    }
+
+    /// Who leaves out endpoints whose connections fail.
+    pub fn outliers(&self) -> &OutlierGate {
+        &self.outliers
     }
 
     /// Whether an operator keeps new connections away from it.

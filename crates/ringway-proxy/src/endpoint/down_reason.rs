@@ -9,6 +9,8 @@ pub enum DownReason {
     Dial(DialFailure),
     /// It did not answer a check as expected; the endpoint keeps what it did answer.
     Answer,
+    /// Too many of its connections failed; the endpoint keeps how many.
+    Failures,
 }
 
 impl DownReason {
@@ -17,6 +19,7 @@ impl DownReason {
         match self {
             Self::Dial(failure) => failure.as_str(),
             Self::Answer => "unexpected_answer",
+            Self::Failures => "failures",
         }
     }
 
@@ -25,6 +28,7 @@ impl DownReason {
         match self {
             Self::Dial(failure) => failure as u64 + 1,
             Self::Answer => 15,
+            Self::Failures => 14,
         }
     }
 
@@ -32,6 +36,7 @@ impl DownReason {
     pub(super) fn decode(number: u64) -> Option<Self> {
         match number {
             15 => Some(Self::Answer),
+            14 => Some(Self::Failures),
             number => {
                 DialFailure::ALL.iter().find(|failure| **failure as u64 + 1 == number).map(|f| Self::Dial(*f))
             }

@@ -7,8 +7,10 @@ mod app;
 mod dial;
 mod dial_failure;
 mod down_reason;
+mod ejection;
 mod frontend;
 mod header;
+mod outcomes;
 mod passed;
 mod ramp;
 mod roll;
@@ -31,8 +33,10 @@ pub use app::{AppCore, AppState};
 pub(crate) use dial::{Sources, socket_options};
 pub use dial_failure::DialFailure;
 pub use down_reason::DownReason;
+pub use ejection::{EjectionReport, OutlierGate};
 pub use frontend::{FrontendState, Listening};
 pub(crate) use header::{header_for_check, header_for_client};
+pub use outcomes::{Outcome, Tally};
 pub use passed::{Assignment, PassedSocket, PassedSockets};
 pub(crate) use ramp::FULL;
 pub use set::EndpointSet;
@@ -43,6 +47,8 @@ pub use tier::Tier;
 use crate::admission::Queue;
 use crate::balance::table::bounds::Bounds;
 use crate::balance::table::hash_of_address;
+use ejection::LastEjection;
+use outcomes::Outcomes;
 use ramp::Ramp;
 
 /// Names an endpoint within the process; never used twice.
@@ -69,6 +75,8 @@ pub struct Endpoint {
     /// What was wrong with the last bad answer to a check.
     bad_answer: Mutex<Option<Arc<str>>>,
     source_cursor: AtomicU64,
+    outcomes: Outcomes,
+    last_ejection: LastEjection,
     /// What it is known by in every process: the hash of its address.
     identity: u64,
     ramp: Ramp,
@@ -110,7 +118,7 @@ pub enum Health {
     Up,
     /// Active checks failed.
     Down,
-    /// A dial failed; it is left out until the next good check.
+    /// A dial failed, and it is left out until the next good check; or too many connections did, and it is for a time.
     Ejected,
 }
 
@@ -156,6 +164,8 @@ impl Endpoint {
             health: AtomicU64::new(encode_health(Health::Up, None, Time::ZERO)),
             bad_answer: Mutex::default(),
             source_cursor: AtomicU64::new(0),
+            outcomes: Outcomes::default(),
+            last_ejection: LastEjection::default(),
             ramp,
             changes,
             seats: RwLock::default(),
@@ -300,8 +310,15 @@ impl Endpoint {
     /// Why it is not up, in words.
     pub fn reason(&self) -> Option<String> {
         let reason = self.health_report().2?;
-        let answer = self.bad_answer().filter(|_| reason == DownReason::Answer);
-        Some(answer.map_or_else(|| reason.as_str().to_owned(), |answer| answer.to_string()))
+        let details = match reason {
+            DownReason::Dial(_) => None,
+            DownReason::Answer => self.bad_answer().map(|answer| answer.to_string()),
+            DownReason::Failures => {
+                let Tally { failed, connections } = self.last_ejection().tally;
+                Some(format!("{failed} of {connections} connections failed"))
+            }
+        };
+        Some(details.unwrap_or_else(|| reason.as_str().to_owned()))
     }
 
     /// Another reason for an endpoint that is down, and was already.
@@ -317,12 +334,13 @@ impl Endpoint {
 
     /// Sets the health if that changes it; says what it was before, if it did. Of several threads only one is told.
     pub fn set_health(&self, health: Health, reason: Option<DownReason>, now: Time) -> Option<Health> {
-        self.change_health(health, reason, now, |before| before != health)
+        self.change_health(health, reason, now, |before, _| before != health)
     }
 
     /// Leaves the endpoint out after a failed dial, if it is up; says whether that changed anything.
     pub fn eject(&self, reason: DialFailure, now: Time) -> bool {
-        self.change_health(Health::Ejected, Some(reason.into()), now, |before| before == Health::Up).is_some()
+        let is_up = |before, _| before == Health::Up;
+        self.change_health(Health::Ejected, Some(reason.into()), now, is_up).is_some()
     }
 
     fn change_health(
@@ -330,12 +348,12 @@ impl Endpoint {
         health: Health,
         reason: Option<DownReason>,
         now: Time,
-        may: impl Fn(Health) -> bool,
+        may: impl Fn(Health, Option<DownReason>) -> bool,
     ) -> Option<Health> {
         let mut word = self.health.load(Ordering::Acquire);
         loop {
-            let before = decode_health(word).0;
-            if !may(before) {
+            let (before, _, reason_before) = decode_health(word);
+            if !may(before, reason_before) {
                 return None;
             }
             let new = encode_health(health, reason, now);
@@ -419,7 +437,7 @@ mod tests {
     #[test]
     fn every_reason_is_kept_as_its_own() {
         let failures = DialFailure::ALL.map(DownReason::Dial);
-        for reason in failures.into_iter().chain([DownReason::Answer]) {
+        for reason in failures.into_iter().chain([DownReason::Answer, DownReason::Failures]) {
             let endpoint = endpoint();
             endpoint.set_health(Health::Down, Some(reason), Time::ZERO);
             assert_eq!(endpoint.health_report().2, Some(reason));

@@ -2,4 +2,5 @@
 
 pub mod active;
 pub mod conversation;
+pub mod outlier;
 pub mod passive;

@@ -95,8 +95,12 @@ rows! {
         in "checks": "Active health checks, by result.";
     ChecksFailed = Counter "ringway_health_checks_total" ["app"] {"result" = "failed"}
         in "checks": "Active health checks, by result.";
-    BackendEjections = Counter "ringway_backend_ejections_total" ["app"] {}
-        in "ejections": "Endpoints left out because a client's dial failed, until their next good check.";
+    BackendEjections = Counter "ringway_backend_ejections_total" ["app"] {"cause" = "failed_dial"}
+        in "ejections": "Endpoints left out because a client's dial failed, or too many connections did.";
+    OutlierEjections = Counter "ringway_backend_ejections_total" ["app"] {"cause" = "failure_ratio"}
+        in "ejections": "Endpoints left out because a client's dial failed, or too many connections did.";
+    OutliersSpared = Counter "ringway_backend_ejections_spared_total" ["app"] {}
+        in "ejections": "Endpoints not left out, though too many connections failed, as many were already; at most one a second.";
     PanicChoices = Counter "ringway_panic_choices_total" ["app"] {}
         in "dials": "Choices of a backend that did not ask for health, as too few were healthy.";
 }

@@ -4,6 +4,7 @@
 //! Durations and sizes are final, relative paths made absolute.
 
 mod check;
+mod ejection;
 mod network;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use ringway::{KeepAlive, SocketAddress};
 
 pub use check::{Check, Expected, HttpCheck, Pattern, Preset, SendExpect};
+pub use ejection::{EjectedUntil, Ejection};
 pub use network::{Network, NetworkError};
 
 /// A whole, checked configuration.
@@ -392,6 +394,8 @@ pub struct Health {
     pub on_down: OnDown,
     /// Share of the backends below which health is not asked for, 0 to 1. Default 0: it always is.
     pub panic_threshold: f64,
+    /// When an endpoint is left out because too many of its connections fail. Default never.
+    pub ejection: Option<Ejection>,
 }
 
 impl Default for Health {
@@ -405,6 +409,7 @@ impl Default for Health {
             jitter: 0.1,
             on_down: OnDown::Keep,
             panic_threshold: 0.0,
+            ejection: None,
         }
     }
 }

@@ -7,8 +7,9 @@ use ringway::{ConnectOptions, SocketOptions, Time};
 use super::endpoint_table::EndpointTable;
 use super::preface::PrefaceRule;
 use crate::balance::{Balancer, Random, Request};
-use crate::endpoint::{AppState, Endpoint, EndpointId, Sources, socket_options};
+use crate::endpoint::{AppState, Endpoint, EndpointId, EndpointSet, Sources, socket_options};
 use crate::metrics::AppBlock;
+use crate::model::Ejection;
 use crate::session::tcp::{Event, Limits};
 
 /// An app in one worker.
@@ -22,6 +23,8 @@ pub(super) struct WorkerApp {
     /// It is gone from the configuration, and goes from here with its last route.
     pub(super) is_retired: bool,
     pub(super) preface: PrefaceRule,
+    /// When endpoints are left out for their failures.
+    pub(super) ejection: Option<Ejection>,
     balancer: Balancer,
     /// Places in the worker's table, in the order of the balancer's set.
     places: Vec<u32>,
@@ -45,6 +48,7 @@ impl WorkerApp {
             routes: 0,
             is_retired: false,
             preface: PrefaceRule::new(&model.proxy_protocol),
+            ejection: model.health.ejection,
             places: table.adopt(&set, &[]),
             balancer: Balancer::new(model.balance, set, random),
             sources: Sources::new(&model.source),
@@ -65,6 +69,7 @@ impl WorkerApp {
         let congestion = self.options.socket.congestion.take();
         self.limits = Limits::of(model);
         self.preface = PrefaceRule::new(&model.proxy_protocol);
+        self.ejection = model.health.ejection;
         self.sources = Sources::new(&model.source);
         self.options = ConnectOptions { source: None, socket: socket_options(model, congestion) };
         self.is_retired = false;
@@ -105,6 +110,11 @@ impl WorkerApp {
     /// Whether there was nothing to choose only because all that would do have as many connections as they may.
     pub(super) fn only_lacks_room(&self, tried: &[EndpointId]) -> bool {
         self.balancer.only_lacks_room(tried)
+    }
+
+    /// The endpoints it chooses among.
+    pub(super) fn endpoints(&self) -> &EndpointSet {
+        self.balancer.set()
     }
 
     /// Chooses an endpoint that was not tried, reserves it, and gives its place in the worker's table.

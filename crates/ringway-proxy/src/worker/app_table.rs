@@ -59,6 +59,11 @@ impl AppTable {
     }
 
     /// The app in this slot, if there is one.
+    pub(super) fn get(&self, slot: usize) -> Option<&WorkerApp> {
+        self.slots.get(slot)?.as_ref()
+    }
+
+    /// The app in this slot, if there is one.
     pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut WorkerApp> {
         self.slots.get_mut(slot)?.as_mut()
     }

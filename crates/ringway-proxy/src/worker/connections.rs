@@ -3,6 +3,7 @@
 mod entry_limits;
 mod headers;
 mod inspect;
+mod outliers;
 mod queue;
 
 use std::collections::HashMap;
@@ -24,11 +25,12 @@ use super::{Recorder, WorkerMail, WorkerSetup, WorkerSummary};
 use crate::admission::{Bell, Seat, SourcePermit, WaitingLine};
 use crate::balance::{Random, Request};
 use crate::control::access_log::AccessRecord;
-use crate::endpoint::{AppState, DialFailure, EndpointId, FrontendState};
+use crate::endpoint::{AppState, DialFailure, EndpointId, FrontendState, Outcome};
 use crate::health::passive;
 use crate::metrics::{AppCounter, WorkerMetrics};
 use crate::session::tcp::{Action, Event, Identity, RelayOutcome, Session};
 use crate::session::{CloseReason, Ending, PeerTable, Phase, Slab};
+use outliers::Ejections;
 
 /// How often a worker looks whether another one has made room below the limit.
 const LIMIT_PAUSE: Duration = Duration::from_millis(10);
@@ -53,6 +55,7 @@ pub(super) struct Connections {
     /// Place and number of sessions that wait to be admitted.
     line: WaitingLine<(u32, u32)>,
     limit_timer: TimerId,
+    ejections: Ejections,
     metrics: Arc<WorkerMetrics>,
     recorder: Box<dyn Recorder>,
     next_number: u32,
@@ -94,6 +97,7 @@ impl Connections {
             bell: Arc::new(MailBell(mailer)),
             line: WaitingLine::new(setup.admission),
             limit_timer: TimerId::NONE,
+            ejections: Ejections::default(),
             metrics: setup.metrics,
             recorder: setup.recorder,
             next_number: 0,
@@ -346,7 +350,11 @@ impl Connections {
                 ops.start_peek(entry.client, HEADER_BYTES_MAX);
             }
             Action::StartRelay => {
-                endpoint.expect("what is connected was chosen, and is held").count_connected();
+                let endpoint = endpoint.expect("what is connected was chosen, and is held");
+                endpoint.count_connected();
+                if let Some(rules) = &self.apps[app].ejection {
+                    endpoint.count_outcome(Outcome::Opened, rules.window, ops.now());
+                }
                 let (client, backend) = (entry.client, entry.backend);
                 self.send_header(ops, place, app);
                 ops.start_relay(client, backend, RelayOptions::default());
@@ -370,10 +378,14 @@ impl Connections {
         }
     }
 
-    fn note_failure(&mut self, ops: &Operations<'_>, place: u32, app: usize, failure: DialFailure) {
+    fn note_failure(&mut self, ops: &mut Operations<'_>, place: u32, app: usize, failure: DialFailure) {
         let Some(entry) = self.entries.get_mut(place) else { return };
-        let endpoint = self.endpoints.get(entry.endpoint).expect("what was dialled was chosen, and is held");
         entry.backend = ConnectionId::NONE;
+        let endpoint = entry.endpoint;
+        if failure.is_the_endpoints() {
+            self.judge(ops, app, endpoint, Outcome::NotOpened);
+        }
+        let endpoint = self.endpoints.get(endpoint).expect("what was dialled was chosen, and is held");
         let app = &self.apps[app];
         app.counters.add(AppCounter::ConnectFailures, 1);
         endpoint.count_connect_failure();
@@ -431,6 +443,9 @@ impl Connections {
             if bytes > 0 {
                 counters.add(*counter, bytes);
             }
+        }
+        if self.is_early_close(app, reason, bytes) {
+            self.judge(ops, app, entry.endpoint, Outcome::FailedLater);
         }
         // Taken even if nobody wants to know: some addresses have a place in the table.
         let client = self.peers.take(entry.session.identity().peer);

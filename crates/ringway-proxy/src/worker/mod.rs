@@ -149,7 +149,7 @@ impl EventHandler for ProxyHandler {
             Owner::Session(place) if self.connections.side(place, connection) == Some(Side::B) => {
                 self.connections.handle(ops, place, Event::Connected);
             }
-            Owner::Session(_) | Owner::Frontend(_) | Owner::Admission => {}
+            Owner::Session(_) | Owner::Frontend(_) | Owner::Admission | Owner::Ejections => {}
         }
     }
 
@@ -169,7 +169,7 @@ impl EventHandler for ProxyHandler {
                 self.connections.handle(ops, place, Event::DialFailed(failure));
                 self.settle(ops);
             }
-            Owner::Session(_) | Owner::Frontend(_) | Owner::Admission => {}
+            Owner::Session(_) | Owner::Frontend(_) | Owner::Admission | Owner::Ejections => {}
         }
     }
 
@@ -253,6 +253,7 @@ impl EventHandler for ProxyHandler {
             Owner::Session(place) => self.connections.handle_timer(ops, place, timer),
             Owner::Frontend(frontend) => self.frontends.handle_timer(ops, frontend, timer),
             Owner::Admission => self.connections.handle_limit_timer(timer),
+            Owner::Ejections => self.connections.end_ejections(ops, timer),
             Owner::SocketFile(_) => {}
         }
         self.settle(ops);

@@ -17,6 +17,8 @@ pub(super) enum Owner {
     SocketFile(u32),
     /// The wait for room below the connection limit.
     Admission,
+    /// The wait for the end of the first ejection.
+    Ejections,
 }
 
 impl Owner {
@@ -26,6 +28,7 @@ impl Owner {
             Self::Frontend(place) => (1, place),
             Self::SocketFile(place) => (2, place),
             Self::Admission => (3, 0),
+            Self::Ejections => (3, 1),
         };
         assert!(place <= PLACE_MASK, "more places than a token can name");
         Token(kind << KIND_SHIFT | place)
@@ -37,6 +40,7 @@ impl Owner {
             0 => Self::Session(place),
             1 => Self::Frontend(place),
             2 => Self::SocketFile(place),
+            _ if place == 1 => Self::Ejections,
             _ => Self::Admission,
         }
     }
@@ -54,6 +58,7 @@ mod tests {
             Owner::Frontend(7),
             Owner::SocketFile(65_535),
             Owner::Admission,
+            Owner::Ejections,
         ] {
             assert_eq!(Owner::of(owner.token()), owner);
         }

@@ -7,7 +7,7 @@ use testkit::backend::{Backend, Behaviour};
 use testkit::server::{Postgres, Redis};
 use testkit::{PATIENCE, Ringway, client, eventually, free_address, skip};
 
-use crate::support::{Engine, access_line, app, field, start, status, wait_health};
+use crate::support::{Engine, access_line, app, field, health, start, status, wait_health};
 
 on_both_engines!(
     a_page_that_turns_to_500_takes_its_backend_out_and_back_and_the_reason_is_shown,
@@ -16,6 +16,7 @@ on_both_engines!(
     postgresql_is_checked_before_anybody_logs_in,
     a_backend_that_says_nothing_or_something_else_is_down,
     connections_of_a_backend_that_goes_down_are_kept_or_closed_as_told,
+    a_backend_that_hangs_up_on_most_is_left_out_though_its_checks_are_good,
 );
 
 /// As quick as a busy machine keeps up with: a check may take an interval.
@@ -104,6 +105,49 @@ fn postgresql_is_checked_before_anybody_logs_in(engine: Engine) {
     let ringway = start(engine, &app(free_address(), &[server.address()], &check));
     wait_health(&ringway, server.address(), "down");
     assert!(!reason(&ringway).is_empty());
+}
+
+/// Its checks are good all the time: a connection can be opened.
+fn a_backend_that_hangs_up_on_most_is_left_out_though_its_checks_are_good(engine: Engine) {
+    let bad = Backend::start(Behaviour::SendThenEnd(0));
+    let good = Backend::start(Behaviour::Named("good".into()));
+    let frontend = free_address();
+    let rules = "[app.health.ejection]\nmin_connections = 4\nearly_close = true\ntime = \"3s\"\n";
+    let config = app(
+        frontend,
+        &[bad.address(), good.address()],
+        &format!("balance = \"round-robin\"\n{}{rules}", quick("")),
+    );
+    let ringway = start(engine, &config);
+    wait_passed(&ringway, 2);
+    let come = || {
+        let mut stream = client::connect(frontend).expect("the frontend listens");
+        let mut said = Vec::new();
+        let mut byte = [0];
+        while !said.ends_with(b"\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
+            said.push(byte[0]);
+        }
+        said
+    };
+    let is_out = || health(&ringway, bad.address()) == "ejected";
+    eventually("it is left out", PATIENCE, || {
+        come();
+        is_out().then_some(())
+    });
+    ringway.process().wait_for_line("the reason", PATIENCE, |line| {
+        line.contains("too many of its connections failed") && line.contains(&bad.address().to_string())
+    });
+    let status = status(&ringway);
+    let endpoint = &status["apps"][0]["backends"][0]["endpoints"][0];
+    assert!(endpoint["reason"].as_str().is_some_and(|reason| reason.ends_with("connections failed")));
+    assert!(endpoint["ejected_seconds_left"].as_f64().is_some_and(|left| left <= 3.0), "{endpoint}");
+    assert_eq!(ringway.metric("ringway_backend_ejections_total", "cause=\"failure_ratio\""), 1.0);
+    let said: Vec<_> = (0..6).map(|_| come()).collect();
+    // A slow machine may have taken longer than it is out.
+    if is_out() {
+        assert!(said.iter().all(|said| said == b"good\n"), "{said:?}");
+    }
+    wait_health(&ringway, bad.address(), "up");
 }
 
 /// Waits until so many checks were good.

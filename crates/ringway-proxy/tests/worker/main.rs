@@ -4,6 +4,7 @@
 mod entry_limits;
 mod inspection;
 mod limits;
+mod outliers;
 mod probes;
 mod proxy_protocol;
 mod queue;

@@ -7,9 +7,14 @@ use std::time::Duration;
 use super::app::{TIMEOUT_MAX, TIMEOUT_MIN};
 use super::fields::{Checker, Fields, Item};
 use crate::config::tree::{Value, quote};
-use crate::model::{Check, Expected, Health, HttpCheck, OnDown, Pattern, Preset, SendExpect};
+use crate::model::{
+    Check, EjectedUntil, Ejection, Expected, Health, HttpCheck, OnDown, Pattern, Preset, SendExpect,
+};
 
 const RISE_FALL_MAX: u32 = 1_000;
+const MIN_CONNECTIONS_MAX: u32 = 1_000_000;
+const WINDOW_MIN: Duration = Duration::from_millis(100);
+const WINDOW_MAX: Duration = Duration::from_secs(3_600);
 const LATER_CHECKS: [&str; 1] = ["tls"];
 /// Texts are sent, or looked for, at every check.
 const TEXT_BYTES_MAX: usize = 1 << 10;
@@ -77,8 +82,65 @@ pub(super) fn health(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Healt
     if let Some(item) = fields.take("panic_threshold") {
         health.panic_threshold = checker.share(&item).unwrap_or(health.panic_threshold);
     }
+    if let Some(item) = fields.take("ejection") {
+        health.ejection = ejection(&item, &health.check, checker);
+    }
     fields.finish(&[], checker);
     Some(health)
+}
+
+fn ejection(item: &Item<'_>, check: &Check, checker: &mut Checker<'_>) -> Option<Ejection> {
+    let mut ejection = Ejection::default();
+    let mut fields = checker.table(item, "a table, [app.health.ejection] in TOML")?;
+    if let Some(item) = fields.take("failure_ratio") {
+        ejection.failure_ratio = above_zero(&item, "it would be left out whatever it does", checker)
+            .unwrap_or(ejection.failure_ratio);
+    }
+    if let Some(item) = fields.take("window") {
+        ejection.window = checker.duration(&item, WINDOW_MIN..=WINDOW_MAX, None).unwrap_or(ejection.window);
+    }
+    if let Some(item) = fields.take("min_connections") {
+        let number = checker.number(&item, 1..=MIN_CONNECTIONS_MAX, "");
+        ejection.min_connections = number.unwrap_or(ejection.min_connections);
+    }
+    if let Some(item) = fields.take("early_close") {
+        ejection.early_close = checker.boolean(&item).unwrap_or(ejection.early_close);
+    }
+    if let Some(item) = fields.take("time") {
+        ejection.time = checker.duration(&item, TIMEOUT_MIN..=TIMEOUT_MAX, None).unwrap_or(ejection.time);
+        ejection.max_time = ejection.max_time.max(ejection.time);
+    }
+    if let Some(item) = fields.take("max_time")
+        && let Some(max_time) = checker.duration(&item, TIMEOUT_MIN..=TIMEOUT_MAX, None)
+    {
+        if max_time < ejection.time {
+            checker.conflict(&item, "the first time is longer than the longest", None);
+        }
+        ejection.max_time = max_time.max(ejection.time);
+    }
+    if let Some(item) = fields.take("max_share") {
+        ejection.max_share =
+            above_zero(&item, "nothing would ever be left out", checker).unwrap_or(ejection.max_share);
+    }
+    if let Some(item) = fields.take("until") {
+        let words =
+            [("time", EjectedUntil::Time), ("check", EjectedUntil::Check), ("both", EjectedUntil::Both)];
+        ejection.until = checker.choice(&item, &words, &[]).unwrap_or(ejection.until);
+        if !check.is_active() && ejection.until != EjectedUntil::Time {
+            checker.conflict(&item, "without checks none is ever good", Some("take \"time\""));
+        }
+    }
+    fields.finish(&[], checker);
+    Some(ejection)
+}
+
+/// A share that is no share at all makes no sense, for this reason.
+fn above_zero(item: &Item<'_>, why: &str, checker: &mut Checker<'_>) -> Option<f64> {
+    let share = checker.share(item)?;
+    if share == 0.0 {
+        checker.conflict(item, why, None);
+    }
+    (share > 0.0).then_some(share)
 }
 
 fn times(fields: &mut Fields<'_>, health: &mut Health, checker: &mut Checker<'_>) {

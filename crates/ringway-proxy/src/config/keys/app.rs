@@ -296,6 +296,61 @@ pub(super) const KEYS: &[Key] = &[
         "While fewer than this share of the backends (without backups) are healthy, and no backup is, health is not asked \
          for and all are used: the few that are left would be overrun. `0`: never.",
     ),
+    table(
+        "app.health.ejection",
+        "If it is there, a backend is left out for a time when too many of its connections fail.",
+    ),
+    key(
+        "app.health.ejection.failure_ratio",
+        Kind::Share,
+        value("0.5"),
+        "Share of an endpoint's connections that fail from which it is left out.",
+    ),
+    key(
+        "app.health.ejection.window",
+        duration("100ms", "1h"),
+        value("\"30s\""),
+        "Connections of so much time, up to now, are judged; it moves on in eighths.",
+    ),
+    key(
+        "app.health.ejection.min_connections",
+        number(1, 1_000_000),
+        value("20"),
+        "Fewer connections than these, in that time and over all workers, are not judged.",
+    ),
+    key(
+        "app.health.ejection.early_close",
+        Kind::Boolean,
+        value("false"),
+        "A connection fails if it cannot be opened. `true`: also if the backend ends or resets it, or is lost, before it \
+         has sent a byte, and the client did not end it first.",
+    ),
+    key(
+        "app.health.ejection.time",
+        duration("1ms", "365d"),
+        value("\"30s\""),
+        "For how long an endpoint is left out. Doubles each time, and halves again for each such time that it does well.",
+    ),
+    key(
+        "app.health.ejection.max_time",
+        duration("1ms", "365d"),
+        value("\"5m\""),
+        "For how long at most: at least `time`, which is the default where it is longer than `\"5m\"`.",
+    ),
+    key(
+        "app.health.ejection.max_share",
+        Kind::Share,
+        value("0.5"),
+        "Share of the app's endpoints that are left out like this at once, at most; rounded down, so that one of two may \
+         be and the only one never is.",
+    ),
+    key(
+        "app.health.ejection.until",
+        words(&["time", "check", "both"]),
+        value("\"time\""),
+        "What takes it back. `\"time\"`: the time is over. `\"check\"`: that, or the next good check. `\"both\"`: the first \
+         good check after the time is over.",
+    ),
     later("app.tls"),
     later("app.route"),
     table("app.limits", "Who may come, how many, and how fast; exact over all workers."),
