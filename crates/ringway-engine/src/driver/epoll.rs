@@ -146,7 +146,9 @@ impl EpollDriver {
     fn wait(&mut self, wait: Option<Duration>) -> io::Result<usize> {
         let limit = self.core.wait_limit(wait);
         let Poller::Epoll(poller) = &self.core.poller else { return Ok(0) };
-        if limit != Some(Duration::ZERO) && self.spin.is_worth_it() {
+        // Polling for more bulk would only take it in smaller pieces.
+        let has_spliced = std::mem::take(&mut self.core.has_spliced);
+        if limit != Some(Duration::ZERO) && !has_spliced && self.spin.is_worth_it() {
             let begin = self.core.clock.now();
             loop {
                 let count = sys::epoll_wait(poller.epoll.as_fd(), &mut self.events, Some(Duration::ZERO))?;

@@ -12,6 +12,8 @@ contract!(
     relay_moves_both_directions_at_once,
     relay_moves_bulk_in_both_directions_and_counts_it,
     a_flow_goes_over_to_bulk_and_back_again_and_again,
+    what_stays_below_the_mark_of_bulk_arrives,
+    a_reader_that_stops_under_a_raised_mark_gets_all,
     reset_after_the_end_of_bulk_is_noticed,
     bulk_that_rests_is_stopped_and_goes_on,
     bulk_without_splice_arrives_as_well,
@@ -85,6 +87,11 @@ fn relay_moves_bulk_in_both_directions_and_counts_it(rig: &mut Rig) {
 
 fn a_flow_goes_over_to_bulk_and_back_again_and_again(rig: &mut Rig) {
     let joined = rig.joined(RelayOptions::default());
+    bulk_and_small_in_turn(rig, joined);
+}
+
+#[track_caller]
+fn bulk_and_small_in_turn(rig: &mut Rig, joined: Joined) {
     let mut sent = Vec::new();
     for _ in 0..4 {
         // Many small pieces, each of which comes to rest before the next: what is read by hand becomes small again.
@@ -98,6 +105,39 @@ fn a_flow_goes_over_to_bulk_and_back_again_and_again(rig: &mut Rig) {
     assert_same(rig.log(joined.ends).bytes(joined.server), &sent);
     assert_eq!(rig.ops(joined.proxy).relay_progress(joined.a).bytes, [sent.len() as u64, 0]);
     assert_eq!(rig.ops(joined.proxy).pending_bytes(), 0);
+}
+
+/// A relay whose engine raises SO_RCVLOWAT of bulk; nobody receives yet.
+fn joined_with_mark(rig: &mut Rig) -> Joined {
+    let config = EngineConfig { bulk_low_water: Some(256 << 10), ..Default::default() };
+    let (ends, proxy) = (rig.node(), rig.node_with(config));
+    let (client, a) = rig.pair(ends, proxy);
+    let (b, server) = rig.pair(proxy, ends);
+    rig.ops(proxy).start_relay(a, b, RelayOptions::default());
+    Joined { ends, proxy, client, a, b, server }
+}
+
+fn what_stays_below_the_mark_of_bulk_arrives(rig: &mut Rig) {
+    let joined = joined_with_mark(rig);
+    rig.ops(joined.ends).start_receive(joined.server);
+    bulk_and_small_in_turn(rig, joined);
+}
+
+fn a_reader_that_stops_under_a_raised_mark_gets_all(rig: &mut Rig) {
+    let joined = joined_with_mark(rig);
+    let payload = rig.bulk();
+    rig.ops(joined.ends).send(joined.client, &payload).expect("to send");
+    let mut moved = [u64::MAX; 2];
+    loop {
+        rig.settle();
+        let now = rig.ops(joined.proxy).relay_progress(joined.a).bytes;
+        if std::mem::replace(&mut moved, now) == now {
+            break;
+        }
+    }
+    rig.ops(joined.ends).start_receive(joined.server);
+    rig.wait_bytes(joined.ends, joined.server, payload.len());
+    assert_same(rig.log(joined.ends).bytes(joined.server), &payload);
 }
 
 fn reset_after_the_end_of_bulk_is_noticed(rig: &mut Rig) {

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 pub(crate) use entry::{Entry, Peek, Phase, Rare, flag, flow};
 use keep_alive::KeepAlives;
+use relay::LowWater;
 
 use super::epoll::EpollPoller;
 use super::uring::RingPoller;
@@ -75,14 +76,16 @@ pub(crate) struct Core {
     /// Bytes of small sends, and whose they are.
     pub(crate) cork: Vec<u8>,
     pub(crate) corked: ConnectionId,
+    /// Bulk was moved in this turn: what comes next can wait until the kernel wakes this thread.
+    pub(crate) has_spliced: bool,
     /// Heap bytes queued on all connections.
     pub(crate) queued_total: usize,
     /// Bytes in the pipes of blocked connections.
     pub(crate) piped_total: usize,
     /// Connections that are reset once what they were sent is acknowledged, and when to stop waiting.
     pub(crate) lingering: Vec<(ConnectionId, Time)>,
-    /// Connections with SO_RCVLOWAT raised, and the bytes relayed from them when last looked at.
-    pub(crate) low_water: Vec<(ConnectionId, u64)>,
+    /// Connections with SO_RCVLOWAT raised.
+    pub(crate) low_water: Vec<LowWater>,
     /// Relayed connections whose end was seen a moment ago, and which no receive listens to any more.
     pub(crate) half_closed: Vec<ConnectionId>,
     pub(crate) keep_alives: KeepAlives,
@@ -110,6 +113,7 @@ impl Core {
             closing: Vec::new(),
             cork: Vec::new(),
             corked: ConnectionId::NONE,
+            has_spliced: false,
             queued_total: 0,
             piped_total: 0,
             lingering: Vec::new(),

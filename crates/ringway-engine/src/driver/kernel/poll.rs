@@ -143,7 +143,7 @@ impl Core {
     }
 
     /// Whether anything could be done with what `index` sends.
-    fn is_wanted(&self, index: u32) -> bool {
+    pub(super) fn is_wanted(&self, index: u32) -> bool {
         let entry = self.entry(index);
         entry.phase() != Phase::Relay || !self.entry(entry.peer).has(flag::BLOCKED)
     }

@@ -21,6 +21,17 @@ const LINGER_MAX: Duration = Duration::from_secs(5);
 /// below 32 KiB one stream on io_uring costs 7 % more.
 const SPLICE_BYTES_MIN: usize = 32 << 10;
 
+/// So many looks in a row that find a flow at rest lower its mark: one of many that share a machine rests for one or two.
+const IDLE_LOOKS_MAX: u8 = 4;
+
+/// A source whose SO_RCVLOWAT is raised.
+pub(crate) struct LowWater {
+    id: ConnectionId,
+    /// Bytes relayed from it when last looked at, and those that the look itself read.
+    seen: u64,
+    idle_looks: u8,
+}
+
 /// What became of a step of a direction.
 pub(crate) enum Step {
     /// Go on.
@@ -259,6 +270,7 @@ impl Core {
     }
 
     fn splice_chunk(&mut self, source: u32, destination: u32, pipe: crate::pipe::Pipe) -> Step {
+        self.has_spliced = true;
         let Some(fd) = self.entry(source).fd() else { return Step::Rest };
         let count = match sys::splice(fd, pipe.write_end(), PIPE_BYTES, false) {
             Ok(0) => {
@@ -661,7 +673,7 @@ impl Core {
         if sys::set_option(fd, libc::SOL_SOCKET, libc::SO_RCVLOWAT, mark).is_ok() {
             let (id, seen) = (entry.id(source), entry.bytes());
             self.entry_mut(source).set(flag::LOW_WATER);
-            self.low_water.push((id, seen));
+            self.low_water.push(LowWater { id, seen, idle_looks: 0 });
             self.request_housekeeping();
         }
     }
@@ -687,25 +699,33 @@ impl Core {
         }
     }
 
-    /// The guard of SO_RCVLOWAT: a last burst smaller than the mark raises no event, so a source that brought
-    /// nothing since the last look is read once more and gets its mark lowered. Returns whether marks are left.
+    /// The guard of SO_RCVLOWAT: bytes below the mark raise no event, so a source that brought nothing since the last
+    /// look is read by hand, and gets its mark lowered after some looks. A source whose destination is full is not at
+    /// rest. Returns whether marks are left.
     pub(crate) fn tend_low_water(&mut self) -> bool {
         let mut position = 0;
-        while let Some(&(id, seen)) = self.low_water.get(position) {
+        while let Some(&LowWater { id, seen, idle_looks }) = self.low_water.get(position) {
             let index = self.place(id).filter(|index| self.entry(*index).has(flag::LOW_WATER));
             let Some(index) = index else {
                 self.low_water.swap_remove(position);
                 continue;
             };
-            let bytes = self.entry(index).bytes();
-            if bytes == seen {
+            let entry = self.entry(index);
+            let bytes = entry.bytes();
+            let is_at_rest = bytes == seen && self.is_wanted(index);
+            let waiting = if is_at_rest { entry.fd().map_or(0, sys::unread_bytes) } else { 0 };
+            if is_at_rest && idle_looks + 1 == IDLE_LOOKS_MAX {
                 self.lower_low_water(index);
-                self.entry_mut(index).set(flag::READABLE);
-                self.push_redo(index);
                 self.low_water.swap_remove(position);
             } else {
-                self.low_water[position].1 = bytes;
+                let idle_looks = if is_at_rest { idle_looks + 1 } else { 0 };
+                // What is read by hand now is no sign that the flow goes on.
+                self.low_water[position] = LowWater { id, seen: bytes + waiting as u64, idle_looks };
                 position += 1;
+            }
+            if waiting > 0 {
+                self.entry_mut(index).set(flag::READABLE);
+                self.push_redo(index);
             }
         }
         !self.low_water.is_empty()

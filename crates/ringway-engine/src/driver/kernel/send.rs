@@ -101,7 +101,7 @@ impl Core {
 
     /// A blocked connection can be written to: sends what waits for it. `Ok(true)`: all of it is gone.
     pub(crate) fn flush(&mut self, index: u32) -> io::Result<bool> {
-        let Self { entries, rares, pipes, queued_total, piped_total, .. } = self;
+        let Self { entries, rares, pipes, queued_total, piped_total, has_spliced, .. } = self;
         let entry = entries.get_mut(index).expect("an index of this table");
         let Some(fd) = entry.fd.as_ref() else { return Ok(true) };
         let fd = std::os::fd::AsFd::as_fd(fd);
@@ -138,6 +138,7 @@ impl Core {
                         pipes.give_back(rare.pipe.take().expect("the pipe just looked at"));
                         break Ok(true);
                     }
+                    *has_spliced = true;
                     match sys::splice(pipe.read_end(), fd, rare.piped, false) {
                         Ok(moved) => {
                             rare.piped -= moved;

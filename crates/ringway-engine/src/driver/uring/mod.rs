@@ -114,7 +114,9 @@ impl UringDriver {
     /// Submits, waits, and takes in what completed.
     fn wait(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let limit = self.core.wait_limit(wait);
-        if limit != Some(Duration::ZERO) && self.spin.is_worth_it() {
+        // Polling for more bulk would only take it in smaller pieces.
+        let has_spliced = std::mem::take(&mut self.core.has_spliced);
+        if limit != Some(Duration::ZERO) && !has_spliced && self.spin.is_worth_it() {
             let begin = self.core.clock.now();
             loop {
                 self.ring().enter(Some(Duration::ZERO))?;
