@@ -177,7 +177,7 @@ impl Variant {
     fn ringway_file(self, setup: &Setup) -> String {
         let engine = if self == Self::IoUring { "io_uring" } else { "epoll" };
         let tuning = match self {
-            Self::Tuned => "congestion = \"reno\"\nbulk_low_water = \"256KiB\"\nspin = \"50us\"\n",
+            Self::Tuned => "congestion = \"reno\"\nbulk_low_water = \"1MiB\"\nspin = \"50us\"\n",
             _ => "",
         };
         let (health, limits) = match self {
