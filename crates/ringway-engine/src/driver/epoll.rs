@@ -15,7 +15,7 @@ use crate::mailbox::Waker;
 use crate::sys;
 
 /// Events of one wait.
-const EVENTS_PER_TURN: usize = 512;
+const EVENTS_PER_TURN: usize = 128;
 
 /// Keys with this bit name something other than a connection.
 const SPECIAL: u64 = 1 << 63;
