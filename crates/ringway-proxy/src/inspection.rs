@@ -9,7 +9,7 @@ use std::time::Duration;
 use ringway::SocketAddress;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{AppCore, Endpoint};
 use crate::model::Network;
 use crate::session::Ending;
 use crate::session::tcp::Stage;
@@ -19,6 +19,8 @@ use crate::session::tcp::Stage;
 pub struct Selection {
     /// Of the app with this name.
     pub app: Option<String>,
+    /// Of the route with this name; empty: those that go to the backends of the app itself.
+    pub route: Option<String>,
     /// Of the backend with this name, or the endpoint with this address.
     pub backend: Option<String>,
     /// From a client in this network. Clients on Unix sockets are in none.
@@ -35,9 +37,17 @@ impl Selection {
         *self == Self::default()
     }
 
-    /// Whether it means connections of an app.
-    pub fn has_app(&self, name: &str) -> bool {
-        self.app.as_deref().is_none_or(|wanted| wanted == name)
+    /// What it means is within this app, and within this pool of its.
+    pub fn of_pool(pool: &AppCore) -> Self {
+        let route = pool.route().map(|route| route.to_string()).unwrap_or_default();
+        Self { app: Some(pool.name().to_string()), route: Some(route), ..Self::default() }
+    }
+
+    /// Whether it means connections of an app or of a pool of it.
+    pub fn has_pool(&self, pool: &AppCore) -> bool {
+        let route = pool.route().map_or("", |route| route);
+        self.app.as_deref().is_none_or(|wanted| wanted == &**pool.name())
+            && self.route.as_deref().is_none_or(|wanted| wanted == route)
     }
 
     /// Whether it means connections to an endpoint; `None`: to none yet.
@@ -106,6 +116,8 @@ pub struct Sighting {
     pub worker: u32,
     /// Name of its app.
     pub app: Arc<str>,
+    /// Name of its route, if it took one.
+    pub route: Option<Arc<str>>,
     /// Name of its frontend.
     pub frontend: Arc<str>,
     /// The client's address.
@@ -136,8 +148,24 @@ mod tests {
     fn nothing_named_means_everything() {
         let all = Selection::default();
         assert!(all.is_everything());
-        assert!(all.has_app("any") && all.has_endpoint(None) && all.has_source(&SocketAddress::Unix(None)));
+        assert!(
+            all.has_pool(&AppCore::new(0, "any"))
+                && all.has_endpoint(None)
+                && all.has_source(&SocketAddress::Unix(None))
+        );
         assert!(all.has_age_and_number(Duration::ZERO, 7));
+    }
+
+    #[test]
+    fn a_route_is_one_of_its_app_and_no_route_is_the_app_itself() {
+        let app = Arc::new(AppCore::new(0, "edge"));
+        let pool = AppCore::of_route(1, "api", &app);
+        let of_pool = Selection::of_pool(&pool);
+        assert!(of_pool.has_pool(&pool) && !of_pool.has_pool(&app));
+        let of_app = Selection::of_pool(&app);
+        assert!(of_app.has_pool(&app) && !of_app.has_pool(&pool));
+        let all_of_app = Selection { app: Some("edge".into()), ..Selection::default() };
+        assert!(all_of_app.has_pool(&app) && all_of_app.has_pool(&pool));
     }
 
     #[test]

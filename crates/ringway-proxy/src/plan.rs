@@ -103,7 +103,8 @@ fn plural(count: usize, noun: &str) -> String {
 fn added(app: &model::App) -> AppChange {
     let listen = app.frontends.iter().map(|frontend| format!("+ listen {}", frontend.name));
     let backends = app.backends.iter().map(|backend| format!("+ backend {}", backend.name));
-    let details = listen.chain(backends).map(untouching).collect();
+    let routes = app.pools().map(|(route, _)| format!("+ route {route}"));
+    let details = listen.chain(backends).chain(routes).map(untouching).collect();
     AppChange { app: app.name.clone(), kind: Kind::Added, connections: 0, touched: 0, details }
 }
 
@@ -142,34 +143,8 @@ fn changed(state: &AppState, new: &model::App) -> AppChange {
     let connections = state.active().get();
     let mut details = Vec::new();
     frontends(old, new, &mut details);
-    backends(state, new, &mut details);
-    let of_new = |details: &mut Vec<Detail>, key: &str, old: &dyn Debug, new: &dyn Debug| {
-        let (old, new) = (shown(old), shown(new));
-        if old != new {
-            details.push(untouching(format!("{key}: {old} -> {new}")));
-        }
-    };
-    of_new(&mut details, "balance", &old.balance, &new.balance);
-    of_new(&mut details, "source", &old.source, &new.source);
-    of_new(&mut details, "timeouts.connect", &old.timeouts.connect, &new.timeouts.connect);
-    of_new(&mut details, "connect_attempts", &old.connect_attempts, &new.connect_attempts);
-    of_new(&mut details, "limits.queue", &old.limits.queue, &new.limits.queue);
-    of_new(&mut details, "limits.queue_timeout", &old.limits.queue_timeout, &new.limits.queue_timeout);
-    let of_all = |details: &mut Vec<Detail>, key: &str, old: Option<Duration>, new: Option<Duration>| {
-        if old != new {
-            let what = format!("{key}: {} -> {}", shown(&old), shown(&new));
-            details.push(touching(what, connections, "get the new limit"));
-        }
-    };
-    of_all(&mut details, "timeouts.idle", old.timeouts.idle, new.timeouts.idle);
-    of_all(&mut details, "timeouts.half_close", old.timeouts.half_close, new.timeouts.half_close);
-    of_all(&mut details, "timeouts.lifetime", old.timeouts.lifetime, new.timeouts.lifetime);
-    if old.health != new.health {
-        details.push(untouching("health: backends are checked in another way".to_owned()));
-    }
-    if (old.keep_alive, old.user_timeout) != (new.keep_alive, new.user_timeout) {
-        details.push(untouching("keep_alive, user_timeout: new connections get others".to_owned()));
-    }
+    pool(state, new, &mut details);
+    routes(state, new, &mut details);
     if details.is_empty() {
         details.push(untouching("other settings".to_owned()));
     }
@@ -180,6 +155,77 @@ fn changed(state: &AppState, new: &model::App) -> AppChange {
         connections,
         touched: touched.min(connections),
         details,
+    }
+}
+
+/// What is different of an app's own backends and of how it treats connections, or of those of one of its pools.
+fn pool(state: &AppState, new: &model::App, details: &mut Vec<Detail>) {
+    let old = state.model();
+    let connections = state.active().get();
+    backends(state, new, details);
+    let of_new = |details: &mut Vec<Detail>, key: &str, old: &dyn Debug, new: &dyn Debug| {
+        let (old, new) = (shown(old), shown(new));
+        if old != new {
+            details.push(untouching(format!("{key}: {old} -> {new}")));
+        }
+    };
+    of_new(details, "balance", &old.balance, &new.balance);
+    of_new(details, "source", &old.source, &new.source);
+    of_new(details, "timeouts.connect", &old.timeouts.connect, &new.timeouts.connect);
+    of_new(details, "connect_attempts", &old.connect_attempts, &new.connect_attempts);
+    of_new(details, "limits.queue", &old.limits.queue, &new.limits.queue);
+    of_new(details, "limits.queue_timeout", &old.limits.queue_timeout, &new.limits.queue_timeout);
+    let of_all = |details: &mut Vec<Detail>, key: &str, old: Option<Duration>, new: Option<Duration>| {
+        if old != new {
+            let what = format!("{key}: {} -> {}", shown(&old), shown(&new));
+            details.push(touching(what, connections, "get the new limit"));
+        }
+    };
+    of_all(details, "timeouts.idle", old.timeouts.idle, new.timeouts.idle);
+    of_all(details, "timeouts.half_close", old.timeouts.half_close, new.timeouts.half_close);
+    of_all(details, "timeouts.lifetime", old.timeouts.lifetime, new.timeouts.lifetime);
+    if old.health != new.health {
+        details.push(untouching("health: backends are checked in another way".to_owned()));
+    }
+    if (old.keep_alive, old.user_timeout) != (new.keep_alive, new.user_timeout) {
+        details.push(untouching("keep_alive, user_timeout: new connections get others".to_owned()));
+    }
+}
+
+/// Routes that come and go, and what is different of those that stay. Who took one goes on by it.
+fn routes(state: &AppState, new: &model::App, details: &mut Vec<Detail>) {
+    let old = state.model();
+    let mut before: HashMap<&str, &AppState> = HashMap::new();
+    for pool in state.pools() {
+        before.insert(pool.route().map_or("", |route| route), pool);
+    }
+    let after: HashMap<&str, &model::App> = new.pools().map(|(route, pool)| (route, &**pool)).collect();
+    for pool_before in state.pools() {
+        let route = pool_before.route().map_or("", |route| route);
+        let Some(pool_after) = after.get(route) else {
+            let connections = pool_before.active().get();
+            details.push(touching(format!("- route {route}"), connections, &fate(pool_before.model())));
+            continue;
+        };
+        let mut of_route = Vec::new();
+        pool(pool_before, pool_after, &mut of_route);
+        for detail in &mut of_route {
+            detail.what = format!("route {route}: {}", detail.what);
+        }
+        details.append(&mut of_route);
+    }
+    for (route, _) in new.pools().filter(|(route, _)| !before.contains_key(route)) {
+        details.push(untouching(format!("+ route {route}")));
+    }
+    let rules = |app: &model::App| -> Vec<(String, model::Rule)> {
+        let both = |route: &model::Route| (route.name.clone(), route.rule.clone());
+        app.routes.iter().filter(|route| before.contains_key(&*route.name)).map(both).collect()
+    };
+    let kept = |rules: Vec<(String, model::Rule)>| -> Vec<(String, model::Rule)> {
+        rules.into_iter().filter(|(route, _)| after.contains_key(&**route)).collect()
+    };
+    if kept(rules(old)) != kept(rules(new)) {
+        details.push(untouching("routes: new clients are told apart in another way".to_owned()));
     }
 }
 
@@ -260,6 +306,44 @@ mod tests {
 
     fn lines(change: &AppChange) -> Vec<String> {
         change.details.iter().map(|detail| format!("{} {}", detail.what, detail.connections)).collect()
+    }
+
+    #[test]
+    fn routes_that_come_go_and_change_are_named_with_their_connections() {
+        let route = |name: &str, port: u16, alpn: &str| {
+            let address = std::net::SocketAddr::from(([127, 0, 0, 1], port)).into();
+            let backend = model::Backend::new(format!("b:{port}"), model::Target::Address(address));
+            let pool = model::App { backends: vec![backend], ..model::App::new("app") };
+            let rule = model::Rule { alpn: vec![alpn.to_owned()], ..model::Rule::default() };
+            model::Route { name: name.to_owned(), rule, pool: pool.into() }
+        };
+        let routes = vec![route("kept", 80, "h2"), route("gone", 81, "h3"), route("changed", 82, "h4")];
+        let lineage = Lineage::of_apps(vec![model::App { routes, ..app_of_hosts(&[(1, false)]) }]);
+        let before = lineage.current();
+        let pools = before.app(0).expect("there is one").pools();
+        assert_eq!(pools.iter().map(|pool| pool.slot()).collect::<Vec<_>>(), [1, 2, 3]);
+        for pool in pools {
+            pool.active().acquire();
+            pool.endpoints().endpoints()[0].active().acquire();
+        }
+        let mut config = before.config();
+        config.apps[0].routes =
+            vec![route("kept", 80, "h2"), route("changed", 83, "h5"), route("new", 84, "h2")];
+        let difference = Difference::between(&before, &config);
+        assert_eq!(
+            lines(&difference.apps[0]),
+            [
+                "- route gone 1",
+                "route changed: - backend b:82 1",
+                "route changed: + backend b:83 0",
+                "+ route new 0",
+                "routes: new clients are told apart in another way 0",
+            ]
+        );
+        let after = lineage.advance(config, crate::snapshot::Origin::Put);
+        let slots: Vec<usize> = after.changes_since(Some(&before)).map(|change| change.slot).collect();
+        assert!(!slots.contains(&1), "a pool that is the same is not touched: {slots:?}");
+        assert_eq!(lineage.living().len(), 1);
     }
 
     #[test]

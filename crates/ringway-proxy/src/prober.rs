@@ -166,7 +166,11 @@ impl ProbeHandler {
         let is_checked_alike = old.as_ref().is_some_and(|old| old.state.model().health == model.health);
         let (counters, targets) = match old {
             Some(old) => (old.counters, old.targets),
-            None => (state.counters().block(), Vec::new()),
+            None => {
+                // A pool counts with its app.
+                let parent = state.core().parent().and_then(|parent| self.app(parent.slot()));
+                (parent.map_or_else(|| state.counters().block(), |app| Arc::clone(&app.counters)), Vec::new())
+            }
         };
         self.apps[slot] = Some(ProbedApp {
             sources: Sources::new(&model.source),

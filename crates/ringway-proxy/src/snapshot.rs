@@ -107,7 +107,12 @@ impl Snapshot {
         self.order.iter().filter_map(|slot| self.app(*slot))
     }
 
-    /// The app in a slot.
+    /// The apps, each followed by the pools of its routes: all that have endpoints.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<AppState>> {
+        self.apps().flat_map(AppState::with_pools)
+    }
+
+    /// The app or pool in a slot.
     pub fn app(&self, slot: usize) -> Option<&Arc<AppState>> {
         self.slots.get(slot)?.as_ref()
     }
@@ -185,6 +190,11 @@ impl Lineage {
 
     /// All apps that live: those of the current snapshot, and removed ones whose last connection has not ended.
     pub fn living(&self) -> Vec<Arc<AppCore>> {
+        self.living_pools().into_iter().filter(|core| core.parent().is_none()).collect()
+    }
+
+    /// The same, and the pools of routes.
+    pub fn living_pools(&self) -> Vec<Arc<AppCore>> {
         lock(&self.cores).iter().filter_map(Weak::upgrade).collect()
     }
 
@@ -210,25 +220,25 @@ impl Lineage {
         let mut slots: Vec<Option<Arc<AppState>>> = Vec::new();
         let mut order = Vec::with_capacity(config.apps.len());
         for model in &config.apps {
-            let state = match (same(model), by_name.get(model.name.as_str())) {
-                (Some(state), _) => Arc::clone(state),
-                (None, Some(old)) => {
+            let old = by_name.get(model.name.as_str()).copied();
+            let state = match same(model) {
+                Some(state) => Arc::clone(state),
+                None => {
                     let frontends = sockets.take(model);
-                    let core = Arc::clone(old.core());
-                    Arc::new(AppState::with(core, Arc::new(model.clone()), frontends, Some(old)))
-                }
-                (None, None) => {
-                    let frontends = sockets.take(model);
-                    let core = seats.seat(&model.name);
-                    Arc::new(AppState::with(core, Arc::new(model.clone()), frontends, None))
+                    let core = old.map_or_else(|| seats.seat(&model.name), |old| Arc::clone(old.core()));
+                    let pools = seats.pools(&core, model, old);
+                    let before = old.map(|old| &**old);
+                    Arc::new(AppState::with(core, Arc::new(model.clone()), frontends, pools, before))
                 }
             };
-            let slot = state.slot();
-            if slots.len() <= slot {
-                slots.resize(slot + 1, None);
+            order.push(state.slot());
+            for state in state.with_pools() {
+                let slot = state.slot();
+                if slots.len() <= slot {
+                    slots.resize(slot + 1, None);
+                }
+                slots[slot] = Some(Arc::clone(state));
             }
-            slots[slot] = Some(state);
-            order.push(slot);
         }
         let (version, time) = (before.version + 1, SystemTime::now());
         let settings = Settings { server: config.server, admin: config.admin };
@@ -236,10 +246,14 @@ impl Lineage {
     }
 }
 
+/// Name of an app, and of the route whose pool is meant.
+type PoolName = (Arc<str>, Option<Arc<str>>);
+
 /// The slots, while apps are put into them.
 struct Seats<'a> {
     cores: &'a mut Vec<Weak<AppCore>>,
-    by_name: HashMap<Arc<str>, Arc<AppCore>>,
+    /// By app, and by route if it is a pool.
+    by_name: HashMap<PoolName, Arc<AppCore>>,
     /// From the last to the first.
     free: Vec<usize>,
 }
@@ -250,23 +264,58 @@ impl<'a> Seats<'a> {
         let mut free = Vec::new();
         for (slot, core) in cores.iter().enumerate().rev() {
             match core.upgrade() {
-                Some(core) => drop(by_name.insert(Arc::clone(core.name()), core)),
+                Some(core) => {
+                    by_name.insert((Arc::clone(core.name()), core.route().cloned()), core);
+                }
                 None => free.push(slot),
             }
         }
         Self { cores, by_name, free }
     }
 
-    /// The slot of the app of this name: its own if connections of an earlier time have not ended, or a free one.
+    /// The core of the app of this name: its own if connections of an earlier time have not ended, or one in a free
+    /// slot.
     fn seat(&mut self, name: &str) -> Arc<AppCore> {
-        if let Some(core) = self.by_name.get(name) {
+        self.take((Arc::from(name), None), |slot| AppCore::new(slot, name))
+    }
+
+    /// The pools of an app. One that is the same as in `before` is not touched.
+    fn pools(
+        &mut self,
+        core: &Arc<AppCore>,
+        model: &model::App,
+        before: Option<&Arc<AppState>>,
+    ) -> Vec<Arc<AppState>> {
+        let old: HashMap<&str, &Arc<AppState>> = before
+            .iter()
+            .flat_map(|before| before.pools())
+            .filter_map(|pool| Some((&**pool.route()?, pool)))
+            .collect();
+        let state = |(route, model): (&str, &Arc<model::App>)| match old.get(route) {
+            Some(old) if old.model() == model => Arc::clone(old),
+            old => {
+                let core = match old {
+                    Some(old) => Arc::clone(old.core()),
+                    None => self.take((Arc::clone(core.name()), Some(Arc::from(route))), |slot| {
+                        AppCore::of_route(slot, route, core)
+                    }),
+                };
+                let before = old.map(|old| &***old);
+                Arc::new(AppState::with(core, Arc::clone(model), Vec::new(), Vec::new(), before))
+            }
+        };
+        model.pools().map(state).collect()
+    }
+
+    fn take(&mut self, name: PoolName, new: impl FnOnce(usize) -> AppCore) -> Arc<AppCore> {
+        if let Some(core) = self.by_name.get(&name) {
             return Arc::clone(core);
         }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.cores.push(Weak::new());
             self.cores.len() - 1
         });
-        let core = Arc::new(AppCore::new(slot, name));
+        let core = Arc::new(new(slot));
         self.cores[slot] = Arc::downgrade(&core);
         core
     }

@@ -231,6 +231,9 @@ pub(super) struct FilterArguments {
     /// Only those of this app
     #[arg(long, value_name = "NAME")]
     pub(super) app: Option<String>,
+    /// Only those that took this route of the app
+    #[arg(long, value_name = "NAME", requires = "app")]
+    pub(super) route: Option<String>,
     /// Only those of this backend, by its name or the address of an endpoint
     #[arg(long, value_name = "NAME")]
     pub(super) backend: Option<String>,

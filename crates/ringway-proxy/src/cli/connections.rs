@@ -33,9 +33,10 @@ pub(super) fn kill(arguments: &KillArguments) -> Exit {
 }
 
 fn query_of(filter: &FilterArguments) -> ConnectionsQuery {
-    let FilterArguments { app, backend, source, older_than, id } = filter;
+    let FilterArguments { app, route, backend, source, older_than, id } = filter;
     ConnectionsQuery {
         app: app.clone(),
+        route: route.clone(),
         backend: backend.clone(),
         source: source.clone(),
         older_than: older_than.clone(),
@@ -46,12 +47,14 @@ fn query_of(filter: &FilterArguments) -> ConnectionsQuery {
 }
 
 fn render(list: &ConnectionList) -> String {
-    let heads = ["ID", "APP", "FRONTEND", "CLIENT", "BACKEND", "PHASE", "AGE", "IDLE", "SENT", "RECEIVED"];
+    let heads =
+        ["ID", "APP", "ROUTE", "FRONTEND", "CLIENT", "BACKEND", "PHASE", "AGE", "IDLE", "SENT", "RECEIVED"];
     let mut table = Table::new(&heads);
     for connection in &list.connections {
         table.push([
             connection.id.to_string(),
             connection.app.clone(),
+            connection.route.clone().unwrap_or_else(|| "-".to_owned()),
             connection.frontend.clone(),
             connection.client.clone(),
             backend(connection.backend.as_deref(), connection.endpoint.as_deref()),
@@ -93,6 +96,7 @@ mod tests {
             id: 7,
             worker: 1,
             app: "app".to_owned(),
+            route: Some("api".to_owned()),
             frontend: ":80".to_owned(),
             client: "192.0.2.1:5000".to_owned(),
             backend: Some("db:5432".to_owned()),
@@ -105,6 +109,7 @@ mod tests {
         };
         let new = ConnectionStatus {
             id: 8,
+            route: None,
             backend: None,
             endpoint: None,
             phase: "waiting".to_owned(),
@@ -115,9 +120,9 @@ mod tests {
         let list = ConnectionList { matched: 5, connections: vec![one, new] };
         assert_eq!(
             render(&list),
-            "ID  APP  FRONTEND  CLIENT          BACKEND                  PHASE     AGE   IDLE  SENT  RECEIVED\n\
-             7   app  :80       192.0.2.1:5000  db:5432 (10.0.0.1:5432)  relaying  1m1s  2s    10 B  2.0 KiB\n\
-             8   app  :80       192.0.2.1:5000  -                        waiting   1m1s  -     10 B  0 B\n\
+            "ID  APP  ROUTE  FRONTEND  CLIENT          BACKEND                  PHASE     AGE   IDLE  SENT  RECEIVED\n\
+             7   app  api    :80       192.0.2.1:5000  db:5432 (10.0.0.1:5432)  relaying  1m1s  2s    10 B  2.0 KiB\n\
+             8   app  -      :80       192.0.2.1:5000  -                        waiting   1m1s  -     10 B  0 B\n\
              2 of 5 connections; --limit lists more\n"
         );
         assert_eq!(render(&ConnectionList { matched: 0, connections: Vec::new() }), "0 connections\n");

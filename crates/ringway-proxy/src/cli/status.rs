@@ -42,6 +42,12 @@ fn render(status: &Status) -> String {
         for backend in &app.backends {
             push_backend(&mut backends, &app.name, backend, app.panic);
         }
+        for route in &app.routes {
+            let name = format!("{}/{}", app.name, route.name);
+            for backend in &route.backends {
+                push_backend(&mut backends, &name, backend, route.panic);
+            }
+        }
     }
     for table in [frontends, backends] {
         text.push('\n');

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::line_queue::{self, LineQueue, LineWriter};
 use super::timestamp::Timestamp;
 use crate::metrics::{ProcessCounter, ProcessMetrics};
-use crate::model::LogFormat;
+use crate::model::{Client, LogFormat};
 
 /// Lines that wait for the writer at most; some 2 MB when a reader is stuck.
 const LINES_MAX: usize = 8192;
@@ -30,6 +30,10 @@ pub struct AccessRecord {
     pub worker: u32,
     /// Name of the app.
     pub app: Arc<str>,
+    /// Name of the route that it took.
+    pub route: Option<Arc<str>>,
+    /// What the client asked for, where its first bytes were looked at.
+    pub asked: Option<Arc<Asked>>,
     /// Name of the frontend, as in the configuration.
     pub frontend: Arc<str>,
     /// The client's address.
@@ -54,6 +58,29 @@ pub struct AccessRecord {
     pub phase: &'static str,
     /// Why it ended, in one word.
     pub reason: &'static str,
+}
+
+/// What a client asked for with its first bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What it speaks.
+    pub protocol: Client,
+    /// Host that it asks for: by the server name of TLS, or of a request of HTTP/1.
+    pub name: Option<Box<str>>,
+    /// The application protocols within TLS, with commas between them.
+    pub alpn: Option<Box<str>>,
+}
+
+impl Asked {
+    /// The server name of TLS.
+    pub fn sni(&self) -> Option<&str> {
+        self.name.as_deref().filter(|_| self.protocol == Client::Tls)
+    }
+
+    /// The host of a request.
+    pub fn host(&self) -> Option<&str> {
+        self.name.as_deref().filter(|_| self.protocol != Client::Tls)
+    }
 }
 
 /// The sending side of the access log; cheap to clone. Off: records go nowhere.
@@ -124,6 +151,18 @@ fn write_human(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
     if let Some(via) = &record.via {
         let _ = write!(line, " via={via}");
     }
+    if let Some(asked) = &record.asked {
+        let _ = write!(line, " protocol={}", asked.protocol.as_str());
+        let alpn = asked.alpn.as_deref();
+        for (key, value) in [("sni", asked.sni()), ("host", asked.host()), ("alpn", alpn)] {
+            if let Some(value) = value {
+                let _ = write!(line, " {key}={}", Word(value));
+            }
+        }
+    }
+    if let Some(route) = &record.route {
+        let _ = write!(line, " route={}", Word(route));
+    }
     if let Some(backend) = &record.backend {
         let _ = write!(line, " backend={}", Word(backend));
     }
@@ -157,6 +196,11 @@ fn write_json(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
         frontend: &'a str,
         client: String,
         via: Option<String>,
+        protocol: Option<&'a str>,
+        sni: Option<&'a str>,
+        host: Option<&'a str>,
+        alpn: Option<&'a str>,
+        route: Option<&'a str>,
         backend: Option<&'a str>,
         endpoint: Option<String>,
         bytes_sent: u64,
@@ -170,12 +214,18 @@ fn write_json(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
         connection: u64,
         worker: u32,
     }
+    let asked = record.asked.as_deref();
     let line = Line {
         timestamp: time.to_string(),
         app: &record.app,
         frontend: &record.frontend,
         client: record.client.to_string(),
         via: record.via.as_ref().map(ToString::to_string),
+        protocol: asked.map(|asked| asked.protocol.as_str()),
+        sni: asked.and_then(Asked::sni),
+        host: asked.and_then(Asked::host),
+        alpn: asked.and_then(|asked| asked.alpn.as_deref()),
+        route: record.route.as_deref(),
         backend: record.backend.as_deref(),
         endpoint: record.endpoint.as_ref().map(ToString::to_string),
         bytes_sent: record.bytes[0],
@@ -233,6 +283,8 @@ mod tests {
             connection: 7,
             worker: 1,
             app: "my app".into(),
+            route: None,
+            asked: None,
             frontend: ":80".into(),
             client: SocketAddress::Inet("192.0.2.1:5000".parse().expect("address")),
             via: None,
@@ -284,6 +336,25 @@ mod tests {
         let via = SocketAddress::Inet("10.0.0.1:9".parse().expect("address"));
         let line = human(&AccessRecord { via: Some(via), ..record() });
         assert!(line.contains(" client=192.0.2.1:5000 via=10.0.0.1:9 backend="), "{line}");
+    }
+
+    #[test]
+    fn what_a_client_asked_for_and_the_route_that_it_took_stand_before_the_backend() {
+        let tls = Asked {
+            protocol: Client::Tls,
+            name: Some("a.example.com".into()),
+            alpn: Some("h2,http/1.1".into()),
+        };
+        let line = human(&AccessRecord {
+            asked: Some(Arc::new(tls.clone())),
+            route: Some("api".into()),
+            ..record()
+        });
+        let part = " protocol=tls sni=a.example.com alpn=h2,http/1.1 route=api backend=";
+        assert!(line.contains(part), "{line}");
+        let http = Asked { protocol: Client::Http1, alpn: None, ..tls };
+        let line = human(&AccessRecord { asked: Some(Arc::new(http)), ..record() });
+        assert!(line.contains(" protocol=http1 host=a.example.com backend="), "{line}");
     }
 
     #[test]

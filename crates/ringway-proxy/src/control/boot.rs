@@ -152,7 +152,7 @@ async fn serve(
     let lineage = Arc::new(Lineage::with_sockets(config.clone(), take_sockets(passed)));
     tell_of_passed(lineage.passed(), &config);
     let mut discovery = discover(&config.server, &metrics, &events);
-    let mut all_asked = discovery.adopt(lineage.current().apps());
+    let mut all_asked = discovery.adopt(lineage.current().pools());
     // Closed, without a message, once the last first look-up is done.
     if timeout(FIRST_LOOKUPS, all_asked.recv()).await.is_err() {
         tracing::info!("names are still being looked up; starting without them");

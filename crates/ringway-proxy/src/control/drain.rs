@@ -54,6 +54,9 @@ pub(super) struct Drains(Arc<Mutex<HashMap<Target, Drain>>>);
 /// Name of an app, and of a backend of it.
 type Target = (String, Option<String>);
 
+/// An app, or pools of one that have a backend: at least one.
+type Pools = Vec<Arc<AppState>>;
+
 #[derive(Clone, Copy, Debug)]
 struct Drain {
     until: Instant,
@@ -78,23 +81,24 @@ impl Operator {
     /// # Errors
     /// When the query names what is not there.
     pub fn drain_status(&self, query: &DrainQuery) -> Result<DrainStatus, Refusal> {
-        let Some((app, state)) = self.drain_target(query)? else {
+        let Some((app, pools)) = self.drain_target(query)? else {
             let connections = self.process.admission.open();
             return Ok(DrainStatus { state: "ready".to_owned(), connections, seconds_left: None, cut: 0 });
         };
         let (connections, drains) = match &query.backend {
-            None => (state.active().get(), state.core().is_drained()),
+            None => (pools[0].active().get(), pools[0].core().is_drained()),
             Some(backend) => {
-                let set = state.endpoints();
-                let own = set.endpoints().iter().filter(|endpoint| **endpoint.name() == **backend);
-                let steering = self.steering_of(&state, backend);
-                (own.map(|endpoint| endpoint.active().get()).sum(), steering.duty == Duty::Draining)
+                let sets: Vec<_> = pools.iter().map(|pool| pool.endpoints()).collect();
+                let all = sets.iter().flat_map(|set| set.endpoints());
+                let own = all.filter(|endpoint| **endpoint.name() == **backend);
+                let drains = |pool| self.steering_of(pool, backend).duty == Duty::Draining;
+                (own.map(|endpoint| endpoint.active().get()).sum(), pools.iter().all(|pool| drains(pool)))
             }
         };
         let drain = self.drains.lock().get(&(app, query.backend.clone())).copied();
         // What waits in the queue of a listener that is being closed comes still; what is being ended is counted first.
         let listens = query.backend.is_none()
-            && state.frontends().iter().any(|frontend| frontend.listening().workers > 0);
+            && pools[0].frontends().iter().any(|frontend| frontend.listening().workers > 0);
         let is_ending = drain.is_some_and(|drain| drain.cut.is_none() && Instant::now() >= drain.until);
         let is_done = connections == 0 && !listens && !is_ending;
         Ok(DrainStatus {
@@ -122,7 +126,7 @@ impl Operator {
             })?),
             None => query.backend.as_ref().map(|_| BACKEND_TIMEOUT),
         };
-        let Some((app, state)) = self.drain_target(query)? else {
+        let Some((app, pools)) = self.drain_target(query)? else {
             if timeout.is_some() {
                 let why = "timeout: the process drains for server.drain_timeout";
                 return Err(Refusal::Wrong(why.to_owned()));
@@ -132,7 +136,9 @@ impl Operator {
             let status = self.drain_status(query)?;
             return Ok(DrainStatus { state: "draining".to_owned(), ..status });
         };
-        self.set_draining(&state, query.backend.as_deref(), true).await;
+        for pool in &pools {
+            self.set_draining(pool, query.backend.as_deref(), true).await;
+        }
         self.drains.forget(&app, query.backend.as_deref());
         if let Some(timeout) = timeout {
             let target = (app, query.backend.clone());
@@ -148,20 +154,23 @@ impl Operator {
     /// # Errors
     /// When the query names what is not there, or the process.
     pub async fn undrain(&self, query: &DrainQuery) -> Result<DrainStatus, Refusal> {
-        let Some((app, state)) = self.drain_target(query)? else {
+        let Some((app, pools)) = self.drain_target(query)? else {
             let why = "a process that drains cannot be told to go on; name an app or a backend";
             return Err(Refusal::Wrong(why.to_owned()));
         };
         self.drains.forget(&app, query.backend.as_deref());
-        self.set_draining(&state, query.backend.as_deref(), false).await;
+        for pool in &pools {
+            self.set_draining(pool, query.backend.as_deref(), false).await;
+        }
         self.drain_status(query)
     }
 
-    fn drain_target(&self, query: &DrainQuery) -> Result<Option<(String, Arc<AppState>)>, Refusal> {
+    /// The name of the app that is meant, and the app; or the pools of it that have the backend that is meant.
+    fn drain_target(&self, query: &DrainQuery) -> Result<Option<(String, Pools)>, Refusal> {
         match (&query.app, &query.backend) {
             (None, None) => Ok(None),
             (None, Some(_)) => Err(Refusal::Wrong("a backend is named, and not its app".to_owned())),
-            (Some(app), None) => Ok(Some((app.clone(), self.find_app(app)?))),
+            (Some(app), None) => Ok(Some((app.clone(), vec![self.find_app(app)?]))),
             (Some(app), Some(backend)) => Ok(Some((app.clone(), self.find_backend(app, backend)?))),
         }
     }

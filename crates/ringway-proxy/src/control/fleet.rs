@@ -130,16 +130,13 @@ impl Crew {
     /// the snapshot already.
     fn probe_by(&self, snapshot: &Arc<Snapshot>) -> io::Result<Option<Mailer<ProbeMail>>> {
         let mut prober = self.prober();
-        if prober.is_some() || snapshot.apps().all(|app| !app.model().health.check.is_active()) {
+        if prober.is_some() || snapshot.pools().all(|app| !app.model().health.check.is_active()) {
             return Ok(prober.clone());
         }
         let down = self.down.clone();
         let on_down = move |app: &AppState, endpoint: &Endpoint| {
-            let selection = Selection {
-                app: Some(app.name().to_string()),
-                backend: Some(endpoint.address().to_string()),
-                ..Selection::default()
-            };
+            let backend = Some(endpoint.address().to_string());
+            let selection = Selection { backend, ..Selection::of_pool(app.core()) };
             // Nobody reads any more when the process ends.
             let _ = down.send(selection);
         };

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::drain::Drains;
 use super::lifecycle::Event;
-use super::status::{BackendStatus, Process, app_status, whole_milliseconds};
+use super::status::{BackendStatus, Process, backends_status, whole_milliseconds};
 use crate::config;
 use crate::endpoint::{AppState, Duty, Steering};
 use crate::inspection::{Inquiry, Piece, Selection, Sighting, Verb};
@@ -31,6 +31,9 @@ pub struct ConnectionsQuery {
     /// Name of an app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<String>,
+    /// Name of a route of the app; empty: those that took none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
     /// Name of a backend, or address of an endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
@@ -85,6 +88,9 @@ pub struct ConnectionStatus {
     pub worker: u32,
     /// Name of its app.
     pub app: String,
+    /// Name of the route that it took, if it took one.
+    #[serde(default)]
+    pub route: Option<String>,
     /// Name of its frontend.
     pub frontend: String,
     /// The client's address.
@@ -112,6 +118,7 @@ impl From<Sighting> for ConnectionStatus {
             id: seen.connection,
             worker: seen.worker,
             app: seen.app.to_string(),
+            route: seen.route.map(|name| name.to_string()),
             frontend: seen.frontend.to_string(),
             client: seen.client.to_string(),
             backend: seen.backend.map(|name| name.to_string()),
@@ -222,9 +229,15 @@ impl Operator {
     /// # Errors
     /// When there is no such app or backend.
     pub fn backend(&self, app: &str, backend: &str) -> Result<BackendStatus, Refusal> {
-        let state = self.find_backend(app, backend)?;
-        let status = app_status(&state).backends.into_iter().find(|status| status.name == backend);
-        status.ok_or_else(|| Refusal::Unknown("it is gone".to_owned()))
+        let pools = self.find_backend(app, backend)?;
+        let status =
+            |pool: &Arc<AppState>| backends_status(pool).into_iter().find(|status| status.name == backend);
+        // One that several routes share is the sum of what it is to each.
+        let merged = pools.iter().filter_map(status).reduce(|mut all, one| {
+            all.endpoints.extend(one.endpoints);
+            all
+        });
+        merged.ok_or_else(|| Refusal::Unknown("it is gone".to_owned()))
     }
 
     /// Gives a backend another weight, or takes it out of duty, or back in. When this is done all workers go by it.
@@ -232,33 +245,34 @@ impl Operator {
     /// # Errors
     /// When the order names what is not there, or makes no sense.
     pub async fn order_backend(&self, order: &BackendOrder) -> Result<BackendStatus, Refusal> {
-        let state = self.find_backend(&order.app, &order.backend)?;
+        let pools = self.find_backend(&order.app, &order.backend)?;
         let wrong = |key: &str, found: &str, expected: &str| {
             Refusal::Wrong(format!("{key}: \"{found}\"; expected {expected}"))
         };
-        let mut steering = self.steering_of(&state, &order.backend);
-        match order.weight.as_deref() {
-            None => {}
-            Some("configured") => steering.weight = None,
+        let weight = match order.weight.as_deref() {
+            None => None,
+            Some("configured") => Some(None),
             Some(text) => {
                 let weight = text.parse().ok().filter(|weight| *weight <= Backend::WEIGHT_MAX);
                 let expected = "a number from 0 to 256, or configured";
-                steering.weight = Some(weight.ok_or_else(|| wrong("weight", text, expected))?);
+                Some(Some(weight.ok_or_else(|| wrong("weight", text, expected))?))
             }
-        }
-        match order.duty.as_deref() {
-            None => {}
-            Some("ready") => {
-                self.drains.forget(&order.app, Some(&order.backend));
-                steering.duty = Duty::Ready;
-            }
-            Some("maintenance") => {
-                self.drains.forget(&order.app, Some(&order.backend));
-                steering.duty = Duty::Maintenance;
-            }
+        };
+        let duty = match order.duty.as_deref() {
+            None => None,
+            Some("ready") => Some(Duty::Ready),
+            Some("maintenance") => Some(Duty::Maintenance),
             Some(text) => return Err(wrong("duty", text, "ready or maintenance")),
+        };
+        if duty.is_some() {
+            self.drains.forget(&order.app, Some(&order.backend));
         }
-        self.steer(&state, &order.backend, steering).await;
+        for pool in pools {
+            let said = self.steering_of(&pool, &order.backend);
+            let steering =
+                Steering { weight: weight.unwrap_or(said.weight), duty: duty.unwrap_or(said.duty) };
+            self.steer(&pool, &order.backend, steering).await;
+        }
         self.backend(&order.app, &order.backend)
     }
 
@@ -267,7 +281,8 @@ impl Operator {
         if app.steer(backend, steering).is_some() {
             let duty = steering.duty.as_str();
             let weight = steering.weight.map_or_else(|| "configured".to_owned(), |weight| weight.to_string());
-            tracing::info!(app = %app.name(), backend, duty, weight, "an operator changed a backend");
+            let route = app.route().map(|route| &**route);
+            tracing::info!(app = %app.name(), route, backend, duty, weight, "an operator changed a backend");
             for worker in &self.workers {
                 worker.send(WorkerMail::Endpoints { app: app.slot() });
             }
@@ -298,13 +313,16 @@ impl Operator {
         found.ok_or_else(|| unknown("app", name, &names))
     }
 
-    /// The app, which has such a backend.
-    pub(super) fn find_backend(&self, app: &str, backend: &str) -> Result<Arc<AppState>, Refusal> {
+    /// The app and the pools of it that have such a backend: at least one.
+    pub(super) fn find_backend(&self, app: &str, backend: &str) -> Result<Vec<Arc<AppState>>, Refusal> {
         let state = self.find_app(app)?;
-        let names: Vec<&str> = state.model().backends.iter().map(|entry| entry.name.as_str()).collect();
-        if names.contains(&backend) {
-            return Ok(state);
+        let has_it = |pool: &&Arc<AppState>| pool.model().backends.iter().any(|entry| entry.name == backend);
+        let found: Vec<Arc<AppState>> = state.with_pools().filter(has_it).cloned().collect();
+        if !found.is_empty() {
+            return Ok(found);
         }
+        let entries = state.with_pools().flat_map(|pool| &pool.model().backends);
+        let names: Vec<&str> = entries.map(|entry| entry.name.as_str()).collect();
         Err(unknown("backend", backend, &names))
     }
 
@@ -327,6 +345,9 @@ impl Operator {
         if let Some(name) = &query.app {
             self.check_app(name)?;
         }
+        if let Some(route) = &query.route {
+            self.check_route(query.app.as_deref(), route)?;
+        }
         if let Some(name) = &query.backend {
             self.check_backend(query.app.as_deref(), name)?;
         }
@@ -342,6 +363,7 @@ impl Operator {
         };
         Ok(Selection {
             app: query.app.clone(),
+            route: query.route.clone(),
             backend: query.backend.clone(),
             source,
             older_than,
@@ -356,10 +378,23 @@ impl Operator {
         if names.contains(&name) { Ok(()) } else { Err(unknown("app", name, &names)) }
     }
 
+    fn check_route(&self, app: Option<&str>, name: &str) -> Result<(), Refusal> {
+        let Some(app) = app else {
+            return Err(Refusal::Wrong("a route is named, and not its app".to_owned()));
+        };
+        let living = self.process.lineage.living_pools();
+        let of_app = living.iter().filter(|core| &**core.name() == app).filter_map(|core| core.route());
+        let names: Vec<&str> = of_app.map(|route| &**route).collect();
+        match name.is_empty() || names.contains(&name) {
+            true => Ok(()),
+            false => Err(unknown("route", name, &names)),
+        }
+    }
+
     /// A backend of the app, or of any, by its name or by the address of an endpoint.
     fn check_backend(&self, app: Option<&str>, name: &str) -> Result<(), Refusal> {
         let snapshot = self.process.lineage.current();
-        let apps = || snapshot.apps().filter(|state| app.is_none_or(|app| app == &**state.name()));
+        let apps = || snapshot.pools().filter(|state| app.is_none_or(|app| app == &**state.name()));
         let names: Vec<&str> =
             apps().flat_map(|app| &app.model().backends).map(|backend| backend.name.as_str()).collect();
         let is_address = |state: &AppState| {

@@ -11,6 +11,7 @@ use crate::admission::Admission;
 use crate::endpoint::{AppState, Endpoint};
 use crate::metrics::page::{self, Sample};
 use crate::metrics::{Metrics, Reading};
+use crate::model;
 use crate::snapshot::{Lineage, Snapshot};
 
 /// The parts of a running process that can be looked at.
@@ -85,6 +86,22 @@ pub struct AppStatus {
     pub panic: bool,
     /// Its frontends, in the order of the configuration.
     pub frontends: Vec<FrontendStatus>,
+    /// Its backends, in the order of the configuration.
+    pub backends: Vec<BackendStatus>,
+    /// Its routes, in the order of the configuration.
+    #[serde(default)]
+    pub routes: Vec<RouteStatus>,
+}
+
+/// A route on the status page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouteStatus {
+    /// Its name.
+    pub name: String,
+    /// Connections of clients that took it and are open.
+    pub connections: u32,
+    /// So few of its backends are healthy that health is not asked for.
+    pub panic: bool,
     /// Its backends, in the order of the configuration.
     pub backends: Vec<BackendStatus>,
 }
@@ -181,20 +198,26 @@ impl Process {
             samples.push(Sample::new(Reading::QueuedConnections, [&**app.name()], app.queue().waiting()));
         }
         for app in self.lineage.current().apps() {
-            let panic = u32::from(app.endpoints().is_panicking());
-            samples.push(Sample::new(Reading::AppPanic, [&**app.name()], panic));
             for frontend in app.frontends() {
                 let workers = frontend.listening().workers as f64;
                 let labels = [&**app.name(), &**frontend.name()];
                 samples.push(Sample::new(Reading::FrontendListening, labels, workers));
             }
-            for backend in &app.model().backends {
-                let weight = app.steering(backend).weight(backend.weight);
-                samples.push(Sample::new(Reading::BackendWeight, [&**app.name(), &backend.name], weight));
+        }
+        for pool in self.lineage.current().pools() {
+            let (app, route) = (&**pool.name(), pool.route().map_or("", |route| route));
+            let panic = u32::from(pool.endpoints().is_panicking());
+            samples.push(Sample::new(Reading::AppPanic, [app, route], panic));
+            if !route.is_empty() {
+                samples.push(Sample::new(Reading::RouteConnections, [app, route], pool.active().get()));
             }
-            for endpoint in app.endpoints().endpoints() {
+            for backend in &pool.model().backends {
+                let weight = pool.steering(backend).weight(backend.weight);
+                samples.push(Sample::new(Reading::BackendWeight, [app, route, &backend.name], weight));
+            }
+            for endpoint in pool.endpoints().endpoints() {
                 let address = endpoint.address().to_string();
-                let labels = [&**app.name(), &**endpoint.name(), &address];
+                let labels = [app, route, &**endpoint.name(), &address];
                 let is_up = u32::from(endpoint.is_available());
                 let active = endpoint.active().get();
                 samples.push(Sample::new(Reading::EndpointUp, labels, is_up));
@@ -217,14 +240,12 @@ fn config_status(snapshot: &Snapshot) -> ConfigStatus {
 }
 
 pub(super) fn app_status(app: &AppState) -> AppStatus {
-    let set = app.endpoints();
-    let endpoints_of = |index| set.endpoints().iter().filter(move |endpoint| endpoint.backend() == index);
     AppStatus {
         name: app.name().to_string(),
         connections: app.active().get(),
         queued: app.core().queue().waiting(),
         duty: if app.core().is_drained() { "draining" } else { "ready" }.to_owned(),
-        panic: set.is_panicking(),
+        panic: app.endpoints().is_panicking(),
         frontends: app
             .frontends()
             .iter()
@@ -238,24 +259,36 @@ pub(super) fn app_status(app: &AppState) -> AppStatus {
                 }
             })
             .collect(),
-        backends: app
-            .model()
-            .backends
-            .iter()
-            .enumerate()
-            .map(|(index, backend)| {
-                let steering = app.steering(backend);
-                BackendStatus {
-                    name: backend.name.clone(),
-                    weight: backend.weight,
-                    weight_override: steering.weight,
-                    duty: steering.duty.as_str().to_owned(),
-                    backup: backend.backup,
-                    endpoints: endpoints_of(index).map(|endpoint| endpoint_status(endpoint)).collect(),
-                }
-            })
-            .collect(),
+        backends: backends_status(app),
+        routes: app.pools().iter().map(|pool| route_status(pool)).collect(),
     }
+}
+
+fn route_status(pool: &AppState) -> RouteStatus {
+    RouteStatus {
+        name: pool.route().map(|route| route.to_string()).unwrap_or_default(),
+        connections: pool.active().get(),
+        panic: pool.endpoints().is_panicking(),
+        backends: backends_status(pool),
+    }
+}
+
+/// The backends of an app or pool.
+pub(super) fn backends_status(pool: &AppState) -> Vec<BackendStatus> {
+    let set = pool.endpoints();
+    let endpoints_of = |index| set.endpoints().iter().filter(move |endpoint| endpoint.backend() == index);
+    let status = |(index, backend): (usize, &model::Backend)| {
+        let steering = pool.steering(backend);
+        BackendStatus {
+            name: backend.name.clone(),
+            weight: backend.weight,
+            weight_override: steering.weight,
+            duty: steering.duty.as_str().to_owned(),
+            backup: backend.backup,
+            endpoints: endpoints_of(index).map(|endpoint| endpoint_status(endpoint)).collect(),
+        }
+    };
+    pool.model().backends.iter().enumerate().map(status).collect()
 }
 
 fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {

@@ -1,4 +1,8 @@
 //! An app as all threads see it: its configuration, its endpoints now, its frontends, its count of connections.
+//!
+//! An app with routes is several: itself, and for each route one without frontends, the route's pool. A pool has a slot, a
+//! set of endpoints and a count of its own, so that whatever looks at apps by slot sees it as it sees any app; what
+//! concerns the app as a whole, its limits and counters, is that of the app.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +23,8 @@ use crate::model;
 pub struct AppCore {
     slot: usize,
     name: Arc<str>,
+    /// Of a pool: the name of its route, and its app.
+    route: Option<(Arc<str>, Arc<AppCore>)>,
     active: ExactCount,
     counts: AppCounts,
     counters: AppCounters,
@@ -31,9 +37,19 @@ pub struct AppCore {
 impl AppCore {
     /// An app that is new in this slot.
     pub fn new(slot: usize, name: &str) -> Self {
+        Self::with_route(slot, Arc::from(name), None)
+    }
+
+    /// The pool of a route of an app, new in this slot.
+    pub fn of_route(slot: usize, route: &str, app: &Arc<Self>) -> Self {
+        Self::with_route(slot, Arc::clone(&app.name), Some((Arc::from(route), Arc::clone(app))))
+    }
+
+    fn with_route(slot: usize, name: Arc<str>, route: Option<(Arc<str>, Arc<Self>)>) -> Self {
         Self {
             slot,
-            name: Arc::from(name),
+            name,
+            route,
             active: ExactCount::new(),
             counts: AppCounts::default(),
             counters: AppCounters::default(),
@@ -49,24 +65,34 @@ impl AppCore {
         self.slot
     }
 
-    /// Its name.
+    /// Its name; that of its app, if it is a pool.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Connections of clients that are open now, over all workers.
+    /// The name of the route whose pool it is.
+    pub fn route(&self) -> Option<&Arc<str>> {
+        self.route.as_ref().map(|(route, _)| route)
+    }
+
+    /// The app that it is a pool of.
+    pub fn parent(&self) -> Option<&Arc<Self>> {
+        self.route.as_ref().map(|(_, app)| app)
+    }
+
+    /// Connections of clients that are open now, over all workers; of an app those of its pools included.
     pub fn active(&self) -> &ExactCount {
         &self.active
     }
 
-    /// What is counted against its limits.
+    /// What is counted against the limits of the app.
     pub fn counts(&self) -> &AppCounts {
-        &self.counts
+        self.parent().map_or(&self.counts, |app| app.counts())
     }
 
-    /// What the threads counted of it.
+    /// What the threads counted of the app.
     pub fn counters(&self) -> &AppCounters {
-        &self.counters
+        self.parent().map_or(&self.counters, |app| app.counters())
     }
 
     /// Its clients that wait for a backend with room.
@@ -98,6 +124,8 @@ pub struct AppState {
     model: Arc<model::App>,
     rules: AppRules,
     frontends: Vec<Arc<FrontendState>>,
+    /// In the order of [`model::App::pools`].
+    pools: Vec<Arc<AppState>>,
     endpoints: Mutex<Arc<EndpointSet>>,
 }
 
@@ -106,15 +134,17 @@ impl AppState {
     /// theirs by [`Self::resolve`].
     pub fn new(slot: usize, model: &model::App) -> Self {
         let frontends = model.frontends.iter().cloned().map(FrontendState::new).map(Arc::new).collect();
-        Self::with(Arc::new(AppCore::new(slot, &model.name)), Arc::new(model.clone()), frontends, None)
+        let core = Arc::new(AppCore::new(slot, &model.name));
+        Self::with(core, Arc::new(model.clone()), frontends, Vec::new(), None)
     }
 
-    /// The state of an app with these frontends, in the order of the configuration. `before`: its state until now, whose
-    /// endpoints are kept where a backend of the same name has the same address.
+    /// The state of an app with these frontends and pools, in the order of the configuration. `before`: its state until
+    /// now, whose endpoints are kept where a backend of the same name has the same address.
     pub fn with(
         core: Arc<AppCore>,
         model: Arc<model::App>,
         frontends: Vec<Arc<FrontendState>>,
+        pools: Vec<Arc<Self>>,
         before: Option<&Self>,
     ) -> Self {
         let set = match before {
@@ -131,7 +161,8 @@ impl AppState {
                 Arc::new(EndpointSet::new(&model, &fixed_addresses(&model), None, &core.roll))
             }
         };
-        Self { core, rules: AppRules::new(&model.limits), model, frontends, endpoints: Mutex::new(set) }
+        let rules = AppRules::new(&model.limits);
+        Self { core, rules, model, frontends, pools, endpoints: Mutex::new(set) }
     }
 
     /// What stays of it while its configuration changes.
@@ -159,9 +190,24 @@ impl AppState {
         &self.rules
     }
 
-    /// What is counted against its limits.
+    /// What is counted against the limits of the app.
     pub fn counts(&self) -> &AppCounts {
-        &self.core.counts
+        self.core.counts()
+    }
+
+    /// The pools of its routes, in the order of the configuration.
+    pub fn pools(&self) -> &[Arc<Self>] {
+        &self.pools
+    }
+
+    /// Itself, for the backends of its own, and its pools.
+    pub fn with_pools(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
+        std::iter::once(self).chain(&self.pools)
+    }
+
+    /// The name of the route whose pool it is.
+    pub fn route(&self) -> Option<&Arc<str>> {
+        self.core.route()
     }
 
     /// Its clients that wait for a backend with room.
@@ -186,7 +232,7 @@ impl AppState {
 
     /// What the threads counted of it.
     pub fn counters(&self) -> &AppCounters {
-        &self.core.counters
+        self.core.counters()
     }
 
     /// The endpoints now. Workers hold their own reference and hear by mail that there is a new set.

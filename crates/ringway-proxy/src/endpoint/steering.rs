@@ -148,7 +148,13 @@ mod tests {
         app.resolve(&[vec![address(1)]]).expect("new");
         app.steer("b0:80", OUT).expect("it changes something");
         let reloaded = |backends: &[(u16, bool)], before: &AppState| {
-            AppState::with(before.core().clone(), app_of_hosts(backends).into(), Vec::new(), Some(before))
+            AppState::with(
+                before.core().clone(),
+                app_of_hosts(backends).into(),
+                Vec::new(),
+                Vec::new(),
+                Some(before),
+            )
         };
         let more = reloaded(&[(3, false), (5, false)], &app);
         more.resolve(&[vec![address(1)], vec![address(2)]]).expect("new");

@@ -95,7 +95,9 @@ impl Page {
         text.push_str(row.name);
         let fixed = row.fixed.iter().copied();
         let mut before = '{';
-        for (key, value) in row.labels.iter().copied().zip(labels.iter().copied()).chain(fixed) {
+        let all = row.labels.iter().copied().zip(labels.iter().copied()).chain(fixed);
+        // To Prometheus an empty label is one that is not there.
+        for (key, value) in all.filter(|(_, value)| !value.is_empty()) {
             text.push(before);
             before = ',';
             text.push_str(key);

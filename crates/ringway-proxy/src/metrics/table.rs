@@ -144,15 +144,17 @@ rows! {
         in "connections": "Connections that wait for a backend with room.";
     FrontendListening = Gauge "ringway_frontend_listening" ["app", "frontend"] {}
         in "workers": "Workers that listen at a frontend.";
-    AppPanic = Gauge "ringway_app_panic" ["app"] {}
-        in "none": "1 while so few backends of an app are healthy that health is not asked for, else 0.";
-    BackendWeight = Gauge "ringway_backend_weight" ["app", "backend"] {}
+    AppPanic = Gauge "ringway_app_panic" ["app", "route"] {}
+        in "none": "1 while so few backends of an app or route are healthy that health is not asked for, else 0.";
+    RouteConnections = Gauge "ringway_route_connections" ["app", "route"] {}
+        in "connections": "Connections of clients that are open, by the route that they took.";
+    BackendWeight = Gauge "ringway_backend_weight" ["app", "route", "backend"] {}
         in "none": "Weight of a backend as it is now: 0 in maintenance and while it drains.";
-    EndpointUp = Gauge "ringway_endpoint_up" ["app", "backend", "endpoint"] {}
+    EndpointUp = Gauge "ringway_endpoint_up" ["app", "route", "backend", "endpoint"] {}
         in "none": "1 if an endpoint gets connections, else 0.";
-    EndpointConnections = Gauge "ringway_endpoint_connections" ["app", "backend", "endpoint"] {}
+    EndpointConnections = Gauge "ringway_endpoint_connections" ["app", "route", "backend", "endpoint"] {}
         in "connections": "Connections open to an endpoint, dials included.";
-    EndpointConnectionsTotal = Counter "ringway_endpoint_connections_total" ["app", "backend", "endpoint"] {}
+    EndpointConnectionsTotal = Counter "ringway_endpoint_connections_total" ["app", "route", "backend", "endpoint"] {}
         in "connections": "Connections opened to an endpoint.";
 }
 

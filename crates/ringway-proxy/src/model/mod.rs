@@ -6,8 +6,10 @@
 mod check;
 mod ejection;
 mod network;
+mod route;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringway::{KeepAlive, SocketAddress};
@@ -15,6 +17,7 @@ use ringway::{KeepAlive, SocketAddress};
 pub use check::{Check, Expected, HttpCheck, Pattern, Preset, SendExpect};
 pub use ejection::{EjectedUntil, Ejection};
 pub use network::{Network, NetworkError};
+pub use route::{Client, NamePattern, PathPattern, Protocols, Route, Rule, RulesOfTls, Unreadable};
 
 /// A whole, checked configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,7 +133,7 @@ pub struct App {
     pub frontends: Vec<Frontend>,
     /// How a backend is chosen.
     pub balance: Balance,
-    /// Its targets, at least one.
+    /// Its targets; none only where it has routes.
     pub backends: Vec<Backend>,
     /// Local addresses to dial from, taken in turn; empty: the system's choice.
     pub source: Vec<IpAddr>,
@@ -152,6 +155,10 @@ pub struct App {
     pub limits: Limits,
     /// PROXY headers from clients and to backends.
     pub proxy_protocol: ProxyProtocol,
+    /// That clients speak TLS, which is passed on as it comes; `None`: nobody says so.
+    pub tls: Option<RulesOfTls>,
+    /// Where clients go by what they say of themselves; the first that fits counts.
+    pub routes: Vec<Route>,
 }
 
 impl App {
@@ -177,6 +184,39 @@ impl App {
             slow_start: None,
             limits: Limits::default(),
             proxy_protocol: ProxyProtocol::default(),
+            tls: None,
+            routes: Vec::new(),
+        }
+    }
+
+    /// The pools of its routes, and at the end the one of clients that cannot be read, each with the name of its route.
+    /// Each is an app without frontends, and without what is asked before a client is let in.
+    pub fn pools(&self) -> impl Iterator<Item = (&str, &Arc<App>)> {
+        let unreadable = match self.tls.as_ref().map(|tls| &tls.unreadable) {
+            Some(Unreadable::Pool(pool)) => Some((Unreadable::NAME, pool)),
+            Some(Unreadable::Refuse) | None => None,
+        };
+        self.routes.iter().map(|route| (route.name.as_str(), &route.pool)).chain(unreadable)
+    }
+
+    /// What a pool of its routes has if nothing else is said of it.
+    pub fn pool(&self) -> Self {
+        Self {
+            frontends: Vec::new(),
+            backends: Vec::new(),
+            limits: Limits {
+                queue: self.limits.queue,
+                queue_timeout: self.limits.queue_timeout,
+                ..Limits::default()
+            },
+            proxy_protocol: ProxyProtocol { send: self.proxy_protocol.send, ..ProxyProtocol::default() },
+            tls: None,
+            routes: Vec::new(),
+            name: self.name.clone(),
+            source: self.source.clone(),
+            timeouts: self.timeouts.clone(),
+            health: self.health.clone(),
+            ..*self
         }
     }
 }
@@ -283,8 +323,11 @@ pub struct Timeouts {
     pub half_close: Option<Duration>,
     /// For the whole connection. Default none.
     pub lifetime: Option<Duration>,
-    /// For what must come before the first byte is relayed: a PROXY header. Default 5 s.
+    /// For what must come before the first byte is relayed: a PROXY header, and then a hello of TLS or what else says
+    /// where a client goes. Default 5 s.
     pub handshake: Duration,
+    /// A client that has not sent a byte for so long waits for the server to speak first. Default 1 s.
+    pub sniff: Duration,
 }
 
 impl Default for Timeouts {
@@ -295,6 +338,7 @@ impl Default for Timeouts {
             half_close: Some(Duration::from_secs(60)),
             lifetime: None,
             handshake: Duration::from_secs(5),
+            sniff: Duration::from_secs(1),
         }
     }
 }

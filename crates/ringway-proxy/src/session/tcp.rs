@@ -259,7 +259,7 @@ pub struct Limits {
 impl Limits {
     /// The limits of an app.
     pub fn of(app: &model::App) -> Self {
-        let model::Timeouts { connect, idle, half_close, lifetime, handshake } = app.timeouts;
+        let model::Timeouts { connect, idle, half_close, lifetime, handshake, sniff: _ } = app.timeouts;
         let checks_entry = app.limits != model::Limits::default();
         let preface = (app.proxy_protocol.accept != model::AcceptHeader::Never).then_some(handshake);
         let connect_attempts = u8::try_from(app.connect_attempts).unwrap_or(u8::MAX).max(1);

@@ -36,6 +36,7 @@ pub(super) struct WorkerApp {
 impl WorkerApp {
     pub(super) fn new(
         state: Arc<AppState>,
+        counters: Arc<AppBlock>,
         congestion: Option<String>,
         random: Random,
         table: &mut EndpointTable,
@@ -44,7 +45,7 @@ impl WorkerApp {
         let set = state.endpoints();
         Self {
             limits: Limits::of(model),
-            counters: state.counters().block(),
+            counters,
             routes: 0,
             is_retired: false,
             preface: PrefaceRule::new(&model.proxy_protocol),

@@ -7,6 +7,7 @@ use super::app::WorkerApp;
 use super::endpoint_table::EndpointTable;
 use crate::balance::Random;
 use crate::endpoint::AppState;
+use crate::metrics::AppBlock;
 
 /// The apps of one worker. One that is removed stays until no route leads to it any more.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ impl AppTable {
     /// The app in its slot is this one from now on.
     pub(super) fn put(&mut self, state: &Arc<AppState>, endpoints: &mut EndpointTable) {
         let slot = state.slot();
+        let counters = self.counters_of(state);
         if self.slots.len() <= slot {
             self.slots.resize_with(slot + 1, || None);
         }
@@ -32,9 +34,16 @@ impl AppTable {
             Some(app) => app.change(Arc::clone(state), endpoints),
             empty => {
                 let random = Random::new(self.random.number());
-                *empty = Some(WorkerApp::new(Arc::clone(state), self.congestion.clone(), random, endpoints));
+                let congestion = self.congestion.clone();
+                *empty = Some(WorkerApp::new(Arc::clone(state), counters, congestion, random, endpoints));
             }
         }
+    }
+
+    /// Where this worker counts what belongs to an app. Its pools count with it.
+    fn counters_of(&mut self, state: &AppState) -> Arc<AppBlock> {
+        let parent = state.core().parent().and_then(|parent| self.get_mut(parent.slot()));
+        parent.map_or_else(|| state.counters().block(), |parent| Arc::clone(&parent.counters))
     }
 
     /// The app in this slot is gone from the configuration.

@@ -473,6 +473,8 @@ impl Connections {
             connection: self.number_of(entry),
             worker: self.worker,
             app: Arc::clone(self.apps[app].state.name()),
+            route: self.apps[app].state.route().cloned(),
+            asked: None,
             frontend: Arc::clone(self.routes.frontend(identity.frontend).name()),
             client,
             via: None,

@@ -280,7 +280,7 @@ impl Reloader {
 
     /// Has all threads go on by a snapshot, and says what did not work.
     async fn publish(&mut self, next: &Arc<Snapshot>, warnings: &mut Vec<String>) {
-        let mut all_asked = self.discovery.adopt(next.apps());
+        let mut all_asked = self.discovery.adopt(next.pools());
         // Closed, without a message, once the last first look-up is done.
         if timeout(FIRST_LOOKUPS, all_asked.recv()).await.is_err() {
             warnings.push("names are still being looked up; their backends follow".to_owned());

@@ -3,21 +3,25 @@
 //! They are ended by the way of `ringway kill`: a few at a time, so that no byte waits for the end of many.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
 use crate::control::operator::Operator;
+use crate::endpoint::AppState;
 use crate::inspection::Selection;
 use crate::model::RemovedBackends;
-use crate::plan::Kind;
 use crate::session::Ending;
 use crate::snapshot::Snapshot;
+
+/// Name of an app, of the route whose pool is meant, and of a backend.
+type Target = (String, Option<String>, Option<String>);
 
 /// Ends connections, now and later.
 pub(in crate::control) struct Removals {
     operator: Operator,
-    /// By app and backend; without a backend, of the app as a whole.
-    pending: BTreeMap<(String, Option<String>), AbortHandle>,
+    /// By app, route and backend; without a backend, of the app or pool as a whole.
+    pending: BTreeMap<Target, AbortHandle>,
 }
 
 impl Removals {
@@ -28,60 +32,63 @@ impl Removals {
     /// From `before` to `next`. What came back is spared.
     pub(super) fn follow(&mut self, before: &Snapshot, next: &Snapshot) {
         for change in next.changes_since(Some(before)) {
-            let kind = match (change.before, change.after) {
-                (Some(old), Some(new)) if old.name() == new.name() => Kind::Changed,
-                (None, Some(_)) => Kind::Added,
-                _ => Kind::Removed,
-            };
+            let is_same = |old: &AppState, new: &AppState| Arc::ptr_eq(old.core(), new.core());
             if let Some(new) = change.after {
-                let name = new.name().to_string();
-                self.spare(&name, None);
+                self.spare(target(new, None));
                 for backend in &new.model().backends {
-                    self.spare(&name, Some(&backend.name));
+                    self.spare(target(new, Some(&backend.name)));
                 }
             }
             let Some(old) = change.before else { continue };
-            let app = old.name().to_string();
-            match (kind, change.after) {
-                (Kind::Changed, Some(new)) => {
+            match change.after {
+                Some(new) if is_same(old, new) => {
                     let kept: HashSet<&str> =
                         new.model().backends.iter().map(|backend| backend.name.as_str()).collect();
                     let backends = &old.model().backends;
                     for backend in backends.iter().filter(|backend| !kept.contains(backend.name.as_str())) {
-                        self.end(&app, Some(&backend.name), new.model().removed_backends);
+                        self.end(target(old, Some(&backend.name)), new.model().removed_backends);
                     }
                 }
-                _ => self.end(&app, None, old.model().removed_backends),
+                _ => self.end(target(old, None), old.model().removed_backends),
             }
         }
         self.pending.retain(|_, task| !task.is_finished());
     }
 
-    fn spare(&mut self, app: &str, backend: Option<&str>) {
-        if let Some(task) = self.pending.remove(&(app.to_owned(), backend.map(str::to_owned))) {
+    fn spare(&mut self, target: Target) {
+        if let Some(task) = self.pending.remove(&target) {
             task.abort();
         }
     }
 
-    fn end(&mut self, app: &str, backend: Option<&str>, policy: RemovedBackends) {
+    fn end(&mut self, target: Target, policy: RemovedBackends) {
         let wait = match policy {
             RemovedBackends::Keep => return,
             RemovedBackends::Close => std::time::Duration::ZERO,
             RemovedBackends::CloseAfter(time) => time,
         };
         let operator = self.operator.clone();
-        let (app, backend) = (app.to_owned(), backend.map(str::to_owned));
-        let selection =
-            Selection { app: Some(app.clone()), backend: backend.clone(), ..Selection::default() };
-        let key = (app, backend);
+        let (app, route, backend) = target.clone();
+        // Of an app that is gone, whatever route its connections took.
+        let is_of_all = route.is_none() && backend.is_none();
+        let within = (!is_of_all).then(|| route.clone().unwrap_or_default());
+        let selection = Selection {
+            app: Some(app.clone()),
+            route: within,
+            backend: backend.clone(),
+            ..Selection::default()
+        };
         let task = tokio::spawn(async move {
             tokio::time::sleep(wait).await;
-            let (app, backend) = (selection.app.clone(), selection.backend.clone());
             let closed = operator.close(selection, Ending::Removed).await;
             if closed > 0 {
-                tracing::info!(app, backend, closed, "connections closed: their backend was removed");
+                tracing::info!(app, route, backend, closed, "connections closed: their backend was removed");
             }
         });
-        self.pending.insert(key, task.abort_handle());
+        self.pending.insert(target, task.abort_handle());
     }
+}
+
+fn target(pool: &AppState, backend: Option<&str>) -> Target {
+    (pool.name().to_string(), pool.route().map(|route| route.to_string()), backend.map(str::to_owned))
 }

@@ -57,7 +57,7 @@ impl Connections {
         let identity = entry.session.identity();
         entry.session.stage() != Stage::Closing
             && selection.has_age_and_number(now.since(entry.session.accepted()), self.number_of(entry))
-            && selection.has_app(self.apps[self.routes.app_of(identity.frontend)].state.name())
+            && selection.has_pool(self.apps[self.routes.app_of(identity.frontend)].state.core())
             && selection.has_endpoint(self.endpoints.get(entry.endpoint).map(|endpoint| &**endpoint))
             && (selection.source.is_none() || selection.has_source(&self.peers.address(identity.peer)))
     }
@@ -66,13 +66,15 @@ impl Connections {
         let entry = self.entries.get(place)?;
         let (session, identity) = (&entry.session, entry.session.identity());
         let endpoint = self.endpoints.get(entry.endpoint);
+        let pool = &self.apps[self.routes.app_of(identity.frontend)].state;
         let age = ops.now().since(session.accepted());
         let flows = matches!(session.stage(), Stage::Relaying | Stage::HalfClosed);
         let progress = if flows { ops.relay_progress(entry.client) } else { Default::default() };
         Some(Sighting {
             connection: self.number_of(entry),
             worker: self.worker,
-            app: self.apps[self.routes.app_of(identity.frontend)].state.name().clone(),
+            app: pool.name().clone(),
+            route: pool.route().cloned(),
             frontend: self.routes.frontend(identity.frontend).name().clone(),
             client: self.peers.address(identity.peer),
             backend: endpoint.map(|endpoint| endpoint.name().clone()),
