@@ -4,7 +4,9 @@ use std::io;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
-use ringway_engine::{Engine, EngineConfig, EngineKind, ListenOptions, Listener, SocketAddress, Token};
+use ringway_engine::{
+    Engine, EngineConfig, EngineKind, ListenOptions, Listener, ListenerId, SocketAddress, Token,
+};
 
 use crate::{EventHandler, Mailer, Worker};
 
@@ -29,10 +31,10 @@ use crate::{EventHandler, Mailer, Worker};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Server {
-    addresses: Vec<SocketAddress>,
-    workers: usize,
+    pub(crate) addresses: Vec<SocketAddress>,
+    pub(crate) workers: usize,
     engine: EngineConfig,
-    options: ListenOptions,
+    pub(crate) options: ListenOptions,
 }
 
 impl Default for Server {
@@ -93,8 +95,22 @@ impl Server {
         H: EventHandler + 'static,
         F: Fn(usize) -> H + Clone + Send + 'static,
     {
+        self.spawn(&self.addresses, move |index, _| make(index)).map(|(running, _)| running)
+    }
+
+    /// Starts the workers with listeners at these addresses.
+    pub(crate) fn spawn<H, F>(
+        &self,
+        addresses: &[SocketAddress],
+        make: F,
+    ) -> io::Result<(RunningServer<H::Mail>, Handles)>
+    where
+        H: EventHandler + 'static,
+        F: Fn(usize, Vec<ListenerId>) -> H + Clone + Send + 'static,
+    {
         let mut running =
-            RunningServer { addresses: self.addresses, mailers: Vec::new(), threads: Vec::new() };
+            RunningServer { addresses: addresses.to_vec(), mailers: Vec::new(), threads: Vec::new() };
+        let mut handles = Vec::new();
         // What the first worker bound, for the others to share: Unix sockets.
         let mut shared: Vec<Option<Listener>> = Vec::new();
         for index in 0..self.workers {
@@ -107,7 +123,7 @@ impl Server {
             let make = make.clone();
             let (started, start) = mpsc::channel();
             let thread = thread::Builder::new().name(format!("ringway-{index}")).spawn(move || {
-                let worker = match set_up(&engine, &options, &addresses, listeners, || make(index)) {
+                let worker = match set_up(&engine, &options, &addresses, listeners, |ids| make(index, ids)) {
                     Ok((worker, bound)) => {
                         // The starter waits for this; it is gone only if its thread panicked.
                         let _ = started.send(Ok((worker.mailer(), bound)));
@@ -124,17 +140,21 @@ impl Server {
                 start.recv().map_err(|_| io::Error::other("a worker ended before it had started"))??;
             if index == 0 {
                 running.addresses = bound.iter().map(|listener| listener.address().clone()).collect();
-                shared = bound
-                    .into_iter()
-                    .map(|listener| listener.address().path().is_some().then_some(listener))
-                    .collect();
+                for listener in &bound {
+                    let is_shared = listener.address().path().is_some();
+                    shared.push(if is_shared { Some(listener.try_clone()?) } else { None });
+                }
             }
+            handles.push(bound);
             running.mailers.push(mailer);
             running.threads.push(thread);
         }
-        Ok(running)
+        Ok((running, handles))
     }
 }
+
+/// A second handle to each listening socket, by worker and by place.
+pub(crate) type Handles = Vec<Vec<Listener>>;
 
 /// A worker with its listeners; and a second handle to each of these.
 fn set_up<H: EventHandler>(
@@ -142,10 +162,10 @@ fn set_up<H: EventHandler>(
     options: &ListenOptions,
     addresses: &[SocketAddress],
     mut shared: Vec<Option<Listener>>,
-    make: impl FnOnce() -> H,
+    make: impl FnOnce(Vec<ListenerId>) -> H,
 ) -> io::Result<(Worker<H>, Vec<Listener>)> {
     let mut engine = Engine::new(engine)?;
-    let mut bound = Vec::new();
+    let (mut bound, mut ids) = (Vec::new(), Vec::new());
     for (place, address) in addresses.iter().enumerate() {
         let mut ops = engine.operations();
         let listener = match shared.get_mut(place).and_then(Option::take) {
@@ -153,14 +173,14 @@ fn set_up<H: EventHandler>(
             None => ops.bind(address, options)?,
         };
         bound.push(listener.try_clone()?);
-        ops.start_accept(listener, Token(place as u32))?;
+        ids.push(ops.start_accept(listener, Token(place as u32))?);
     }
-    Ok((Worker::new(engine, make()), bound))
+    Ok((Worker::new(engine, make(ids)), bound))
 }
 
 /// A server that runs.
 pub struct RunningServer<M> {
-    addresses: Vec<SocketAddress>,
+    pub(crate) addresses: Vec<SocketAddress>,
     mailers: Vec<Mailer<M>>,
     threads: Vec<JoinHandle<io::Result<()>>>,
 }

@@ -48,6 +48,14 @@ pub struct PeerCredentials {
     pub gid: u32,
 }
 
+impl PeerCredentials {
+    /// Whether it is a process of the user that this one runs as.
+    pub fn is_this_user(&self) -> bool {
+        // SAFETY: no pointers; it cannot fail.
+        self.uid == unsafe { libc::geteuid() }
+    }
+}
+
 /// One end. It never blocks: [`wait`](super::wait) for it, or register it with an event loop.
 #[derive(Debug)]
 pub struct Channel {
@@ -423,6 +431,7 @@ mod tests {
         for channel in [&dialled, &accepted] {
             let peer = channel.peer().expect("a peer");
             assert_eq!(peer.pid, std::process::id());
+            assert!(peer.is_this_user());
             let process = channel.peer_process().expect("a process");
             assert_eq!(process.pid(), std::process::id());
             assert!(!process.has_ended());

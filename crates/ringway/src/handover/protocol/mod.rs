@@ -36,7 +36,7 @@ pub use old::{OldAction, OldEvent, OldSide, OldWork};
 
 /// What one side tells the other. What comes with it is its users' matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
+#[repr(u16)]
 pub enum Step {
     /// New to old: the first word, with the versions that it knows.
     Hello = 1,
@@ -74,6 +74,11 @@ impl Step {
         Self::Serving,
         Self::Refuse,
     ];
+
+    /// The one with this number.
+    pub fn of(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| *step as u16 == number)
+    }
 }
 
 /// How a hand-over ended, for one of the two.
