@@ -8,6 +8,7 @@
 
 mod address;
 mod clock;
+mod credentials;
 pub mod driver;
 pub mod handover;
 mod id;
@@ -30,6 +31,7 @@ mod sync {
 
 pub use address::SocketAddress;
 pub use clock::{Clock, Time};
+pub use credentials::Identity;
 pub use driver::{
     ConnectOptions, Datagram, DatagramBatch, Engine, EngineConfig, EngineKind, Event, ExportedConnection,
     KeepAlive, ListenOptions, Operations, PEEK_BYTES_MAX, RelayCause, RelayEnd, RelayOptions, RelayProgress,

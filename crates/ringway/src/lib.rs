@@ -19,7 +19,7 @@ pub use ringway_engine::driver::simulated;
 pub use ringway_engine::sys::raise_descriptor_limit;
 pub use ringway_engine::{
     Clock, ConnectOptions, ConnectionId, Datagram, DatagramBatch, DatagramSocketId, Engine, EngineConfig,
-    EngineKind, ExportedConnection, KeepAlive, ListenOptions, Listener, ListenerId, Operations,
+    EngineKind, ExportedConnection, Identity, KeepAlive, ListenOptions, Listener, ListenerId, Operations,
     PEEK_BYTES_MAX, PassedDescriptor, RelayCause, RelayEnd, RelayOptions, RelayProgress, RelayStop,
     SendError, Side, SocketAddress, SocketOptions, Time, TimerId, Token, take_passed_descriptors,
 };

@@ -20,6 +20,7 @@ use super::fleet::{Crew, Parts};
 use super::lifecycle::{self, Event};
 use super::notify::{self, Notifier};
 use super::operator::Operator;
+use super::privileges::Privileges;
 use super::reload::{FIRST_LOOKUPS, History, Overrides, Reloader, Removals, Requests};
 use super::status::Process;
 use super::{engine_choice, limits, panic, pprof, process_log, signals};
@@ -151,6 +152,16 @@ async fn serve(
     let demo = if config.demo { Some(start_demo(&mut config)?) } else { None };
     let lineage = Arc::new(Lineage::with_sockets(config.clone(), take_sockets(passed)));
     tell_of_passed(lineage.passed(), &config);
+    let file = match source {
+        Source::File(path) => Some(path.clone()),
+        Source::Demo => None,
+    };
+    let mut admin_socket = lineage.passed().assign(&config).of_admin();
+    if let Some(privileges) = Privileges::wanted(&config.server)? {
+        // Before any thread serves, and before rings are made, which keep the rights that they were made with.
+        let bound = privileges.give_up(&lineage.current(), workers, file.as_deref())?;
+        admin_socket = admin_socket.or(bound);
+    }
     let mut discovery = discover(&config.server, &metrics, &events);
     let mut all_asked = discovery.adopt(lineage.current().pools());
     // Closed, without a message, once the last first look-up is done.
@@ -177,8 +188,7 @@ async fn serve(
     let removals = Removals::new(operator.clone());
     if let Some(admin) = &config.admin {
         let pages = Admin { process, operator, is_draining: Arc::clone(&is_draining), requests };
-        let passed = lineage.passed().assign(&config).of_admin();
-        start_admin(pages, admin.listen.clone(), passed).await;
+        start_admin(pages, admin.listen.clone(), admin_socket).await;
     }
     if let Some(listen) = overrides.pprof {
         tokio::spawn(pprof::serve(listen));
@@ -187,10 +197,7 @@ async fn serve(
     tokio::spawn(say_ready(Arc::clone(&lineage), workers, config.demo, notifier.clone()));
     tokio::spawn(notify::watch(notifier.clone(), Arc::clone(&crew)));
     let reloader = Reloader {
-        file: match source {
-            Source::File(path) => Some(path.clone()),
-            Source::Demo => None,
-        },
+        file,
         overrides,
         started: Settings { server: config.server, admin: config.admin },
         history: History::new(&lineage.current()),
@@ -279,9 +286,9 @@ async fn close_those_of_backends_that_are_down(operator: Operator, mut downs: Un
 }
 
 /// Serves the admin pages from now on; returns when the first attempt to listen was made.
-async fn start_admin(pages: Admin, listen: SocketAddress, passed: Option<Listener>) {
+async fn start_admin(pages: Admin, listen: SocketAddress, made: Option<Listener>) {
     let (tried, first) = tokio::sync::oneshot::channel();
-    tokio::spawn(admin::serve(pages, listen, passed, tried));
+    tokio::spawn(admin::serve(pages, listen, made, tried));
     // An error means that the attempt is over as well.
     let _ = first.await;
 }

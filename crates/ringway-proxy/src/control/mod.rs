@@ -15,6 +15,7 @@ mod notify;
 pub mod operator;
 mod panic;
 mod pprof;
+mod privileges;
 pub mod process_log;
 pub mod reload;
 mod signals;

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ringway::{Listener, SocketAddress};
+use ringway::{ListenOptions, Listener, SocketAddress, SocketOptions};
 
 use super::SocketFile;
 use crate::model;
@@ -33,6 +33,8 @@ struct Shared {
     address: Option<SocketAddress>,
     workers: usize,
     error: Option<String>,
+    /// Made for workers to come.
+    ready: Vec<Listener>,
     /// A Unix socket is bound once and each worker accepts from its own handle.
     unix: Option<Listener>,
     /// The file of the Unix socket that was bound.
@@ -78,6 +80,34 @@ impl FrontendState {
         &self.model
     }
 
+    /// How its sockets are made; `socket`: what connections inherit.
+    pub(crate) fn listen_options(&self, socket: SocketOptions) -> ListenOptions {
+        ListenOptions {
+            backlog: self.model.backlog,
+            reuse_port: true,
+            freebind: self.model.freebind,
+            v6_only: !self.model.dual_stack,
+            unix_mode: self.model.mode,
+            socket,
+        }
+    }
+
+    /// Makes the sockets of all workers ahead of these, by the rights that the process still has. Unix sockets are made
+    /// by the user that the process becomes: their files are then its own.
+    ///
+    /// # Errors
+    /// What `bind` and `listen` say; the workers try again.
+    pub(crate) fn prepare(&self, workers: usize, socket: SocketOptions) -> io::Result<()> {
+        if self.model.address.path().is_some() {
+            return Ok(());
+        }
+        let options = self.listen_options(socket);
+        let listen = |_| self.listen(None, |address| Listener::bind(address, &options));
+        let ready = (0..workers).map(listen).collect::<io::Result<Vec<Listener>>>()?;
+        self.lock().ready = ready;
+        Ok(())
+    }
+
     /// What it does now.
     pub fn listening(&self) -> Listening {
         let shared = self.lock();
@@ -99,6 +129,9 @@ impl FrontendState {
         bind: impl FnOnce(&SocketAddress) -> io::Result<Listener>,
     ) -> io::Result<Listener> {
         let mut shared = self.lock();
+        if let Some(listener) = shared.ready.pop() {
+            return Ok(listener);
+        }
         if let Some(listener) = &shared.unix {
             return listener.try_clone();
         }
@@ -145,6 +178,7 @@ impl FrontendState {
     pub(crate) fn retire(&self) {
         let mut shared = self.lock();
         shared.unix = None;
+        shared.ready.clear();
         shared.is_passed_taken = false;
         if let Some(file) = shared.file.take() {
             file.remove();

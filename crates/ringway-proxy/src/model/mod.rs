@@ -59,6 +59,10 @@ pub struct Server {
     pub resolvers: Vec<SocketAddr>,
     /// How long a name server may take to answer, before it is asked again or another one is. Default 2 s.
     pub resolve_timeout: Duration,
+    /// Who the process becomes once it listens, by name or number; `None`: it stays who it is.
+    pub user: Option<String>,
+    /// The group it gets then; `None`: that of the user.
+    pub group: Option<String>,
 }
 
 impl Default for Server {
@@ -76,6 +80,8 @@ impl Default for Server {
             bulk_low_water: None,
             resolvers: Vec::new(),
             resolve_timeout: Duration::from_secs(2),
+            user: None,
+            group: None,
         }
     }
 }

@@ -57,15 +57,21 @@ fn identity(frontend: &Arc<FrontendState>) -> usize {
     Arc::as_ptr(frontend) as usize
 }
 
-fn listen_options(frontend: &FrontendState, socket: SocketOptions) -> ListenOptions {
-    let model = frontend.model();
-    ListenOptions {
-        backlog: model.backlog,
-        reuse_port: true,
-        freebind: model.freebind,
-        v6_only: !model.dual_stack,
-        unix_mode: model.mode,
-        socket,
+/// An error of an attempt to bind, with what helps.
+fn explained(address: &SocketAddress, error: io::Error) -> io::Error {
+    /// Below this only some may bind (net.ipv4.ip_unprivileged_port_start, by default).
+    const UNPRIVILEGED: u16 = 1_024;
+    match address.inet() {
+        Some(inet) if error.kind() == io::ErrorKind::PermissionDenied && inet.port() < UNPRIVILEGED => {
+            io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!(
+                    "{error}: a port below {UNPRIVILEGED} needs CAP_NET_BIND_SERVICE (of systemd: \
+                     AmbientCapabilities=), or a socket that is passed"
+                ),
+            )
+        }
+        _ => error,
     }
 }
 
@@ -100,7 +106,7 @@ impl Frontends {
         socket: SocketOptions,
         heir_of: Option<u32>,
     ) {
-        let options = listen_options(frontend, socket);
+        let options = frontend.listen_options(socket);
         let (frontend, state) = (Arc::clone(frontend), State::New);
         self.places.insert(identity(&frontend), place);
         let slot = Slot { frontend, options, next_pause: FIRST_PAUSE, state };
@@ -287,6 +293,7 @@ impl Frontends {
         let listener = match bound {
             Ok(listener) => listener,
             Err(error) => {
+                let error = explained(&state.model().address, error);
                 let taken = error.kind() == io::ErrorKind::AddrInUse && stale.is_none();
                 let file = state.model().address.path().filter(|_| taken).and_then(SocketFile::at);
                 match file {

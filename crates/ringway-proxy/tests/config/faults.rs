@@ -543,6 +543,7 @@ pub(super) const TOML_FILES: &[(&str, &[&str])] = &[
              bulk_low_water = 65536\n\
              resolvers = ['10.0.0.2', 'dns.internal:53', '10.0.0.2:53', '10.0.0.2:0']\n\
              resolve_timeout = '0s'\n\
+             group = 'a b'\n\
              worker = 3",
         &[
             "1:1: app: missing; expected at least one app, [[app]] in TOML",
@@ -560,7 +561,19 @@ pub(super) const TOML_FILES: &[(&str, &[&str])] = &[
             r#"12:26: server.resolvers[1]: found "dns.internal:53", expected the IP address of a name server with its port, as "10.0.0.2:53""#,
             r#"12:60: server.resolvers[3]: found "10.0.0.2:0", expected the IP address of a name server with its port, as "10.0.0.2:53""#,
             r#"13:19: server.resolve_timeout: found "0s", expected a duration from "10ms" to "1m""#,
-            r#"14:1: server.worker: unknown key; did you mean "workers"?"#,
+            r#"14:9: server.group: found "a b", expected a group's name or number, as "ringway""#,
+            r#"14:9: server.group: a group is only given to a user that is named; add server.user"#,
+            r#"15:1: server.worker: unknown key; did you mean "workers"?"#,
+        ],
+    ),
+    (
+        "[server]\n\
+             user = ''\n\
+             group = 5",
+        &[
+            "1:1: app: missing; expected at least one app, [[app]] in TOML",
+            r#"2:8: server.user: found "", expected a user's name or number, as "ringway""#,
+            r#"3:9: server.group: found 5, expected a group's name or number, as "ringway""#,
         ],
     ),
     (

@@ -53,6 +53,8 @@ fn the_full_example_says_what_it_shows() {
             congestion: Some("reno".to_owned()),
             bulk_low_water: Some(262_144),
             resolvers: vec!["10.0.0.2:53".parse().unwrap()],
+            user: Some("ringway".to_owned()),
+            group: Some("ringway".to_owned()),
             ..Server::default()
         }
     );

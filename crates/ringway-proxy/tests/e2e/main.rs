@@ -39,6 +39,7 @@ mod limits;
 mod memory;
 mod observation;
 mod operations;
+mod privileges;
 mod profiling;
 mod programs;
 mod proxy_protocol;

@@ -54,6 +54,11 @@ impl<'t> Fields<'t> {
         Some(Item { node: &entry.value, key: self.path(name), key_span: entry.key_span.clone() })
     }
 
+    /// Whether a key is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == name)
+    }
+
     /// The value of a key that must be there.
     pub(super) fn require(
         &mut self,

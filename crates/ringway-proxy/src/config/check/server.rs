@@ -19,6 +19,8 @@ const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 86_400);
 const SPIN_MAX: Duration = Duration::from_millis(10);
 /// TCP_CA_NAME_MAX of the kernel is 16, the last byte zero.
 const CONGESTION_BYTES_MAX: usize = 15;
+/// LOGIN_NAME_MAX of Linux.
+const ACCOUNT_BYTES_MAX: usize = 256;
 /// SO_RCVLOWAT is an int; more than this was meant in another unit.
 const BULK_LOW_WATER_MAX: u32 = 1 << 30;
 
@@ -74,6 +76,15 @@ pub(super) fn server(item: &Item<'_>, checker: &mut Checker<'_>) -> Server {
         let range = RESOLVE_TIMEOUT_MIN..=RESOLVE_TIMEOUT_MAX;
         server.resolve_timeout = checker.duration(&item, range, None).unwrap_or(server.resolve_timeout);
     }
+    if let Some(item) = fields.take("user") {
+        server.user = account(&item, "a user's name or number, as \"ringway\"", checker);
+    }
+    if let Some(item) = fields.take("group") {
+        server.group = account(&item, "a group's name or number, as \"ringway\"", checker);
+        if !fields.has("user") {
+            checker.conflict(&item, "a group is only given to a user that is named", Some("add server.user"));
+        }
+    }
     fields.finish(&[], checker);
     server
 }
@@ -86,6 +97,19 @@ pub(super) fn admin<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<(S
     let item = item?;
     let listen = checker.address(&item, expected, address::admin)?;
     Some((listen, item))
+}
+
+fn account(item: &Item<'_>, expected: &str, checker: &mut Checker<'_>) -> Option<String> {
+    let name = checker.text(item, expected)?;
+    let mut bytes = name.bytes();
+    let is_name = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+        && name.len() <= ACCOUNT_BYTES_MAX;
+    if !is_name {
+        checker.wrong(item, expected);
+        return None;
+    }
+    Some(name)
 }
 
 fn auto_or_number(item: &Item<'_>, max: u32, checker: &mut Checker<'_>) -> Option<usize> {

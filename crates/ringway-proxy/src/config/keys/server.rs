@@ -2,6 +2,9 @@
 
 use super::{Default, Key, Kind, duration, key, number, required, table, text, value, words};
 
+/// What names users and groups.
+const ACCOUNT: &str = "^[A-Za-z0-9_][A-Za-z0-9_.-]*$";
+
 /// Limits that the checker reads too are asserted there against these.
 pub(super) const KEYS: &[Key] = &[
     table("server", "The process."),
@@ -85,6 +88,19 @@ pub(super) const KEYS: &[Key] = &[
         duration("10ms", "1m"),
         value("\"2s\""),
         "How long a name server may take to answer. It is asked twice, then the next one is.",
+    ),
+    key(
+        "server.user",
+        Kind::Text { name: "user", pattern: ACCOUNT, length_max: 256 },
+        Default::Words("who starts it"),
+        "Who the process becomes for good, by name or number, once it listens at all its ports and before it serves. Only \
+         root can become somebody else. Unix sockets are made by that user.",
+    ),
+    key(
+        "server.group",
+        Kind::Text { name: "group", pattern: ACCOUNT, length_max: 256 },
+        Default::Words("that of the user"),
+        "The group that the process gets with `user`, by name or number. Its other groups are those of the user.",
     ),
     table(
         "admin",

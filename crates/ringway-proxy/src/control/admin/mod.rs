@@ -55,12 +55,12 @@ pub struct Admin {
     pub requests: Requests,
 }
 
-/// Serves until it is dropped, and logs where it listens: at the socket that was passed for it, or at its address. A busy
-/// address is tried again. `tried` hears of the end of the first attempt to listen, good or bad.
+/// Serves until it is dropped, and logs where it listens: at the socket that was made or passed for it, or at its address. A
+/// busy address is tried again. `tried` hears of the end of the first attempt to listen, good or bad.
 pub async fn serve(
     admin: Admin,
     listen: SocketAddress,
-    mut passed: Option<Listener>,
+    mut made: Option<Listener>,
     tried: oneshot::Sender<()>,
 ) {
     let mut tried = Some(tried);
@@ -68,8 +68,8 @@ pub async fn serve(
     let mut in_trouble = false;
     let router = router(admin);
     loop {
-        let bound = match passed.take() {
-            Some(passed) => Bound::of_passed(passed),
+        let bound = match made.take() {
+            Some(made) => Bound::of_listener(made),
             None => Bound::new(&listen).await,
         };
         in_trouble &= bound.is_err();
@@ -120,15 +120,17 @@ impl Bound {
         Ok(bound)
     }
 
-    fn of_passed(passed: Listener) -> io::Result<Self> {
-        let address = passed.address().clone();
-        check_passed(&address)?;
-        let descriptor = OwnedFd::try_from(passed).map_err(|_| io::ErrorKind::InvalidInput)?;
+    fn of_listener(listener: Listener) -> io::Result<Self> {
+        let address = listener.address().clone();
+        if listener.is_held_elsewhere() {
+            check_passed(&address)?;
+        }
+        let descriptor = OwnedFd::try_from(listener).map_err(|_| io::ErrorKind::InvalidInput)?;
         let bound = match address {
             SocketAddress::Inet(_) => Self::Tcp(TcpListener::from_std(descriptor.into())?),
             SocketAddress::Unix(_) => Self::Unix(UnixListener::from_std(descriptor.into())?, None),
         };
-        tracing::info!(%address, "admin interface listens at the socket that was passed for it");
+        tracing::info!(%address, "admin interface listens");
         Ok(bound)
     }
 }

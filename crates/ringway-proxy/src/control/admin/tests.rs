@@ -102,14 +102,14 @@ async fn passed_socket_is_served_if_it_keeps_others_out() {
     use std::os::unix::net::UnixListener;
     let path = std::env::temp_dir().join(format!("ringway-passed-{}", std::process::id()));
     let socket = UnixListener::bind(&path).expect("a path");
-    let passed =
-        || Listener::from_descriptor(socket.try_clone().expect("a clone").into()).expect("it listens");
+    let of = |fd: OwnedFd| Listener::from_descriptor(fd).expect("it listens").held_elsewhere();
+    let passed = || of(socket.try_clone().expect("a clone").into());
     for (mode, is_served) in [(0o666, false), (0o660, true), (0o600, true)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("it is ours");
-        assert_eq!(Bound::of_passed(passed()).is_ok(), is_served, "{mode:o}");
+        assert_eq!(Bound::of_listener(passed()).is_ok(), is_served, "{mode:o}");
     }
     fs::remove_file(&path).expect("it stays, as it is somebody else's");
-    let any = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
-    let error = Bound::of_passed(Listener::from_descriptor(any.into()).expect("it listens")).err();
+    let any = of(std::net::TcpListener::bind("0.0.0.0:0").expect("a port").into());
+    let error = Bound::of_listener(any).err();
     assert!(error.expect("it is refused").to_string().contains("loopback"));
 }

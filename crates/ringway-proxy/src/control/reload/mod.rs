@@ -330,6 +330,8 @@ fn needs_restart(started: &Settings, config: &Config) -> Vec<String> {
         ("server.bulk_low_water", old.bulk_low_water != new.bulk_low_water),
         ("server.resolvers", old.resolvers != new.resolvers),
         ("server.resolve_timeout", old.resolve_timeout != new.resolve_timeout),
+        ("server.user", old.user != new.user),
+        ("server.group", old.group != new.group),
         ("admin.listen", started.admin != config.admin),
     ];
     let changed = keys.into_iter().filter(|(_, is_changed)| *is_changed);
