@@ -175,6 +175,19 @@ fn pool(state: &AppState, new: &model::App, details: &mut Vec<Detail>) {
     of_new(details, "connect_attempts", &old.connect_attempts, &new.connect_attempts);
     of_new(details, "limits.queue", &old.limits.queue, &new.limits.queue);
     of_new(details, "limits.queue_timeout", &old.limits.queue_timeout, &new.limits.queue_timeout);
+    for (key, old, new) in [
+        ("limits.bandwidth", old.limits.bandwidth, new.limits.bandwidth),
+        (
+            "limits.bandwidth_per_connection",
+            old.limits.bandwidth_per_connection,
+            new.limits.bandwidth_per_connection,
+        ),
+    ] {
+        if old != new {
+            let what = format!("{key}: {} -> {}", shown(&old), shown(&new));
+            details.push(touching(what, connections, "get the new limit"));
+        }
+    }
     let of_all = |details: &mut Vec<Detail>, key: &str, old: Option<Duration>, new: Option<Duration>| {
         if old != new {
             let what = format!("{key}: {} -> {}", shown(&old), shown(&new));

@@ -9,6 +9,7 @@ mod client;
 mod close_reason;
 mod handler;
 pub mod handover;
+pub mod relay;
 mod server;
 mod worker;
 

@@ -71,6 +71,9 @@ fn vary_app(app: &mut model::App, random: &mut Random) {
         app.limits.queue_timeout = Duration::from_millis(random.between(200, 8_000));
     }
     if random.chance(0.3) {
+        app.limits.bandwidth_per_connection = random.chance(0.5).then(|| random.between(16 << 10, 512 << 10));
+    }
+    if random.chance(0.3) {
         app.health.interval = Duration::from_millis(random.between(200, 2_000));
     }
     if random.chance(0.3) {

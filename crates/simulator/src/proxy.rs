@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use ringway::simulated::{Random, SimulatedNetwork};
 use ringway::{Engine, EngineConfig, EventHandler, Mailer, SocketAddress, Time, Worker};
@@ -255,6 +256,7 @@ impl Proxy {
     /// What must hold once all workers are finished.
     pub(crate) fn check_end(&mut self) -> Vec<String> {
         let mut faults = std::mem::take(&mut self.left_behind);
+        faults.extend(self.check_bandwidth());
         let mut zero = |what: String, count: u64| {
             if count != 0 {
                 faults.push(format!("{what}: {count}, at the end"));
@@ -282,6 +284,44 @@ impl Proxy {
         let lives = |core: &&Arc<AppCore>| !snapshot.apps().any(|app| Arc::ptr_eq(app.core(), core));
         for core in self.cores.iter().filter_map(Weak::upgrade).collect::<Vec<_>>().iter().filter(lives) {
             faults.push(format!("{} was removed and is still there", core.name()));
+        }
+        faults
+    }
+
+    /// Bandwidths that were passed by connections that ended cleanly. Nothing is known of those that a reload changed.
+    fn check_bandwidth(&self) -> Vec<String> {
+        if !self.adopted.is_empty() {
+            return Vec::new();
+        }
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut faults = Vec::new();
+        for app in self.lineage.current().apps() {
+            let limits = &app.model().limits;
+            let is_clean = |record: &&AccessRecord| record.app == *app.name() && record.reason == "finished";
+            let clean: Vec<&AccessRecord> = records.iter().filter(is_clean).collect();
+            let mut check = |of: &str, bytes: u64, rate: Option<u64>, time: Duration| {
+                // A tenth of a second's worth is kept, and each worker may be a slice ahead.
+                let most = |rate: u64| {
+                    let slices = rate / 64 * self.mailers.len() as u64;
+                    (rate as f64 * (time.as_secs_f64() + 0.1)) as u64 + slices + 64
+                };
+                if let Some(rate) = rate.filter(|rate| bytes > most(*rate)) {
+                    faults.push(format!("{of} moved {bytes} bytes in {time:?}, at {rate} a second"));
+                }
+            };
+            for record in &clean {
+                let rate = limits.bandwidth_per_connection;
+                record.bytes.iter().for_each(|bytes| check("a connection", *bytes, rate, record.total));
+            }
+            let begin =
+                clean.iter().map(|record| record.ended.as_nanos() - record.total.as_nanos() as u64).min();
+            let end = clean.iter().map(|record| record.ended.as_nanos()).max();
+            if let (Some(begin), Some(end)) = (begin, end) {
+                for direction in [0, 1] {
+                    let bytes = clean.iter().map(|record| record.bytes[direction]).sum();
+                    check(app.name(), bytes, limits.bandwidth, Duration::from_nanos(end - begin));
+                }
+            }
         }
         faults
     }

@@ -247,6 +247,8 @@ pub(crate) fn is_denied(number: u32) -> bool {
 }
 
 fn limits(denies: bool, random: &mut Random) -> model::Limits {
+    let bandwidth = random.chance(0.2).then(|| random.between(64 << 10, 2 << 20));
+    let bandwidth_per_connection = random.chance(0.2).then(|| random.between(16 << 10, 512 << 10));
     let mut some = |probability, most| random.chance(probability).then(|| random.between(1, most) as u32);
     // Under their own address, and under the one that their PROXY header carries.
     let denied = [10, 11].map(|first| model::Network::new(Ipv4Addr::new(first, 0, 0, 0).into(), 30));
@@ -255,6 +257,8 @@ fn limits(denies: bool, random: &mut Random) -> model::Limits {
         connections_per_source: some(0.2, 3),
         connections_per_second: some(0.1, 30),
         connections_per_second_per_source: some(0.2, 3),
+        bandwidth,
+        bandwidth_per_connection,
         deny: if denies { denied.to_vec() } else { Vec::new() },
         ..model::Limits::default()
     }

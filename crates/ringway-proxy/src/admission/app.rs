@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use ringway::Time;
 
-use super::{AddressList, ExactCount, Rate, Source, SourceLimits, SourcePermit, SourceRefusal, SourceTable};
+use super::{
+    AddressList, ExactCount, Pacer, Rate, Source, SourceLimits, SourcePermit, SourceRefusal, SourceTable,
+};
 use crate::model::Limits;
 
 /// What a configuration says, ready to be looked up.
@@ -27,6 +29,7 @@ pub struct AppCounts {
     open: ExactCount,
     rate: Rate,
     sources: Arc<SourceTable>,
+    bandwidth: [Pacer; 2],
 }
 
 /// Why a client is turned away.
@@ -79,6 +82,11 @@ impl AppCounts {
     /// Connections that were let in and are open.
     pub fn open(&self) -> &ExactCount {
         &self.open
+    }
+
+    /// The bytes of all its connections: from clients, from backends.
+    pub fn bandwidth(&self) -> &[Pacer; 2] {
+        &self.bandwidth
     }
 
     /// The sources of those that are limited by source.

@@ -2,6 +2,9 @@
 
 mod address_list;
 mod app;
+pub(crate) mod bandwidth;
+#[cfg(test)]
+mod bandwidth_tests;
 mod count;
 mod process;
 mod queue;
@@ -18,6 +21,7 @@ mod sync {
 
 pub use address_list::AddressList;
 pub use app::{AppCounts, AppRules, Refusal};
+pub use bandwidth::Pacer;
 pub use count::ExactCount;
 pub use process::{Admission, WaitingLine};
 pub use queue::{Bell, Call, Queue, Seat};

@@ -85,6 +85,8 @@ rows! {
         in "bytes": "Bytes handed on, by direction.";
     BytesFromBackends = Counter "ringway_relayed_bytes_total" ["app"] {"direction" = "backend_to_client"}
         in "bytes": "Bytes handed on, by direction.";
+    BandwidthWaits = Counter "ringway_bandwidth_waits_total" ["app"] {}
+        in "waits": "Times that bytes had to wait, as `bandwidth` or `bandwidth_per_connection` allowed no more.";
     ConnectAttempts = Counter "ringway_connect_attempts_total" ["app"] {}
         in "dials": "Dials to backends for clients, retries included.";
     ConnectFailures = Counter "ringway_connect_failures_total" ["app"] {}

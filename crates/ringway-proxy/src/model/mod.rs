@@ -213,6 +213,8 @@ impl App {
             limits: Limits {
                 queue: self.limits.queue,
                 queue_timeout: self.limits.queue_timeout,
+                bandwidth: self.limits.bandwidth,
+                bandwidth_per_connection: self.limits.bandwidth_per_connection,
                 ..Limits::default()
             },
             proxy_protocol: ProxyProtocol { send: self.proxy_protocol.send, ..ProxyProtocol::default() },
@@ -366,6 +368,10 @@ pub struct Limits {
     pub queue: Option<u32>,
     /// For that wait. Default 10 s.
     pub queue_timeout: Duration,
+    /// Bytes a second of all connections together, in each direction.
+    pub bandwidth: Option<u64>,
+    /// Bytes a second of each connection, in each direction.
+    pub bandwidth_per_connection: Option<u64>,
     /// Only these may come; `None`: everybody.
     pub allow: Option<Vec<Network>>,
     /// These may not come.
@@ -382,6 +388,8 @@ impl Default for Limits {
             source_prefix_v6: 64,
             queue: None,
             queue_timeout: Duration::from_secs(10),
+            bandwidth: None,
+            bandwidth_per_connection: None,
             allow: None,
             deny: Vec::new(),
         }

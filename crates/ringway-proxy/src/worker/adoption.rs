@@ -21,7 +21,7 @@ impl ProxyHandler {
         let mut new: Vec<(usize, &Arc<FrontendState>)> = Vec::new();
         for change in next.changes_since(before.as_deref()) {
             match change.after {
-                Some(app) => self.connections.put_app(app),
+                Some(app) => self.connections.put_app(ops, app),
                 // The routes that lead to it hold it.
                 None => self.connections.retire_app(change.slot),
             }

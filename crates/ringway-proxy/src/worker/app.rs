@@ -79,6 +79,12 @@ impl WorkerApp {
         self.refresh(table);
     }
 
+    /// Whether its bytes have to be counted on their way.
+    pub(super) fn is_paced(&self) -> bool {
+        let limits = &self.state.model().limits;
+        limits.bandwidth.is_some() || limits.bandwidth_per_connection.is_some()
+    }
+
     /// Takes in a new set of endpoints, if there is one, in which those that wait may find room.
     pub(super) fn refresh(&mut self, table: &mut EndpointTable) {
         let set = self.state.endpoints();

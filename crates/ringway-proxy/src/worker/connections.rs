@@ -4,15 +4,14 @@ mod entry_limits;
 mod headers;
 mod inspect;
 mod outliers;
+mod paced;
 mod queue;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway::{
-    ConnectionId, Mailer, Operations, RelayOptions, Side, SocketAddress, SocketOptions, Time, TimerId,
-};
+use ringway::{ConnectionId, Mailer, Operations, Side, SocketAddress, SocketOptions, Time, TimerId};
 use ringway_proto::proxy_protocol::HEADER_BYTES_MAX;
 
 use super::app_table::AppTable;
@@ -31,6 +30,8 @@ use crate::metrics::{AppCounter, WorkerMetrics};
 use crate::session::tcp::{Action, Event, Identity, RelayOutcome, Session};
 use crate::session::{CloseReason, Ending, PeerTable, Phase, Slab};
 use outliers::Ejections;
+pub(super) use paced::AppGate;
+use paced::Paced;
 
 /// How often a worker looks whether another one has made room below the limit.
 const LIMIT_PAUSE: Duration = Duration::from_millis(10);
@@ -49,6 +50,8 @@ pub(super) struct Connections {
     prefaces: Prefaces,
     /// What counts a connection at its source, where that is limited, by the place of its session.
     permits: HashMap<u32, SourcePermit>,
+    /// Of the sessions whose bytes are counted on their way, by their places.
+    paced: HashMap<u32, Paced>,
     /// Of the sessions that wait for a backend with room, by their places.
     seats: HashMap<u32, Seat>,
     bell: Arc<dyn Bell>,
@@ -93,6 +96,7 @@ impl Connections {
             tried: HashMap::new(),
             prefaces: Prefaces::default(),
             permits: HashMap::new(),
+            paced: HashMap::new(),
             seats: HashMap::new(),
             bell: Arc::new(MailBell(mailer)),
             line: WaitingLine::new(setup.admission),
@@ -113,8 +117,13 @@ impl Connections {
     }
 
     /// The app in its slot is this one from now on.
-    pub(super) fn put_app(&mut self, state: &Arc<AppState>) {
+    pub(super) fn put_app(&mut self, ops: &mut Operations<'_>, state: &Arc<AppState>) {
+        let slot = state.slot();
+        let was_paced = self.apps.get_mut(slot).map(|app| app.is_paced());
         self.apps.put(state, &mut self.endpoints);
+        if was_paced.is_some_and(|was_paced| was_paced != self.apps[slot].is_paced()) {
+            self.change_relays(ops, slot);
+        }
     }
 
     /// The app in this slot is gone from the configuration; what is open of it goes on.
@@ -241,9 +250,12 @@ impl Connections {
 
     /// The timer of a session fired.
     pub(super) fn handle_timer(&mut self, ops: &mut Operations<'_>, place: u32, timer: TimerId) {
-        let Some(entry) = self.entries.get_mut(place).filter(|entry| entry.timer == timer) else { return };
+        let Some(entry) = self.entries.get_mut(place).filter(|entry| entry.timer == timer) else {
+            return self.handle_paced_timer(ops, place, timer);
+        };
         entry.timer = TimerId::NONE;
-        let progress = ops.relay_progress(entry.client);
+        let client = entry.client;
+        let progress = self.relay_progress(ops, place, client);
         self.handle(ops, place, Event::TimerFired(progress));
     }
 
@@ -272,7 +284,7 @@ impl Connections {
     }
 
     /// A choice is answered at once: by another event, as long as endpoints and attempts last.
-    fn drive(&mut self, ops: &mut Operations<'_>, place: u32, event: Event, bytes: [u64; 2]) {
+    fn drive(&mut self, ops: &mut Operations<'_>, place: u32, event: Event, mut bytes: [u64; 2]) {
         let mut next = Some(event);
         while let Some(event) = next.take() {
             let Some(entry) = self.entries.get_mut(place) else { return };
@@ -294,6 +306,9 @@ impl Connections {
                     Action::StayQueued => self.stay_queued(place, app, ops.now()),
                     Action::Inspect => next = Some(self.look_for_header(place, app)),
                     Action::EndPreface => next = Some(self.end_preface(ops, place, app)),
+                    Action::CutRelay if self.paced.contains_key(&place) => {
+                        (next, bytes) = self.cut_paced(ops, place);
+                    }
                     Action::End(reason) => self.end(ops, place, app, reason, was_admitted, bytes),
                     action => self.perform(ops, place, app, action),
                 }
@@ -357,7 +372,7 @@ impl Connections {
                 }
                 let (client, backend) = (entry.client, entry.backend);
                 self.send_header(ops, place, app);
-                ops.start_relay(client, backend, RelayOptions::default());
+                self.join(ops, place, app, client, backend);
                 self.tried.remove(&place);
             }
             Action::SetTimer(due) => {

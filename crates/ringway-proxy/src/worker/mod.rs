@@ -20,9 +20,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ringway::relay::{Step, TransformRelay};
 use ringway::{
-    CloseReason, ConnectionId, EventHandler, ListenerId, Mailer, Operations, RelayCause, RelayEnd, Side,
-    SocketAddress, TimerId, Token,
+    CloseReason, ConnectionId, EventHandler, ListenerId, Mailer, Operations, RelayCause, RelayEnd, RelayStop,
+    Side, SocketAddress, TimerId, Token,
 };
 
 pub use mail::WorkerMail;
@@ -33,7 +34,7 @@ use crate::endpoint::DialFailure;
 use crate::metrics::WorkerMetrics;
 use crate::session::tcp::{Event, RelayOutcome};
 use crate::snapshot::Snapshot;
-use connections::Connections;
+use connections::{AppGate, Connections};
 use listening::Frontends;
 use token::Owner;
 
@@ -110,6 +111,22 @@ impl ProxyHandler {
         }
     }
 
+    /// Tells the relay of a connection whose bytes are counted on their way.
+    fn relayed(
+        &mut self,
+        ops: &mut Operations<'_>,
+        connection: ConnectionId,
+        token: Token,
+        event: impl FnOnce(&mut TransformRelay, &mut Operations<'_>, Side, &mut AppGate<'_>) -> Step,
+    ) {
+        if let Owner::Session(place) = Owner::of(token)
+            && let Some(side) = self.connections.side(place, connection)
+            && self.connections.handle_paced(ops, place, |relay, ops, gate| event(relay, ops, side, gate))
+        {
+            self.settle(ops);
+        }
+    }
+
     fn drain(&mut self, ops: &mut Operations<'_>) {
         if !std::mem::replace(&mut self.is_draining, true) {
             for place in self.frontends.stop(ops) {
@@ -173,8 +190,29 @@ impl EventHandler for ProxyHandler {
         }
     }
 
-    fn on_read(&mut self, _: &mut Operations<'_>, _: ConnectionId, _: Token, _: &mut [u8]) {
-        // Nothing is received here: bytes go from socket to socket inside the engine.
+    /// Only of connections whose bytes are counted on their way: those of others go from socket to socket inside the
+    /// engine.
+    fn on_read(
+        &mut self,
+        ops: &mut Operations<'_>,
+        connection: ConnectionId,
+        token: Token,
+        bytes: &mut [u8],
+    ) {
+        self.relayed(ops, connection, token, |relay, ops, side, gate| relay.on_read(ops, side, bytes, gate));
+    }
+
+    fn on_write(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {
+        self.relayed(ops, connection, token, |relay, ops, side, gate| relay.on_write(ops, side, gate));
+    }
+
+    fn on_relay_stopped(&mut self, ops: &mut Operations<'_>, stop: RelayStop) {
+        if let Owner::Session(place) = Owner::of(stop.token)
+            && self.connections.side(place, stop.a) == Some(Side::A)
+        {
+            self.connections.handle_relay_stopped(ops, place, stop);
+            self.settle(ops);
+        }
     }
 
     fn on_peek(
@@ -193,7 +231,9 @@ impl EventHandler for ProxyHandler {
         }
     }
 
-    fn on_end(&mut self, _: &mut Operations<'_>, _: ConnectionId, _: Token) {}
+    fn on_end(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {
+        self.relayed(ops, connection, token, |relay, ops, side, _| relay.on_end(ops, side));
+    }
 
     fn on_peer_left(
         &mut self,
@@ -220,6 +260,10 @@ impl EventHandler for ProxyHandler {
     ) {
         // Connections that this worker closed are no longer known to their session.
         let Owner::Session(place) = Owner::of(token) else { return };
+        if self.connections.is_paced(place) {
+            return self
+                .relayed(ops, connection, token, |relay, ops, side, _| relay.on_close(ops, side, reason));
+        }
         let reset = matches!(reason, CloseReason::Reset);
         let event = match self.connections.side(place, connection) {
             Some(Side::A) => Event::ClientLost { reset },

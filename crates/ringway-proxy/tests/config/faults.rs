@@ -172,10 +172,11 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "[app.limits]\nqueue_timeout = '5s'\nbandwidth = '1MiB'",
+        "[app.limits]\nqueue_timeout = '5s'\nbandwidth = 5\nbandwidth_per_connection = '0B'",
         &[
             "6:17: app[0].limits.queue_timeout: nobody would ever wait: there is no queue",
-            "7:1: app[0].limits.bandwidth: not supported yet",
+            r#"7:13: app[0].limits.bandwidth: found 5, expected a size such as "64KiB" or "1MiB", at most "1000GiB"; a unit is missing, as in "5B""#,
+            r#"8:28: app[0].limits.bandwidth_per_connection: found "0B", expected a size such as "64KiB" or "1MiB", at most "1000GiB""#,
         ],
     ),
     ("limts = 3", &[r#"5:1: app[0].limts: unknown key; did you mean "limits"?"#]),

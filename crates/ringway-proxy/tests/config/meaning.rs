@@ -164,6 +164,12 @@ fn a_queue_has_its_length_and_its_time() {
 }
 
 #[test]
+fn bandwidths_are_bytes_a_second() {
+    let limits = app("[app.limits]\nbandwidth = '10MiB'\nbandwidth_per_connection = '64kB'").limits;
+    assert_eq!((limits.bandwidth, limits.bandwidth_per_connection), (Some(10 << 20), Some(64_000)));
+}
+
+#[test]
 fn keep_alive_takes_its_defaults_key_by_key() {
     let expected = KeepAlive { count: 9, ..App::DEFAULT_KEEP_ALIVE };
     assert_eq!(app("keep_alive = { count = 9 }").keep_alive, Some(expected));

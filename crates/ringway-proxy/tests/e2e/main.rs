@@ -29,6 +29,7 @@ macro_rules! on_both_engines {
 mod activation;
 mod backends;
 mod balancing;
+mod bandwidth;
 mod command_line;
 mod discovery;
 mod ending;

@@ -31,7 +31,7 @@ fn app(name: &str, frontend: SocketAddr, backend: SocketAddr) -> String {
 }
 
 /// Writes another configuration in the place of the one that runs; its first lines, with `[admin]`, stay.
-fn write_config(ringway: &Ringway, text: &str) {
+pub(crate) fn write_config(ringway: &Ringway, text: &str) {
     let file = ringway.directory().join("ringway.toml");
     let before = std::fs::read_to_string(&file).expect("it was started with it");
     let admin = before.split("\n\n").next().expect("the admin section comes first");
@@ -46,7 +46,7 @@ fn command(ringway: &Ringway, arguments: &[&str]) -> Output {
 }
 
 /// `ringway reload`; what it prints.
-fn reload(ringway: &Ringway) -> String {
+pub(crate) fn reload(ringway: &Ringway) -> String {
     let output = command(ringway, &["reload"]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")

@@ -1,6 +1,7 @@
 //! Workers and the prober in a simulated network: what takes seconds, hours or exact timing, in no time at all.
 #![forbid(unsafe_code)]
 
+mod bandwidth;
 mod entry_limits;
 mod inspection;
 mod limits;

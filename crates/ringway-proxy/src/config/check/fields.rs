@@ -320,17 +320,19 @@ impl Checker<'_> {
     }
 
     /// A size in bytes, from 1 to `max`.
-    pub(super) fn size(&mut self, item: &Item<'_>, max: u32) -> Option<u32> {
+    pub(super) fn size(&mut self, item: &Item<'_>, max: u64) -> Option<u64> {
         let is_kind =
-            |kind: &Kind| matches!(kind, Kind::Size { max: limit } if value::size(limit) == Some(max.into()));
+            |kind: &Kind| matches!(kind, Kind::Size { max: limit } if value::size(limit) == Some(max));
         debug_assert!(keys::agrees(&item.key, is_kind), "config/keys has another limit of {}", item.key);
-        let found = item.as_text().and_then(value::size).and_then(|bytes| u32::try_from(bytes).ok());
+        let found = item.as_text().and_then(value::size);
         match found {
             Some(bytes) if (1..=max).contains(&bytes) => Some(bytes),
             _ => {
                 let hint =
                     bare_number(item.node).map(|number| format!("a unit is missing, as in \"{number}B\""));
-                self.wrong_with(item, "a size such as \"64KiB\" or \"1MiB\", at most \"1GiB\"", hint);
+                let most = max >> 30;
+                let expected = format!("a size such as \"64KiB\" or \"1MiB\", at most \"{most}GiB\"");
+                self.wrong_with(item, expected, hint);
                 None
             }
         }

@@ -15,9 +15,8 @@ const RATE_MAX: u32 = 1_000_000;
 /// More is no list that somebody keeps, and would take long to read.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
-/// Keys of the plan that this version does not have.
-const LATER: [&str; 2] = ["bandwidth", "bandwidth_per_connection"];
-
+/// A thousand GiB a second: no machine carries more.
+const BANDWIDTH_MAX: u64 = 1_000 << 30;
 /// An hour in a queue is a connection that nobody waits for any more.
 const QUEUE_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
 
@@ -40,6 +39,12 @@ pub(super) fn read(item: &Item<'_>, can_be_full: bool, checker: &mut Checker<'_>
         let prefix = checker.number(&item, 1..=128, "").and_then(|prefix| u8::try_from(prefix).ok());
         limits.source_prefix_v6 = prefix.unwrap_or(limits.source_prefix_v6);
     }
+    for (name, value) in [
+        ("bandwidth", &mut limits.bandwidth),
+        ("bandwidth_per_connection", &mut limits.bandwidth_per_connection),
+    ] {
+        *value = fields.take(name).and_then(|item| checker.size(&item, BANDWIDTH_MAX));
+    }
     read_queue(&mut fields, can_be_full, &mut limits, checker);
     if let Some(item) = fields.take("allow") {
         let networks = networks(&item, checker);
@@ -51,7 +56,7 @@ pub(super) fn read(item: &Item<'_>, can_be_full: bool, checker: &mut Checker<'_>
     if let Some(item) = fields.take("deny") {
         limits.deny = networks(&item, checker);
     }
-    fields.finish(&LATER, checker);
+    fields.finish(&[], checker);
     Some(limits)
 }
 

@@ -67,7 +67,7 @@ pub(super) fn server(item: &Item<'_>, checker: &mut Checker<'_>) -> Server {
         server.congestion = congestion(&item, checker);
     }
     if let Some(item) = fields.take("bulk_low_water") {
-        server.bulk_low_water = checker.size(&item, BULK_LOW_WATER_MAX);
+        server.bulk_low_water = checker.size(&item, BULK_LOW_WATER_MAX.into()).map(|bytes| bytes as u32);
     }
     if let Some(item) = fields.take("resolvers") {
         server.resolvers = resolvers(&item, checker);

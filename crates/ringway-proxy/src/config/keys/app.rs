@@ -13,6 +13,8 @@ const BACKEND: Kind = text(
 const NAME: Kind = Kind::Text { name: "string of 1–64 bytes", pattern: "^.+$", length_max: 64 };
 const NETWORK: Kind = text("network or IP address", r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$");
 const NETWORKS: Kind = Kind::Array { of: &Kind::AnyOf(&[NETWORK, Kind::Table]), min: 0 };
+/// What goes beyond that no machine carries.
+const BANDWIDTH: Kind = Kind::Size { max: "1000GiB" };
 const FILE: Kind = text("path", "^.+$");
 /// A timeout that can be switched off.
 const OR_NONE: Kind = Kind::AnyOf(&[duration("1ms", "365d"), words(&["none"])]);
@@ -398,6 +400,19 @@ pub(super) const KEYS: &[Key] = &[
         "How long a connection may wait in that queue; then it is closed.",
     ),
     key(
+        "app.limits.bandwidth",
+        BANDWIDTH,
+        Default::Words("no limit"),
+        "Bytes a second, as `\"10MiB\"`, of all connections together: so many from clients to backends, and as many from \
+         backends to clients.",
+    ),
+    key(
+        "app.limits.bandwidth_per_connection",
+        BANDWIDTH,
+        Default::Words("no limit"),
+        "The same for each connection.",
+    ),
+    key(
         "app.limits.allow",
         NETWORKS,
         Default::Words("everybody"),
@@ -412,8 +427,6 @@ pub(super) const KEYS: &[Key] = &[
         "Clients from these networks may not come, allowed or not.",
     ),
     key("app.limits.deny.file", FILE, Default::Required, "A file of networks, one a line."),
-    later("app.limits.bandwidth"),
-    later("app.limits.bandwidth_per_connection"),
     table("app.proxy_protocol", "PROXY headers (versions 1 and 2): from clients, and to backends."),
     key(
         "app.proxy_protocol.accept",

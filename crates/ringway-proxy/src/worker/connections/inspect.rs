@@ -69,7 +69,7 @@ impl Connections {
         let pool = &self.apps[self.routes.app_of(identity.frontend)].state;
         let age = ops.now().since(session.accepted());
         let flows = matches!(session.stage(), Stage::Relaying | Stage::HalfClosed);
-        let progress = if flows { ops.relay_progress(entry.client) } else { Default::default() };
+        let progress = if flows { self.relay_progress(ops, place, entry.client) } else { Default::default() };
         Some(Sighting {
             connection: self.number_of(entry),
             worker: self.worker,
