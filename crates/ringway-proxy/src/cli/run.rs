@@ -1,12 +1,13 @@
 //! `ringway run`: finds the configuration and hands over to the control plane.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::arguments::RunArguments;
 use super::complain;
 use crate::config::{self, render_faults};
 use crate::control::exit::Exit;
-use crate::control::reload::Overrides;
+use crate::control::reload::{Document, Overrides};
 use crate::control::{self, Source};
 use crate::model::Config;
 
@@ -37,8 +38,9 @@ fn find(arguments: &RunArguments) -> Result<(Config, Source), String> {
     match arguments.config.clone().or_else(|| config::find(Path::new(""))) {
         Some(path) => {
             let loaded = config::load(&path).map_err(|errors| render_faults(&errors))?;
-            Ok((loaded.config, Source::File(path)))
+            let (config, document) = Document::of(loaded);
+            Ok((config, Source { file: Some(path), document: Arc::new(document) }))
         }
-        None => Ok((config::demo(), Source::Demo)),
+        None => Ok((config::demo(), Source { file: None, document: Arc::new(Document::demo()) })),
     }
 }

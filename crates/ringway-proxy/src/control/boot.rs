@@ -21,7 +21,7 @@ use super::lifecycle::{self, Event};
 use super::notify::{self, Notifier};
 use super::operator::Operator;
 use super::privileges::Privileges;
-use super::reload::{FIRST_LOOKUPS, History, Overrides, Reloader, Removals, Requests};
+use super::reload::{Document, FIRST_LOOKUPS, History, Overrides, Reloader, Removals, Requests};
 use super::status::Process;
 use super::{engine_choice, limits, panic, pprof, process_log, signals};
 use crate::admission::Admission;
@@ -38,11 +38,11 @@ const LOG_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where the configuration is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// This file.
-    File(PathBuf),
-    /// The demo inside the program.
-    Demo,
+pub struct Source {
+    /// The file; none for the demo inside the program.
+    pub file: Option<PathBuf>,
+    /// What it was read from.
+    pub document: Arc<Document>,
 }
 
 /// Runs the load balancer until a signal, or a failure, ends it. Call it once in a process, from its main thread: it
@@ -118,11 +118,11 @@ async fn serve(
     // First of all: a signal during the start must not kill the process half-way.
     let (requests, asked) = Requests::channel();
     signals::forward(events.clone(), requests.clone())?;
-    match source {
-        Source::File(path) => {
+    match &source.file {
+        Some(path) => {
             tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), "starting");
         }
-        Source::Demo => {
+        None => {
             let version = env!("CARGO_PKG_VERSION");
             tracing::info!(version, "starting the embedded demo: no ringway.toml or config.json is here");
         }
@@ -152,14 +152,10 @@ async fn serve(
     let demo = if config.demo { Some(start_demo(&mut config)?) } else { None };
     let lineage = Arc::new(Lineage::with_sockets(config.clone(), take_sockets(passed)));
     tell_of_passed(lineage.passed(), &config);
-    let file = match source {
-        Source::File(path) => Some(path.clone()),
-        Source::Demo => None,
-    };
     let mut admin_socket = lineage.passed().assign(&config).of_admin();
     if let Some(privileges) = Privileges::wanted(&config.server)? {
         // Before any thread serves, and before rings are made, which keep the rights that they were made with.
-        let bound = privileges.give_up(&lineage.current(), workers, file.as_deref())?;
+        let bound = privileges.give_up(&lineage.current(), workers, source.file.as_deref())?;
         admin_socket = admin_socket.or(bound);
     }
     let mut discovery = discover(&config.server, &metrics, &events);
@@ -197,10 +193,10 @@ async fn serve(
     tokio::spawn(say_ready(Arc::clone(&lineage), workers, config.demo, notifier.clone()));
     tokio::spawn(notify::watch(notifier.clone(), Arc::clone(&crew)));
     let reloader = Reloader {
-        file,
+        file: source.file.clone(),
         overrides,
         started: Settings { server: config.server, admin: config.admin },
-        history: History::new(&lineage.current()),
+        history: History::new(&lineage.current(), Arc::clone(&source.document)),
         lineage: Arc::clone(&lineage),
         crew: Arc::clone(&crew),
         discovery,

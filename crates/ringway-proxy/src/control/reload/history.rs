@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::Refusal;
+use super::{Document, Refusal};
 use super::pages::{VersionPage, VersionsPage};
 use crate::control::timestamp::Timestamp;
 use crate::model;
@@ -12,6 +12,9 @@ use crate::snapshot::{Origin, Settings, Snapshot};
 
 /// Versions that are kept, the running one included. Apps that are the same in several are kept once.
 const VERSIONS_MAX: usize = 20;
+/// Text that is kept of all versions together, so that another process can read them: 20 versions of 10,000 apps. The
+/// running version is kept whatever it takes.
+const DOCUMENT_BYTES_MAX: usize = 64 << 20;
 
 /// The last versions.
 pub(in crate::control) struct History {
@@ -26,11 +29,17 @@ pub(super) struct Entry {
     summary: String,
     settings: Settings,
     apps: Vec<Arc<model::App>>,
+    document: Arc<Document>,
 }
 
 impl Entry {
     pub(super) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// What it was read from.
+    pub(super) fn document(&self) -> &Arc<Document> {
+        &self.document
     }
 
     pub(super) fn config(&self) -> model::Config {
@@ -42,17 +51,19 @@ impl Entry {
 
 impl History {
     /// Begins with the first version.
-    pub(in crate::control) fn new(first: &Snapshot) -> Self {
+    pub(in crate::control) fn new(first: &Snapshot, document: Arc<Document>) -> Self {
         let mut history = Self { entries: VecDeque::new() };
         let count = first.apps().count();
-        history.push(first, format!("{count} app{}", if count == 1 { "" } else { "s" }));
+        history.push(first, format!("{count} app{}", if count == 1 { "" } else { "s" }), document);
         history
     }
 
-    /// Adds a version; the oldest goes if there are too many.
-    pub(super) fn push(&mut self, snapshot: &Snapshot, summary: String) {
-        if self.entries.len() == VERSIONS_MAX {
-            self.entries.pop_front();
+    /// Adds a version. The oldest go if there are too many, or if what they were read from is too much to keep.
+    pub(super) fn push(&mut self, snapshot: &Snapshot, summary: String, document: Arc<Document>) {
+        let mut bytes = self.entries.iter().map(|entry| entry.document.bytes()).sum::<usize>() + document.bytes();
+        while self.entries.len() == VERSIONS_MAX || bytes > DOCUMENT_BYTES_MAX {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            bytes -= oldest.document.bytes();
         }
         self.entries.push_back(Entry {
             version: snapshot.version(),
@@ -61,6 +72,7 @@ impl History {
             summary,
             settings: snapshot.settings().clone(),
             apps: snapshot.models(),
+            document,
         });
     }
 
@@ -99,15 +111,36 @@ mod tests {
     use crate::endpoint::testing::app_of_hosts;
     use crate::snapshot::Lineage;
 
+    fn document(bytes: usize) -> Arc<Document> {
+        Arc::new(Document { text: "#".repeat(bytes), ..Document::demo() })
+    }
+
+    #[test]
+    fn versions_that_take_too_much_text_go_and_the_running_one_stays() {
+        let lineage = Lineage::of_apps(vec![app_of_hosts(&[(1, false)])]);
+        let mut history = History::new(&lineage.current(), document(1));
+        for _ in 0..3 {
+            let next = lineage.advance(lineage.current().config(), Origin::Admin);
+            history.push(&next, String::new(), document(DOCUMENT_BYTES_MAX / 2));
+        }
+        let kept = |history: &History| {
+            history.page(0).versions.iter().map(|version| version.version).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&history), [3, 4]);
+        let next = lineage.advance(lineage.current().config(), Origin::Admin);
+        history.push(&next, String::new(), document(DOCUMENT_BYTES_MAX + 1));
+        assert_eq!(kept(&history), [5]);
+    }
+
     #[test]
     fn last_versions_are_kept_and_the_one_before_is_meant_if_none_is_named() {
         let lineage = Lineage::of_apps(vec![app_of_hosts(&[(1, false)])]);
-        let mut history = History::new(&lineage.current());
+        let mut history = History::new(&lineage.current(), document(1));
         assert!(history.find(None, 1).is_err());
         for attempts in 0..30 {
             let mut config = lineage.current().config();
             config.apps[0].connect_attempts = 100 + attempts;
-            history.push(&lineage.advance(config, Origin::Admin), "1 app changed".to_owned());
+            history.push(&lineage.advance(config, Origin::Admin), "1 app changed".to_owned(), document(1));
         }
         assert_eq!(history.page(31).versions.len(), VERSIONS_MAX);
         let before =

@@ -7,11 +7,12 @@ mod history;
 mod pages;
 mod removed;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 use super::discovery::{Discovery, SystemResolver};
 use super::fleet::Crew;
 use super::notify::Notifier;
-use crate::config::{self, ConfigErrors, Format, Fragment};
+use crate::config::{self, ConfigErrors, Format, Fragment, Loaded};
 use crate::model::{Config, EngineChoice, LogLevel, Server};
 use crate::plan::Difference;
 use crate::snapshot::{Lineage, Origin, Settings, Snapshot};
@@ -54,8 +55,8 @@ impl Overrides {
     }
 }
 
-/// A configuration that was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A configuration as it was read or sent: all that is needed to read it again, in this process or in another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
     /// Its text.
     pub text: String,
@@ -65,6 +66,33 @@ pub struct Document {
     pub name: Option<PathBuf>,
     /// The files that it includes; `None`: it must not include any.
     pub fragments: Option<Vec<Fragment>>,
+}
+
+impl Document {
+    /// The embedded demo's.
+    pub fn demo() -> Self {
+        Self { text: config::DEMO.to_owned(), format: Format::Toml, name: None, fragments: None }
+    }
+
+    /// What was loaded, and what it was loaded from.
+    pub fn of(loaded: Loaded) -> (Config, Self) {
+        let Loaded { config, path, format, text, fragments } = loaded;
+        (config, Self { text, format, name: Some(path), fragments })
+    }
+
+    /// Reads it in the place of the file at `path`, from which its relative paths count.
+    ///
+    /// # Errors
+    /// Every fault of it.
+    pub fn read(&self, path: &Path) -> Result<Config, ConfigErrors> {
+        config::load_text(&self.text, self.format, self.name.as_deref(), path, self.fragments.as_deref())
+    }
+
+    /// What it takes to keep.
+    fn bytes(&self) -> usize {
+        let fragments = self.fragments.iter().flatten();
+        self.text.len() + fragments.map(|fragment| fragment.text.len()).sum::<usize>()
+    }
 }
 
 /// Which configuration is meant.
@@ -157,6 +185,24 @@ pub(super) struct Reloader {
     pub(super) notifier: Notifier,
 }
 
+/// The configuration that is meant.
+struct Found {
+    config: Config,
+    /// The number of an earlier version, if it is one.
+    version: Option<u64>,
+    /// What it was read from.
+    document: Arc<Document>,
+}
+
+/// Reads a configuration beside the control plane: a large one takes a while, and look-ups and the admin interface
+/// should not wait for it.
+async fn load(
+    read: impl FnOnce() -> Result<Found, ConfigErrors> + Send + 'static,
+) -> Result<Found, Refusal> {
+    let loaded = tokio::task::spawn_blocking(read).await;
+    loaded.map_err(|error| Refusal::Impossible(error.to_string()))?.map_err(Refusal::Faults)
+}
+
 impl Reloader {
     /// Serves requests until nobody can make one any more.
     pub(super) async fn run(mut self, mut requests: UnboundedReceiver<Request>) {
@@ -192,7 +238,7 @@ impl Reloader {
     }
 
     async fn plan(&self, wanted: Wanted) -> Result<Outcome, Refusal> {
-        let (config, _) = self.find(wanted).await?;
+        let config = self.find(wanted).await?.config;
         let current = self.lineage.current();
         Ok(Outcome {
             version: current.version(),
@@ -202,8 +248,8 @@ impl Reloader {
         })
     }
 
-    /// The configuration that is meant, and for an earlier version its number.
-    async fn find(&self, wanted: Wanted) -> Result<(Config, Option<u64>), Refusal> {
+    /// The configuration that is meant.
+    async fn find(&self, wanted: Wanted) -> Result<Found, Refusal> {
         let is_rollback = matches!(wanted, Wanted::Version(_));
         let file = match (&self.file, is_rollback) {
             (Some(file), _) => file.clone(),
@@ -213,30 +259,29 @@ impl Reloader {
                 return Err(Refusal::Impossible(reason.to_owned()));
             }
         };
-        // A large file takes a while, and look-ups and the admin interface should not wait for it.
-        let load = |load: Box<dyn FnOnce() -> Result<Config, ConfigErrors> + Send>| async {
-            let loaded = tokio::task::spawn_blocking(load).await;
-            loaded.map_err(|error| Refusal::Impossible(error.to_string()))?.map_err(Refusal::Faults)
-        };
-        let (mut config, version) = match wanted {
+        let mut found = match wanted {
             Wanted::File => {
-                let config = load(Box::new(move || config::load(&file).map(|loaded| loaded.config))).await?;
-                (config, None)
+                load(move || {
+                    let (config, document) = Document::of(config::load(&file)?);
+                    Ok(Found { config, version: None, document: Arc::new(document) })
+                })
+                .await?
             }
             Wanted::Document(document) => {
-                let check = move || {
-                    let Document { text, format, name, fragments } = document;
-                    config::load_text(&text, format, name.as_deref(), &file, fragments.as_deref())
-                };
-                (load(Box::new(check)).await?, None)
+                load(move || {
+                    let config = document.read(&file)?;
+                    Ok(Found { config, version: None, document: Arc::new(document) })
+                })
+                .await?
             }
             Wanted::Version(version) => {
                 let entry = self.history.find(version, self.lineage.current().version())?;
-                (entry.config(), Some(entry.version()))
+                let document = Arc::clone(entry.document());
+                Found { config: entry.config(), version: Some(entry.version()), document }
             }
         };
-        self.overrides.apply(&mut config.server);
-        Ok((config, version))
+        self.overrides.apply(&mut found.config.server);
+        Ok(found)
     }
 
     /// What of a configuration does not come into effect, or leaves something behind.
@@ -253,7 +298,7 @@ impl Reloader {
         if self.is_draining.load(Ordering::Relaxed) {
             return Err(Refusal::Impossible("the process is draining".to_owned()));
         }
-        let (config, version) = self.find(wanted).await?;
+        let Found { config, version, document } = self.find(wanted).await?;
         let origin = version.map_or(origin, Origin::Rollback);
         let before = self.lineage.current();
         let mut outcome =
@@ -267,7 +312,7 @@ impl Reloader {
         outcome.is_new = true;
         let next = self.lineage.advance(config, origin);
         outcome.version = next.version();
-        self.history.push(&next, outcome.difference.summary());
+        self.history.push(&next, outcome.difference.summary(), document);
         self.publish(&next, &mut outcome.warnings).await;
         self.removals.follow(&before, &next);
         let summary = outcome.difference.summary();
