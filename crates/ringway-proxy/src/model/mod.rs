@@ -9,6 +9,7 @@ mod network;
 mod route;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ pub struct Server {
     pub user: Option<String>,
     /// The group it gets then; `None`: that of the user.
     pub group: Option<String>,
+    /// The program that an upgrade starts; `None`: the one that this process was started by.
+    pub binary: Option<PathBuf>,
 }
 
 impl Default for Server {
@@ -82,6 +85,7 @@ impl Default for Server {
             resolve_timeout: Duration::from_secs(2),
             user: None,
             group: None,
+            binary: None,
         }
     }
 }

@@ -545,6 +545,7 @@ pub(super) const TOML_FILES: &[(&str, &[&str])] = &[
              resolvers = ['10.0.0.2', 'dns.internal:53', '10.0.0.2:53', '10.0.0.2:0']\n\
              resolve_timeout = '0s'\n\
              group = 'a b'\n\
+             binary = 'bin/ringway'\n\
              worker = 3",
         &[
             "1:1: app: missing; expected at least one app, [[app]] in TOML",
@@ -564,7 +565,8 @@ pub(super) const TOML_FILES: &[(&str, &[&str])] = &[
             r#"13:19: server.resolve_timeout: found "0s", expected a duration from "10ms" to "1m""#,
             r#"14:9: server.group: found "a b", expected a group's name or number, as "ringway""#,
             r#"14:9: server.group: a group is only given to a user that is named; add server.user"#,
-            r#"15:1: server.worker: unknown key; did you mean "workers"?"#,
+            r#"15:10: server.binary: found "bin/ringway", expected an absolute path, as "/usr/local/bin/ringway""#,
+            r#"16:1: server.worker: unknown key; did you mean "workers"?"#,
         ],
     ),
     (

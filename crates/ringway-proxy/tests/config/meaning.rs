@@ -55,6 +55,7 @@ fn the_full_example_says_what_it_shows() {
             resolvers: vec!["10.0.0.2:53".parse().unwrap()],
             user: Some("ringway".to_owned()),
             group: Some("ringway".to_owned()),
+            binary: Some("/usr/local/bin/ringway".into()),
             ..Server::default()
         }
     );

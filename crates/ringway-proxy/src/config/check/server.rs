@@ -1,6 +1,7 @@
 //! `[server]` and `[admin]`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ringway::SocketAddress;
@@ -23,6 +24,9 @@ const CONGESTION_BYTES_MAX: usize = 15;
 const ACCOUNT_BYTES_MAX: usize = 256;
 /// SO_RCVLOWAT is an int; more than this was meant in another unit.
 const BULK_LOW_WATER_MAX: u32 = 1 << 30;
+
+/// PATH_MAX of the kernel is 4,096, the last byte zero.
+const BINARY_BYTES_MAX: usize = 4_095;
 
 /// No answer comes back in less.
 const RESOLVE_TIMEOUT_MIN: Duration = Duration::from_millis(10);
@@ -84,6 +88,9 @@ pub(super) fn server(item: &Item<'_>, checker: &mut Checker<'_>) -> Server {
         if !fields.has("user") {
             checker.conflict(&item, "a group is only given to a user that is named", Some("add server.user"));
         }
+    }
+    if let Some(item) = fields.take("binary") {
+        server.binary = binary(&item, checker);
     }
     fields.finish(&[], checker);
     server
@@ -163,6 +170,16 @@ fn resolvers(item: &Item<'_>, checker: &mut Checker<'_>) -> Vec<SocketAddr> {
         }
     }
     resolvers
+}
+
+fn binary(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<PathBuf> {
+    let expected = "an absolute path, as \"/usr/local/bin/ringway\"";
+    let path = checker.text(item, expected)?;
+    if !path.starts_with('/') || path.len() > BINARY_BYTES_MAX || path.contains('\0') {
+        checker.wrong(item, expected);
+        return None;
+    }
+    Some(path.into())
 }
 
 fn congestion(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<String> {

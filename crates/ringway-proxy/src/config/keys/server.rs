@@ -102,6 +102,13 @@ pub(super) const KEYS: &[Key] = &[
         Default::Words("that of the user"),
         "The group that the process gets with `user`, by name or number. Its other groups are those of the user.",
     ),
+    key(
+        "server.binary",
+        Kind::Text { name: "absolute path", pattern: "^/", length_max: 4_095 },
+        Default::Words("the path that the process was started by"),
+        "The program that `ringway upgrade` and SIGUSR2 start. It is looked up when that happens, so a link may point to \
+         the version that is wanted.",
+    ),
     table(
         "admin",
         "The admin interface: `/healthz`, `/status`, `/metrics`, and what `ringway status` talks to. Without this table \
