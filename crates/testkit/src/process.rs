@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
@@ -11,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_open, prlimit};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process, kill_process_group, pidfd_open, prlimit,
+};
 
 /// How much of the output is shown when something went wrong.
 const LINES_SHOWN: usize = 60;
@@ -24,7 +27,7 @@ const KEPT: i32 = 100;
 /// Written while some descriptors are for one child only.
 static FORKS: RwLock<()> = RwLock::new(());
 
-/// A running child. Killed when dropped.
+/// A running child. Killed when dropped, with whatever it has started.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -106,6 +109,8 @@ impl Process {
         start: impl FnOnce(&mut Command) -> io::Result<Child>,
     ) -> io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Whatever it starts that outlives it ends with the test as well.
+        command.process_group(0);
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = start(&mut command)?;
         let pid = Pid::from_child(&child);
@@ -288,7 +293,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only when the child is gone already.
+        // All fail only when nobody is left.
+        let _ = kill_process_group(self.pid, Signal::KILL);
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
