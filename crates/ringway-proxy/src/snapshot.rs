@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
 use ringway::SocketAddress;
+use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{AppCore, AppState, Assignment, FrontendState, PassedSockets};
 use crate::model;
 
 /// What brought a configuration about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// The start of the process.
     Start,
@@ -63,7 +65,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Its number: the start is 1, each change counts one.
+    /// Its number: the start is 1, each change counts one, also over upgrades.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -170,6 +172,22 @@ impl Lineage {
         };
         let lineage = Self { current: Mutex::new(Arc::new(nothing)), cores: Mutex::default(), passed };
         lineage.advance(config, Origin::Start);
+        lineage
+    }
+
+    /// The snapshot of a process that goes on where another one left: with that one's version of this configuration.
+    pub fn resumed(
+        config: model::Config,
+        passed: PassedSockets,
+        (version, origin, time): (u64, Origin, SystemTime),
+    ) -> Self {
+        let lineage = Self::with_sockets(config, passed);
+        let mut current = lock(&lineage.current);
+        // Nobody else has seen it yet.
+        if let Some(first) = Arc::get_mut(&mut current) {
+            (first.version, first.origin, first.time) = (version, origin, time);
+        }
+        drop(current);
         lineage
     }
 

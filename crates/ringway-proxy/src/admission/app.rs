@@ -94,6 +94,16 @@ impl AppCounts {
         &self.sources
     }
 
+    /// When the bucket of new connections is full again, in nanoseconds of the process clock.
+    pub(crate) fn rate_full_at(&self) -> u64 {
+        self.rate.full_at()
+    }
+
+    /// Goes on with the bucket of another process that had the same clock.
+    pub(crate) fn set_rate_full_at(&self, full_at: u64) {
+        self.rate.fill_at(full_at);
+    }
+
     /// Lets a client in: counts it in [`Self::open`], which the caller gives back, and at its source, which the permit
     /// does. `ip`: `None` for a client of a Unix socket, of which nothing that goes by address holds.
     ///

@@ -22,6 +22,16 @@ impl Rate {
         Self { full_at: AtomicU64::new(0) }
     }
 
+    /// When it is full.
+    pub fn full_at(&self) -> u64 {
+        self.full_at.load(Ordering::Acquire)
+    }
+
+    /// Makes it full at that moment.
+    pub fn fill_at(&self, full_at: u64) {
+        self.full_at.store(full_at, Ordering::Release);
+    }
+
     /// Takes one, if there is one; `now` in nanoseconds. `per_second` must be the same for all that take at a time.
     #[must_use]
     pub fn try_take(&self, now: u64, per_second: u32) -> bool {

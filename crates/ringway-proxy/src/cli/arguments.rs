@@ -39,6 +39,8 @@ pub(super) enum Command {
     Versions(VersionsArguments),
     /// Has a running ringway go back to an earlier version of its configuration
     Rollback(RollbackArguments),
+    /// Has another process take over from a running ringway, with every connection
+    Upgrade(UpgradeArguments),
     /// Lists connections of a running ringway
     Connections(ConnectionsArguments),
     /// Ends connections of a running ringway
@@ -79,6 +81,10 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:6060",
         value_parser = pprof_address)]
     pub(super) pprof: Option<SocketAddr>,
+    /// Keeps this process as a small parent that starts the server, and starts it again if it crashes; process 1
+    /// does so in any case
+    #[arg(long)]
+    pub(super) supervise: bool,
 }
 
 /// `--engine`.
@@ -146,6 +152,18 @@ pub(super) struct RollbackArguments {
     /// The version to go back to, as `ringway versions` lists them [default: the one before the running one]
     #[arg(value_name = "VERSION")]
     pub(super) version: Option<u64>,
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UpgradeArguments {
+    /// The program [default: server.binary, else what the process was started by]
+    #[arg(long, value_name = "PATH")]
+    pub(super) binary: Option<PathBuf>,
+    /// How long the new process may take until it is ready [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub(super) timeout: Option<String>,
     #[command(flatten)]
     pub(super) admin: AdminArguments,
 }

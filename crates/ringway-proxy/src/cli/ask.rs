@@ -91,6 +91,32 @@ impl<'a> Asker<'a> {
         })
     }
 
+    /// Sends a request whose answer comes line by line: each goes to `on_line`, read and as it came.
+    ///
+    /// # Errors
+    /// The exit code; what is wrong has been said.
+    pub(super) fn follow<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        query: &impl Serialize,
+        mut on_line: impl FnMut(T, &str),
+    ) -> Result<(), Exit> {
+        let followed = target_of(path, query).and_then(|target| {
+            admin_client::follow(&self.admin, method, &target, |text| match serde_json::from_str(text) {
+                Ok(line) => {
+                    on_line(line, text);
+                    Ok(())
+                }
+                Err(error) => Err(AskError::Answer(error.to_string())),
+            })
+        });
+        followed.map_err(|problem| {
+            complain(&format!("ringway {}: {}: {problem}", self.command, self.admin));
+            Exit::Failed
+        })
+    }
+
     /// Asks for a page; whoever calls says what is wrong, if that is wrong at all.
     ///
     /// # Errors
@@ -110,13 +136,16 @@ impl<'a> Asker<'a> {
         query: &impl Serialize,
         body: Option<Body<'_>>,
     ) -> Result<(T, Vec<u8>), AskError> {
-        let query =
-            serde_urlencoded::to_string(query).map_err(|error| AskError::Refused(error.to_string()))?;
-        let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+        let target = target_of(path, query)?;
         let body = admin_client::send(&self.admin, method, &target, body)?;
         let answer = serde_json::from_slice(&body).map_err(|error| AskError::Answer(error.to_string()))?;
         Ok((answer, body))
     }
+}
+
+fn target_of(path: &str, query: &impl Serialize) -> Result<String, AskError> {
+    let query = serde_urlencoded::to_string(query).map_err(|error| AskError::Refused(error.to_string()))?;
+    Ok(if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") })
 }
 
 /// Where to ask: as named, or as the configuration says, or where the demo listens.

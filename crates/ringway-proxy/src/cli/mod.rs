@@ -16,6 +16,7 @@ mod selftest;
 mod status;
 mod table;
 mod units;
+mod upgrade;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -44,6 +45,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plan(plan) => reload::plan(&plan),
         Command::Versions(versions) => reload::versions(&versions),
         Command::Rollback(rollback) => reload::rollback(&rollback),
+        Command::Upgrade(upgrade) => upgrade::main(&upgrade),
         Command::Backend(backend) => backend::main(&backend),
         Command::Drain(drain) => drain::drain(&drain),
         Command::Undrain(undrain) => drain::undrain(&undrain),

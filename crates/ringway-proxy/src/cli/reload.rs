@@ -146,13 +146,29 @@ fn render_versions(page: &VersionsPage) -> String {
             version.summary.clone(),
         ]);
     }
-    table.render()
+    let mut text = table.render();
+    if page.binaries.len() > 1 {
+        let mut table = Table::new(&["GENERATION", "TIME", "PID", "PROGRAM", "BINARY"]);
+        for (place, binary) in page.binaries.iter().enumerate() {
+            let running = if place + 1 == page.binaries.len() { "*" } else { "" };
+            table.push([
+                format!("{}{running}", binary.generation),
+                binary.time.clone(),
+                binary.pid.to_string(),
+                binary.program.clone(),
+                binary.path.clone(),
+            ]);
+        }
+        text.push('\n');
+        text.push_str(&table.render());
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::reload::VersionPage;
+    use crate::control::reload::{BinaryPage, VersionPage};
     use crate::plan::Detail;
 
     fn outcome() -> Outcome {
@@ -220,12 +236,31 @@ mod tests {
             summary: "1 app changed".to_owned(),
             is_running,
         };
-        let page = VersionsPage { versions: vec![version(1, false), version(2, true)] };
+        let mut page =
+            VersionsPage { versions: vec![version(1, false), version(2, true)], binaries: Vec::new() };
         assert_eq!(
             render_versions(&page),
             "VERSION  TIME                  ORIGIN  DIFFERENCE\n\
              1        2026-11-21T09:00:00Z  reload  1 app changed\n\
              2*       2026-11-21T09:00:00Z  reload  1 app changed\n"
+        );
+        let binary = |generation, pid, program: &str| BinaryPage {
+            generation,
+            pid,
+            program: program.to_owned(),
+            path: format!("/opt/ringway-{program}"),
+            time: "2026-11-21T09:00:00Z".to_owned(),
+        };
+        page.binaries = vec![binary(1, 7, "0.1.0"), binary(2, 12_345, "0.2.0")];
+        let text = render_versions(&page);
+        assert!(
+            text.ends_with(
+                "\n\
+                 GENERATION  TIME                  PID    PROGRAM  BINARY\n\
+                 1           2026-11-21T09:00:00Z  7      0.1.0    /opt/ringway-0.1.0\n\
+                 2*          2026-11-21T09:00:00Z  12345  0.2.0    /opt/ringway-0.2.0\n"
+            ),
+            "{text}"
         );
     }
 }

@@ -8,11 +8,15 @@ use super::complain;
 use crate::config::{self, render_faults};
 use crate::control::exit::Exit;
 use crate::control::reload::{Document, Overrides};
-use crate::control::{self, Source};
+use crate::control::upgrade::{self, Heir, Meeting};
+use crate::control::{self, Source, supervisor};
 use crate::model::Config;
 
 /// Runs until a signal ends it.
 pub(super) fn main(arguments: RunArguments) -> Exit {
+    if supervisor::is_wanted(arguments.supervise) {
+        return supervisor::run();
+    }
     // Before anything else opens a descriptor or starts a thread.
     let passed = match ringway::take_passed_descriptors() {
         Ok(passed) => passed,
@@ -21,17 +25,30 @@ pub(super) fn main(arguments: RunArguments) -> Exit {
             return Exit::Failed;
         }
     };
-    let (config, source) = match find(&arguments) {
-        Ok(found) => found,
+    let overrides = Overrides {
+        log_level: arguments.log_level,
+        workers: arguments.workers.map(usize::from),
+        engine: arguments.engine.map(Into::into),
+        pprof: arguments.pprof,
+    };
+    if let Some(socket) = std::env::var_os(upgrade::VARIABLE) {
+        return match Heir::meet(Path::new(&socket), &overrides) {
+            Ok(Meeting { heir, config, source, passed }) => {
+                control::run(config, &source, overrides, passed, Some(heir))
+            }
+            Err(reason) => {
+                complain(&reason);
+                Exit::Misused
+            }
+        };
+    }
+    match find(&arguments) {
+        Ok((config, source)) => control::run(config, &source, overrides, passed, None),
         Err(faults) => {
             complain(&faults);
-            return Exit::Misused;
+            Exit::Misused
         }
-    };
-    let RunArguments { log_level, workers, engine, pprof, .. } = arguments;
-    let overrides =
-        Overrides { log_level, workers: workers.map(usize::from), engine: engine.map(Into::into), pprof };
-    control::run(config, &source, overrides, passed)
+    }
 }
 
 fn find(arguments: &RunArguments) -> Result<(Config, Source), String> {

@@ -2,10 +2,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringway::{EngineConfig, EngineKind, Listener, PassedDescriptor, SocketAddress};
@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 use super::access_log::AccessLog;
-use super::admin::{self, Admin};
+use super::admin::{self, Admin, Door};
 use super::discovery::{Discovery, SystemResolver};
 use super::exit::Exit;
 use super::fleet::{Crew, Parts};
@@ -21,9 +21,12 @@ use super::lifecycle::{self, Event};
 use super::notify::{self, Notifier};
 use super::operator::Operator;
 use super::privileges::Privileges;
-use super::reload::{Document, FIRST_LOOKUPS, History, Overrides, Reloader, Removals, Requests};
+use super::reload::{
+    Document, FIRST_LOOKUPS, HandoverParts, History, Overrides, Reloader, Removals, Requests,
+};
 use super::status::Process;
-use super::{engine_choice, limits, panic, pprof, process_log, signals};
+use super::upgrade::{Estate, Farewell, Heir, HouseParts, Invocation};
+use super::{engine_choice, limits, panic, pprof, process_log, signals, supervisor};
 use crate::admission::Admission;
 use crate::demo::Demo;
 use crate::endpoint::{AppState, PassedSocket, PassedSockets};
@@ -35,6 +38,10 @@ use crate::snapshot::{Lineage, Settings};
 
 /// How long the logs may take to be written out at the end.
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
+/// How long answers of the admin interface may take to be read, when another process has taken over.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// How long an old process may take to say what it had counted. Nobody is shown smaller numbers before.
+const COUNTERS: Duration = Duration::from_secs(5);
 
 /// Where the configuration is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,12 +56,20 @@ pub struct Source {
 /// installs handlers for signals and panics, and takes standard output and standard error for its logs.
 ///
 /// `overrides` are applied to it, and to what is read at a reload. `passed`: sockets that the process was started with.
-pub fn run(mut config: Config, source: &Source, overrides: Overrides, passed: Vec<PassedDescriptor>) -> Exit {
+/// `heir`: what another process offers, which this one is to follow.
+pub(crate) fn run(
+    mut config: Config,
+    source: &Source,
+    overrides: Overrides,
+    passed: Vec<PassedDescriptor>,
+    heir: Option<Heir>,
+) -> Exit {
     panic::end_process_on_panic();
     overrides.apply(&mut config.server);
     let workers = config.server.workers.unwrap_or_else(processors);
     let metrics = Arc::new(Metrics::new(workers, CloseReason::LABELS));
-    match logged(config, source, overrides, passed, workers, &metrics) {
+    let beginning = Beginning { passed, heir };
+    match logged(config, source, overrides, beginning, workers, &metrics) {
         Ok(exit) => exit,
         Err(error) => {
             // Before there is a log.
@@ -68,12 +83,20 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// What a process begins with.
+struct Beginning {
+    /// Sockets that it was started with.
+    passed: Vec<PassedDescriptor>,
+    /// What another process offers.
+    heir: Option<Heir>,
+}
+
 /// Runs with both logs, and writes them out at the end.
 fn logged(
     config: Config,
     source: &Source,
     overrides: Overrides,
-    passed: Vec<PassedDescriptor>,
+    beginning: Beginning,
     workers: usize,
     metrics: &Arc<Metrics>,
 ) -> io::Result<Exit> {
@@ -91,7 +114,7 @@ fn logged(
         (AccessLog::off(), None)
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let serving = serve(config, source, overrides, passed, workers, Arc::clone(metrics), access_log);
+    let serving = serve(config, source, overrides, beginning, workers, Arc::clone(metrics), access_log);
     let exit = runtime.block_on(serving);
     let exit = exit.unwrap_or_else(|error| {
         tracing::error!(%error, "cannot serve");
@@ -108,12 +131,13 @@ async fn serve(
     mut config: Config,
     source: &Source,
     overrides: Overrides,
-    passed: Vec<PassedDescriptor>,
+    Beginning { passed, heir }: Beginning,
     workers: usize,
     metrics: Arc<Metrics>,
     access_log: AccessLog,
 ) -> io::Result<Exit> {
     let started = Instant::now();
+    let invocation = Arc::new(Invocation::of_this_process());
     let (events, mut receiver) = unbounded_channel();
     // First of all: a signal during the start must not kill the process half-way.
     let (requests, asked) = Requests::channel();
@@ -150,18 +174,25 @@ async fn serve(
         ..EngineConfig::default()
     };
     let demo = if config.demo { Some(start_demo(&mut config)?) } else { None };
-    let lineage = Arc::new(Lineage::with_sockets(config.clone(), take_sockets(passed)));
+    let passed = take_sockets(passed);
+    let lineage = Arc::new(match &heir {
+        Some(heir) => heir.lineage(config.clone(), passed),
+        None => Lineage::with_sockets(config.clone(), passed),
+    });
     tell_of_passed(lineage.passed(), &config);
     let mut admin_socket = lineage.passed().assign(&config).of_admin();
-    if let Some(privileges) = Privileges::wanted(&config.server)? {
+    // Whoever follows another process is the user that that one was, and gets what that one had bound.
+    if heir.is_none()
+        && let Some(privileges) = Privileges::wanted(&config.server)?
+    {
         // Before any thread serves, and before rings are made, which keep the rights that they were made with.
         let bound = privileges.give_up(&lineage.current(), workers, source.file.as_deref())?;
         admin_socket = admin_socket.or(bound);
     }
     let mut discovery = discover(&config.server, &metrics, &events);
     let mut all_asked = discovery.adopt(lineage.current().pools());
-    // Closed, without a message, once the last first look-up is done.
-    if timeout(FIRST_LOOKUPS, all_asked.recv()).await.is_err() {
+    // Closed, without a message, once the last first look-up is done. Whoever follows another process knows its answers.
+    if heir.is_none() && timeout(FIRST_LOOKUPS, all_asked.recv()).await.is_err() {
         tracing::info!("names are still being looked up; starting without them");
     }
     let admission = Arc::new(Admission::new(limits.connections));
@@ -175,34 +206,74 @@ async fn serve(
         metrics: Arc::clone(&metrics),
     });
     let is_draining = Arc::new(AtomicBool::new(false));
+    let door = Arc::new(Door::new());
     let snapshot = lineage.current();
     let (down, downs) = unbounded_channel();
-    let parts = Parts { server: config.server.clone(), snapshot, admission, metrics, access_log, down };
-    let crew = Arc::new(Crew::start(parts, workers, &engine, &events)?);
+    let parts = Parts {
+        server: config.server.clone(),
+        snapshot,
+        admission,
+        metrics: Arc::clone(&metrics),
+        access_log,
+        down,
+    };
+    let crew = Arc::new(Crew::start(parts, workers, &engine, &events, heir.is_some())?);
+    let mut estate = match heir {
+        Some(heir) => {
+            let house = HouseParts {
+                crew: Arc::clone(&crew),
+                lineage: Arc::clone(&lineage),
+                metrics: Arc::clone(&metrics),
+                engine: engine_name,
+                workers,
+            };
+            match take_over(heir, house).await {
+                Ok(estate) => estate,
+                Err(reason) => {
+                    tracing::error!(reason, "this process does not serve");
+                    return Ok(Exit::Failed);
+                }
+            }
+        }
+        None => Estate::first(),
+    };
+    crew.start_checks(&lineage.current());
     let operator = Operator::new(Arc::clone(&process), crew.mailers().to_vec(), events.clone());
     tokio::spawn(close_those_of_backends_that_are_down(operator.clone(), downs));
     let removals = Removals::new(operator.clone());
     if let Some(admin) = &config.admin {
         let pages = Admin { process, operator, is_draining: Arc::clone(&is_draining), requests };
-        start_admin(pages, admin.listen.clone(), admin_socket).await;
+        start_admin(pages, admin.listen.clone(), admin_socket, estate.admin.take(), Arc::clone(&door)).await;
     }
     if let Some(listen) = overrides.pprof {
         tokio::spawn(pprof::serve(listen));
     }
     let notifier = Notifier::from_environment();
+    let farewell = Arc::new(Mutex::default());
     tokio::spawn(say_ready(Arc::clone(&lineage), workers, config.demo, notifier.clone()));
     tokio::spawn(notify::watch(notifier.clone(), Arc::clone(&crew)));
     let reloader = Reloader {
         file: source.file.clone(),
         overrides,
         started: Settings { server: config.server, admin: config.admin },
-        history: History::new(&lineage.current(), Arc::clone(&source.document)),
+        history: match estate.versions.take() {
+            Some(versions) => History::resumed(versions, &lineage.current()),
+            None => History::new(&lineage.current(), Arc::clone(&source.document)),
+        },
         lineage: Arc::clone(&lineage),
         crew: Arc::clone(&crew),
         discovery,
         removals,
         is_draining: Arc::clone(&is_draining),
         notifier: notifier.clone(),
+        handover: HandoverParts {
+            metrics,
+            door: Arc::clone(&door),
+            invocation,
+            binaries: estate.binaries,
+            events: events.clone(),
+            farewell: Arc::clone(&farewell),
+        },
     };
     tokio::spawn(reloader.run(asked));
     let drain_timeout = || lineage.current().settings().server.drain_timeout;
@@ -214,7 +285,34 @@ async fn serve(
     if let Some(demo) = demo {
         demo.stop()?;
     }
+    let farewell = farewell.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(farewell) = farewell {
+        // A panic ends the process.
+        let _ = tokio::task::spawn_blocking(move || Farewell::say(farewell)).await;
+        door.until_empty(LAST_ANSWERS).await;
+    }
     Ok(exit)
+}
+
+/// Takes over from another process. When this is done its counters are known, too.
+async fn take_over(heir: Heir, house: HouseParts) -> Result<Estate, String> {
+    let (counted, hear_of_counters) = tokio::sync::oneshot::channel();
+    let taken = tokio::task::spawn_blocking(move || {
+        let mut estate = heir.take_over(&house)?;
+        estate.follow_counters(&house, || {
+            // Nobody waits any more if it took too long.
+            let _ = counted.send(());
+        });
+        Ok::<_, String>(estate)
+    });
+    let estate = taken.await.map_err(|error| error.to_string())??;
+    if let Err(error) = supervisor::announce() {
+        tracing::error!(%error, "the supervisor does not know that this process serves");
+    }
+    if timeout(COUNTERS, hear_of_counters).await.is_err() {
+        tracing::warn!("the old process has not said what it counted: counters begin anew");
+    }
+    Ok(estate)
 }
 
 /// The sockets among what was passed; the rest is closed, and told of.
@@ -282,9 +380,15 @@ async fn close_those_of_backends_that_are_down(operator: Operator, mut downs: Un
 }
 
 /// Serves the admin pages from now on; returns when the first attempt to listen was made.
-async fn start_admin(pages: Admin, listen: SocketAddress, made: Option<Listener>) {
+async fn start_admin(
+    pages: Admin,
+    listen: SocketAddress,
+    made: Option<Listener>,
+    inherited: Option<OwnedFd>,
+    door: Arc<Door>,
+) {
     let (tried, first) = tokio::sync::oneshot::channel();
-    tokio::spawn(admin::serve(pages, listen, made, tried));
+    tokio::spawn(admin::serve(pages, listen, made, inherited, door, tried));
     // An error means that the attempt is over as well.
     let _ = first.await;
 }

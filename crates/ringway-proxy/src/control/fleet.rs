@@ -2,7 +2,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Instant;
 
 use ringway::{EngineConfig, Mailer};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -18,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::model::Server;
 use crate::prober::{ProbeHandler, ProbeMail, ProbeSetup};
 use crate::snapshot::{Adoption, Snapshot};
-use crate::worker::{ProxyHandler, WorkerMail, WorkerSetup};
+use crate::worker::{LentListener, ProxyHandler, Rested, WorkerMail, WorkerSetup};
 
 /// What the threads share.
 pub(super) struct Parts {
@@ -54,6 +55,7 @@ impl Crew {
         workers: usize,
         engine: &EngineConfig,
         events: &UnboundedSender<Event>,
+        is_dormant: bool,
     ) -> io::Result<Self> {
         let mut mailers = Vec::with_capacity(workers);
         for index in 0..workers {
@@ -70,12 +72,8 @@ impl Crew {
                 // Processes and workers should not all choose the same at the same time.
                 seed: RandomState::new().hash_one(index),
             };
-            mailers.push(threads::spawn(
-                &thread,
-                engine,
-                move |mailer| ProxyHandler::new(setup, mailer),
-                on_end,
-            )?);
+            let make = if is_dormant { ProxyHandler::dormant } else { ProxyHandler::new };
+            mailers.push(threads::spawn(&thread, engine, move |mailer| make(setup, mailer), on_end)?);
         }
         let crew = Self {
             workers: mailers,
@@ -87,8 +85,57 @@ impl Crew {
             admission: parts.admission,
             metrics: parts.metrics,
         };
-        crew.probe_by(&parts.snapshot)?;
+        if !is_dormant {
+            crew.probe_by(&parts.snapshot)?;
+        }
         Ok(crew)
+    }
+
+    /// Checks backends from now on, if that is wanted: for a crew that was started dormant.
+    pub(super) fn start_checks(&self, snapshot: &Arc<Snapshot>) {
+        if let Err(error) = self.probe_by(snapshot) {
+            tracing::error!(%error, "backends are not checked");
+        }
+    }
+
+    /// Copies of all listening sockets of all workers.
+    ///
+    /// # Errors
+    /// When there are no descriptors, or a worker does not answer in time.
+    pub(super) fn lend(&self, deadline: Instant) -> io::Result<Vec<LentListener>> {
+        let mut all = Vec::new();
+        for of_worker in self.gather(WorkerMail::Lend, deadline)? {
+            all.extend(of_worker?);
+        }
+        Ok(all)
+    }
+
+    /// Brings all workers to rest.
+    ///
+    /// # Errors
+    /// When a worker does not answer in time.
+    pub(super) fn rest(&self, deadline: Instant) -> io::Result<Vec<Rested>> {
+        self.gather(WorkerMail::Rest, deadline)
+    }
+
+    /// Has workers that came to rest go on.
+    pub(super) fn resume(&self) {
+        self.tell_workers(&WorkerMail::Resume);
+    }
+
+    /// One answer of each worker.
+    fn gather<T>(
+        &self,
+        mail: impl FnOnce(mpsc::Sender<T>) -> WorkerMail,
+        deadline: Instant,
+    ) -> io::Result<Vec<T>> {
+        let (reply, answers) = mpsc::channel();
+        self.tell_workers(&mail(reply));
+        let answer = |_| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            answers.recv_timeout(left).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
+        };
+        self.workers.iter().map(answer).collect()
     }
 
     /// Tells all threads to go on by this snapshot; done when each of them does.
@@ -120,7 +167,8 @@ impl Crew {
         &self.workers
     }
 
-    fn tell_workers(&self, mail: &WorkerMail) {
+    /// The same for all.
+    pub(super) fn tell_workers(&self, mail: &WorkerMail) {
         for worker in &self.workers {
             worker.send(mail.clone());
         }
@@ -203,6 +251,10 @@ impl Fleet for Crew {
 
     fn drain(&self) {
         self.tell_workers(&WorkerMail::Drain);
+    }
+
+    fn leave(&self) {
+        self.tell_workers(&WorkerMail::Leave);
     }
 
     fn close_now(&self) {

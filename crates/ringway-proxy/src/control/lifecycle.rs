@@ -26,6 +26,8 @@ pub(super) enum Event {
         /// Slot of the app.
         app: usize,
     },
+    /// Another process serves from now on. What is left here may finish, as in a drain.
+    HandedOver,
     /// A worker thread came to its end.
     Ended {
         /// Name of the thread.
@@ -43,6 +45,8 @@ pub(super) trait Fleet {
     fn publish(&self, app: usize);
     /// Tells the workers to accept no more, and to end once their connections have.
     fn drain(&self);
+    /// Tells the workers that another process listens now, and to end once what is left to them has ended.
+    fn leave(&self);
     /// Tells the workers to cut all connections and end.
     fn close_now(&self);
     /// Connections of clients that are open.
@@ -97,6 +101,21 @@ pub(super) async fn run(
                 running -= 1;
             }
             Event::Drain if !matches!(phase, Phase::Serving) => {}
+            Event::HandedOver => {
+                ended_before = fleet.ended().0;
+                on_drain = None;
+                fleet.leave();
+                let connections = fleet.open();
+                if connections > 0 {
+                    let drain_timeout = drain_timeout();
+                    tracing::info!(
+                        connections,
+                        ?drain_timeout,
+                        "handed over: what could not move may finish here"
+                    );
+                }
+                phase = Phase::Draining { until: Instant::now() + drain_timeout() };
+            }
             Event::Drain | Event::Signal(_) => {
                 let signal = if let Event::Signal(signal) = event { signal } else { "ringway drain" };
                 phase = match phase {
@@ -190,6 +209,12 @@ mod tests {
                 self.end_workers();
             }
         }
+        fn leave(&self) {
+            self.told.borrow_mut().push("leave");
+            if self.open.get() == 0 {
+                self.end_workers();
+            }
+        }
         fn close_now(&self) {
             self.told.borrow_mut().push("close_now");
             if self.obedient {
@@ -238,6 +263,18 @@ mod tests {
         assert_eq!(run(&fleet, &mut events, || TIMEOUT, || ()).await, Exit::Cut);
         assert_eq!(start.elapsed(), TIMEOUT);
         assert_eq!(*fleet.told.borrow(), ["drain", "close_now"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_another_process_did_not_take_over_may_finish_until_the_drain_timeout() {
+        for (open, exit) in [(0, Exit::Finished), (3, Exit::Cut)] {
+            let (fleet, mut events) = fake(open);
+            fleet.events.send(Event::HandedOver).expect("it is read");
+            let drained = Cell::new(false);
+            assert_eq!(run(&fleet, &mut events, || TIMEOUT, || drained.set(true)).await, exit);
+            assert!(!drained.get(), "the address is served all the time");
+            assert_eq!(fleet.told.borrow()[0], "leave");
+        }
     }
 
     #[tokio::test(start_paused = true)]

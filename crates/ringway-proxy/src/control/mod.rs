@@ -15,12 +15,16 @@ mod notify;
 pub mod operator;
 mod panic;
 mod pprof;
+mod private_directory;
 mod privileges;
 pub mod process_log;
 pub mod reload;
 mod signals;
 pub mod status;
+pub(crate) mod supervisor;
 mod threads;
 mod timestamp;
+pub mod upgrade;
 
-pub use boot::{Source, run};
+pub use boot::Source;
+pub(crate) use boot::run;

@@ -173,6 +173,31 @@ impl FrontendState {
         shared.workers = shared.workers.saturating_sub(1);
     }
 
+    /// Another process listened here until now, and this is its socket: workers that listen from now on do so at its
+    /// address.
+    ///
+    /// # Errors
+    /// EMFILE for a second handle, which those of a Unix socket need.
+    pub(crate) fn inherit(&self, listener: &Listener) -> io::Result<()> {
+        let mut shared = self.lock();
+        if let SocketAddress::Unix(_) = self.model.address {
+            shared.unix = Some(listener.try_clone()?);
+            // That of a passed socket is of whoever passed it.
+            let is_own = shared.passed.is_none();
+            shared.file = listener.address().path().filter(|_| is_own).and_then(SocketFile::at);
+        }
+        shared.is_passed_taken = true;
+        shared.address = Some(listener.address().clone());
+        Ok(())
+    }
+
+    /// Another process listens here from now on: its socket, and its socket's file, are none of ours any more.
+    pub(crate) fn disown(&self) {
+        let mut shared = self.lock();
+        shared.unix = None;
+        shared.file = None;
+    }
+
     /// The process stops accepting on it: no further handle is given out, and the file of its Unix socket goes, so
     /// that nobody comes any more. What waits in the queue is not touched by that.
     pub(crate) fn retire(&self) {

@@ -279,6 +279,12 @@ impl Endpoint {
         self.connect_failures.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts on from what another process had counted: established connections, and failed dials.
+    pub(crate) fn add_counts(&self, total: u64, connect_failures: u64) {
+        self.total.fetch_add(total, Ordering::Relaxed);
+        self.connect_failures.fetch_add(connect_failures, Ordering::Relaxed);
+    }
+
     /// Whether it may get a new connection.
     pub fn is_available(&self) -> bool {
         self.weight() > 0 && self.health() == Health::Up

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::os::fd::BorrowedFd;
 
 use ringway::{Listener, SocketAddress};
 
@@ -64,6 +65,11 @@ impl FromIterator<PassedSocket> for PassedSockets {
 }
 
 impl PassedSockets {
+    /// Their names and their descriptors, for another process.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        self.0.iter().filter_map(|passed| Some((passed.name.as_str(), passed.listener.descriptor()?)))
+    }
+
     /// Which of them serves what in a configuration.
     pub fn assign<'a>(&'a self, config: &'a model::Config) -> Assignment<'a> {
         let mut assignment = Assignment { sockets: &self.0, places: HashMap::new(), admin: None };

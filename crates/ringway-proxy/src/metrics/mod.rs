@@ -107,6 +107,13 @@ impl WorkerMetrics {
         self.ends.counters[0].fetch_add(1, Ordering::Relaxed);
         self.ends.counters[1].fetch_add(u64::from(is_cut), Ordering::Relaxed);
     }
+
+    /// Counts connections that another process ended: `[all, of these cut]`.
+    pub fn add_ended(&self, ended: [u64; 2]) {
+        for (counter, n) in self.ends.counters.iter().zip(ended) {
+            counter.fetch_add(n, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The counters of an app: a block for each thread that counts. They belong to the app and go when it does.
@@ -174,12 +181,12 @@ impl AppBlock {
         self.counters[counter as usize].fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Counts a connection that ended with the close reason at `reason`.
+    /// Counts `n` connections that ended with the close reason at `reason`.
     ///
     /// # Panics
     /// If there is no such reason.
-    pub fn add_closed(&self, reason: usize) {
-        self.closed[reason].fetch_add(1, Ordering::Relaxed);
+    pub fn add_closed(&self, reason: usize, n: u64) {
+        self.closed[reason].fetch_add(n, Ordering::Relaxed);
     }
 }
 
@@ -235,8 +242,8 @@ mod tests {
         let (one, two) = (app.block(), app.block());
         one.add(AppCounter::ConnectionsAccepted, 2);
         two.add(AppCounter::ConnectionsAccepted, 3);
-        one.add_closed(1);
-        two.add_closed(1);
+        one.add_closed(1, 1);
+        two.add_closed(1, 1);
         assert_eq!(app.total(AppCounter::ConnectionsAccepted), 5);
         assert_eq!((app.closed_total(1), app.closed_total(0)), (2, 0));
     }

@@ -140,7 +140,7 @@ mod tests {
         let metrics = Metrics::new(1, LABELS);
         let (web, db) = (AppCounters::default(), AppCounters::default());
         db.block().add(AppCounter::BytesFromClients, 12);
-        db.block().add_closed(0);
+        db.block().add_closed(0, 1);
         metrics.process().add(ProcessCounter::LookupsFailed, 3);
         write_page(
             &metrics,

@@ -144,6 +144,21 @@ impl Connections {
         }
     }
 
+    pub(super) fn worker(&self) -> u32 {
+        self.worker
+    }
+
+    /// The smallest number that no connection has had.
+    pub(super) fn next_number(&self) -> u64 {
+        u64::from(self.next_number) * u64::from(self.workers)
+    }
+
+    /// Numbers connections from here on, or later if some had such numbers already.
+    pub(super) fn continue_numbers(&mut self, next: u64) {
+        let next = u32::try_from(next.div_ceil(u64::from(self.workers))).unwrap_or(0);
+        self.next_number = self.next_number.max(next);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -451,7 +466,7 @@ impl Connections {
         self.metrics.count_end(reason.is_shutdown());
         self.summary.ended += 1;
         self.summary.cut += u64::from(reason.is_shutdown());
-        counters.add_closed(reason.index());
+        counters.add_closed(reason.index(), 1);
         for (counter, bytes) in
             [AppCounter::BytesFromClients, AppCounter::BytesFromBackends].iter().zip(bytes)
         {

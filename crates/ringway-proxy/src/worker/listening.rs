@@ -27,6 +27,17 @@ pub(super) struct Frontends {
     is_paused: bool,
     is_in_want: bool,
     has_told_of_want: bool,
+    /// Nothing is bound until another process has decided: see [`Self::wake`].
+    is_dormant: bool,
+}
+
+/// A listening socket of a frontend, on its way to another process.
+#[derive(Debug)]
+pub struct LentListener {
+    /// The frontend.
+    pub frontend: Arc<FrontendState>,
+    /// A second handle to its socket: the queue is the same.
+    pub listener: Listener,
 }
 
 struct Slot {
@@ -46,9 +57,16 @@ enum State {
         dial: ConnectionId,
         file: SocketFile,
     },
-    Listening(ListenerId),
-    /// Told to stop; what waits in the queue is being accepted.
-    Stopping,
+    /// One socket; more if they come from a process that had more workers.
+    Listening(Vec<ListenerId>),
+    /// Out of the engine, or on the way out of it, until it is decided which process serves.
+    Released {
+        /// Those that have not left the engine yet.
+        leaving: usize,
+        listeners: Vec<Listener>,
+    },
+    /// Told to stop; what waits in the queues is being accepted. So many sockets are still open.
+    Stopping(usize),
     Closed,
 }
 
@@ -84,7 +102,13 @@ impl Frontends {
             is_paused: false,
             is_in_want: false,
             has_told_of_want: false,
+            is_dormant: false,
         }
+    }
+
+    /// Binds nothing until it is [woken](Self::wake).
+    pub(super) fn sleep(&mut self) {
+        self.is_dormant = true;
     }
 
     /// Whether all are closed.
@@ -117,7 +141,8 @@ impl Frontends {
         }
         let inherited = heir_of.map(|old| self.leave(ops, old));
         match inherited {
-            Some(State::Listening(listener)) => self.take_over(ops, place, listener),
+            Some(State::Listening(listeners)) => self.take_over(ops, place, listeners),
+            _ if self.is_dormant => {}
             _ => self.bind(ops, place, None),
         }
     }
@@ -130,16 +155,22 @@ impl Frontends {
         match state {
             State::AwaitingRetry(timer) => ops.cancel_timer(timer),
             State::AwaitingAnswer { dial, .. } => ops.close(dial),
-            State::New | State::Listening(_) | State::Stopping | State::Closed => {}
+            State::New
+            | State::Listening(_)
+            | State::Released { .. }
+            | State::Stopping(_)
+            | State::Closed => {}
         }
         state
     }
 
-    fn take_over(&mut self, ops: &mut Operations<'_>, place: u32, listener: ListenerId) {
+    fn take_over(&mut self, ops: &mut Operations<'_>, place: u32, listeners: Vec<ListenerId>) {
+        for listener in &listeners {
+            self.reassign(ops, place, *listener);
+        }
         let slot = &mut self.slots[place as usize];
-        slot.state = State::Listening(listener);
+        slot.state = State::Listening(listeners);
         tracing::debug!(frontend = %slot.frontend.name(), "listening with the socket of another frontend");
-        self.reassign(ops, place, listener);
     }
 
     fn reassign(&self, ops: &mut Operations<'_>, place: u32, listener: ListenerId) {
@@ -158,8 +189,10 @@ impl Frontends {
             return;
         }
         slot.options.socket = socket;
-        if let State::Listening(listener) = slot.state {
-            self.reassign(ops, place, listener);
+        if let State::Listening(listeners) = &self.slots[place as usize].state {
+            for listener in listeners {
+                self.reassign(ops, place, *listener);
+            }
         }
     }
 
@@ -168,9 +201,9 @@ impl Frontends {
     pub(super) fn close(&mut self, ops: &mut Operations<'_>, place: u32) -> bool {
         let state = self.leave(ops, place);
         let slot = &mut self.slots[place as usize];
-        if let State::Listening(listener) = state {
-            ops.stop_accept(listener);
-            slot.state = State::Stopping;
+        if let State::Listening(listeners) = state {
+            listeners.iter().for_each(|listener| ops.stop_accept(*listener));
+            slot.state = State::Stopping(listeners.len());
         }
         slot.frontend.retire();
         matches!(slot.state, State::Closed)
@@ -239,15 +272,15 @@ impl Frontends {
 
     fn each_listener(&self, mut act: impl FnMut(ListenerId)) {
         for slot in &self.slots {
-            if let State::Listening(listener) = slot.state {
-                act(listener);
+            if let State::Listening(listeners) = &slot.state {
+                listeners.iter().copied().for_each(&mut act);
             }
         }
     }
 
     /// Stops all; what waits in their queues is accepted first. Gives those that are closed at once.
     pub(super) fn stop(&mut self, ops: &mut Operations<'_>) -> Vec<u32> {
-        let is_open = |slot: &Slot| !matches!(slot.state, State::Stopping | State::Closed);
+        let is_open = |slot: &Slot| !matches!(slot.state, State::Stopping(_) | State::Closed);
         let open = (0..self.slots.len()).filter(|place| is_open(&self.slots[*place]));
         let places: Vec<u32> = open.map(|place| place as u32).collect();
         places.into_iter().filter(|place| self.close(ops, *place)).collect()
@@ -256,12 +289,122 @@ impl Frontends {
     /// A listener that was stopped is closed. Says whether its frontend is done with.
     pub(super) fn handle_closed(&mut self, place: u32) -> bool {
         let Some(slot) = self.slots.get_mut(place as usize) else { return false };
-        let was_open = matches!(slot.state, State::Stopping);
-        if was_open {
+        let State::Stopping(left) = &mut slot.state else { return false };
+        *left -= 1;
+        let is_last = *left == 0;
+        if is_last {
             slot.state = State::Closed;
             slot.frontend.stopped();
         }
-        was_open
+        is_last
+    }
+
+    /// Second handles to all sockets that are listened at.
+    ///
+    /// # Errors
+    /// EMFILE when out of descriptors.
+    pub(super) fn lend(&self, ops: &Operations<'_>) -> io::Result<Vec<LentListener>> {
+        let mut lent = Vec::new();
+        for slot in &self.slots {
+            let State::Listening(listeners) = &slot.state else { continue };
+            for listener in listeners {
+                let (frontend, listener) = (Arc::clone(&slot.frontend), ops.duplicate_listener(*listener)?);
+                lent.push(LentListener { frontend, listener });
+            }
+        }
+        Ok(lent)
+    }
+
+    /// Takes all sockets out of the engine, with what waits in their queues. [`Self::are_released`] says when that is
+    /// done; [`Self::resume_released`] undoes it.
+    pub(super) fn release(&mut self, ops: &mut Operations<'_>) {
+        for slot in &mut self.slots {
+            if let State::Listening(listeners) = &slot.state {
+                listeners.iter().for_each(|listener| ops.release_accept(*listener));
+                let (leaving, listeners) = (listeners.len(), Vec::new());
+                slot.state = State::Released { leaving, listeners };
+            }
+        }
+    }
+
+    /// Whether none is still on the way out of the engine.
+    pub(super) fn are_released(&self) -> bool {
+        self.slots.iter().all(|slot| !matches!(slot.state, State::Released { leaving: 1.., .. }))
+    }
+
+    /// A socket left the engine as told.
+    pub(super) fn handle_released(&mut self, place: u32, listener: Listener) {
+        if let Some(slot) = self.slots.get_mut(place as usize)
+            && let State::Released { leaving, listeners } = &mut slot.state
+        {
+            *leaving -= 1;
+            listeners.push(listener);
+        }
+    }
+
+    /// Listens again at the sockets that were taken out of the engine.
+    pub(super) fn resume_released(&mut self, ops: &mut Operations<'_>) {
+        for place in 0..self.slots.len() {
+            let slot = &mut self.slots[place];
+            if matches!(slot.state, State::Released { .. })
+                && let State::Released { listeners, .. } = std::mem::replace(&mut slot.state, State::New)
+            {
+                slot.frontend.stopped();
+                self.accept_from_all(ops, place as u32, listeners);
+            }
+        }
+    }
+
+    /// Another process listens at the sockets that were taken out of the engine: lets them go, without a word to those who
+    /// wait in their queues. Gives the places that are done with; others were bound meanwhile, and are stopped in order.
+    pub(super) fn leave_to_others(&mut self, ops: &mut Operations<'_>) -> Vec<u32> {
+        let mut closed = Vec::new();
+        for place in 0..self.slots.len() as u32 {
+            let slot = &mut self.slots[place as usize];
+            if matches!(slot.state, State::Released { .. }) {
+                self.places.remove(&identity(&slot.frontend));
+                slot.state = State::Closed;
+                slot.frontend.stopped();
+                closed.push(place);
+            }
+            self.slots[place as usize].frontend.disown();
+        }
+        closed.extend(self.stop(ops));
+        closed
+    }
+
+    /// It is decided that this process serves: listens at what the one before listened at, and binds the rest.
+    pub(super) fn wake(&mut self, ops: &mut Operations<'_>, inherited: Vec<LentListener>) {
+        self.is_dormant = false;
+        let mut listeners: HashMap<u32, Vec<Listener>> = HashMap::new();
+        for lent in inherited {
+            if let Some(place) = self.place_of(&lent.frontend) {
+                listeners.entry(place).or_default().push(lent.listener);
+            }
+        }
+        for place in 0..self.slots.len() as u32 {
+            if !matches!(self.slots[place as usize].state, State::New) {
+                continue;
+            }
+            match listeners.remove(&place) {
+                Some(listeners) => self.accept_from_all(ops, place, listeners),
+                None => self.bind(ops, place, None),
+            }
+        }
+    }
+
+    fn accept_from_all(&mut self, ops: &mut Operations<'_>, place: u32, listeners: Vec<Listener>) {
+        let mut failed = None;
+        for listener in listeners {
+            if let Err(error) = self.accept_from(ops, place, listener) {
+                failed = Some(error);
+            }
+        }
+        if let Some(error) = failed
+            && !matches!(self.slots[place as usize].state, State::Listening(_))
+        {
+            self.retry_later(ops, place, &error);
+        }
     }
 
     /// A listener rests for want of descriptors or memory; the engine resumes it.
@@ -320,8 +463,12 @@ impl Frontends {
             ops.pause_accept(listener);
         }
         let slot = &mut self.slots[frontend as usize];
-        slot.state = State::Listening(listener);
         slot.next_pause = FIRST_PAUSE;
+        if let State::Listening(listeners) = &mut slot.state {
+            listeners.push(listener);
+            return Ok(());
+        }
+        slot.state = State::Listening(vec![listener]);
         let state = &slot.frontend;
         if state.started() {
             tracing::info!(frontend = %state.name(), %address, "listening at last");

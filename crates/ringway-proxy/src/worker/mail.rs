@@ -1,10 +1,12 @@
 //! What the control plane and other workers tell a worker.
 
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use ringway::Mailer;
 
+use super::listening::LentListener;
 use crate::admission::{Bell, Call};
 use crate::inspection::Inquiry;
 use crate::snapshot::Adoption;
@@ -34,6 +36,59 @@ pub enum WorkerMail {
     Drain,
     /// Stop accepting and close all connections now.
     CloseNow,
+    /// Give second handles to all listening sockets, and go on.
+    Lend(mpsc::Sender<io::Result<Vec<LentListener>>>),
+    /// Take all listening sockets out of the engine, and say when that is done: until it is decided which process
+    /// serves, new clients wait in the kernel's queues.
+    Rest(mpsc::Sender<Rested>),
+    /// It stays this process: go on from where it came to rest.
+    Resume,
+    /// It is another process: what was taken out of the engine is its own.
+    Leave,
+    /// It is this process: take over what another one left.
+    Wake(Parcel<Legacy>),
+}
+
+/// A worker that came to rest.
+#[derive(Debug)]
+pub struct Rested {
+    /// Which worker.
+    pub worker: u32,
+    /// The smallest number that no connection of it has had, in the process.
+    pub next_number: u64,
+}
+
+/// What another process leaves to a worker of this one.
+#[derive(Debug)]
+pub struct Legacy {
+    /// Listening sockets.
+    pub listeners: Vec<LentListener>,
+    /// The smallest number that no connection of the other process has had.
+    pub next_number: u64,
+    /// Told when the worker has gone on.
+    pub awake: mpsc::Sender<()>,
+}
+
+/// Something that cannot be copied, in mail that can: whoever opens it first gets it.
+#[derive(Debug)]
+pub struct Parcel<T>(Arc<Mutex<Option<T>>>);
+
+impl<T> Clone for Parcel<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Parcel<T> {
+    /// Packs it.
+    pub fn new(content: T) -> Self {
+        Self(Arc::new(Mutex::new(Some(content))))
+    }
+
+    /// What is in it; none if somebody has opened it before.
+    pub fn open(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// Calls clients of a worker by mail.

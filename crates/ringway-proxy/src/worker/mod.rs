@@ -9,6 +9,7 @@ mod app;
 mod app_table;
 mod connections;
 mod endpoint_table;
+mod handover;
 mod listening;
 mod mail;
 mod preface;
@@ -19,14 +20,16 @@ mod token;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 
 use ringway::relay::{Step, TransformRelay};
 use ringway::{
-    CloseReason, ConnectionId, EventHandler, ListenerId, Mailer, Operations, RelayCause, RelayEnd, RelayStop,
-    Side, SocketAddress, TimerId, Token,
+    CloseReason, ConnectionId, EventHandler, Listener, ListenerId, Mailer, Operations, RelayCause, RelayEnd,
+    RelayStop, Side, SocketAddress, TimerId, Token,
 };
 
-pub use mail::WorkerMail;
+pub use listening::LentListener;
+pub use mail::{Legacy, Parcel, Rested, WorkerMail};
 pub use recorder::Recorder;
 
 use crate::admission::Admission;
@@ -67,6 +70,8 @@ pub struct ProxyHandler {
     frontends: Frontends,
     connections: Connections,
     is_draining: bool,
+    /// Who wants to hear that this worker came to rest.
+    resting: Option<mpsc::Sender<Rested>>,
 }
 
 /// What a worker did, for the last line of the log.
@@ -84,7 +89,14 @@ impl ProxyHandler {
         let first = Some(Arc::clone(&setup.snapshot));
         let frontends = Frontends::new(Arc::clone(&setup.metrics));
         let connections = Connections::new(setup, mailer);
-        Self { snapshot: None, first, frontends, connections, is_draining: false }
+        Self { snapshot: None, first, frontends, connections, is_draining: false, resting: None }
+    }
+
+    /// A handler that knows its apps and touches no socket until it gets [`WorkerMail::Wake`].
+    pub fn dormant(setup: WorkerSetup, mailer: Mailer<WorkerMail>) -> Self {
+        let mut handler = Self::new(setup, mailer);
+        handler.frontends.sleep();
+        handler
     }
 
     /// What it did so far.
@@ -319,6 +331,15 @@ impl EventHandler for ProxyHandler {
                 self.drain(ops);
                 self.connections.close_all(ops);
             }
+            WorkerMail::Lend(reply) => drop(reply.send(self.frontends.lend(ops))),
+            WorkerMail::Rest(reply) => self.rest(ops, reply),
+            WorkerMail::Resume => self.resume(ops),
+            WorkerMail::Leave => self.leave(ops),
+            WorkerMail::Wake(legacy) => {
+                if let Some(legacy) = legacy.open() {
+                    self.wake(ops, legacy);
+                }
+            }
         }
         self.settle(ops);
     }
@@ -334,6 +355,19 @@ impl EventHandler for ProxyHandler {
             && self.frontends.handle_closed(place)
         {
             self.connections.let_go_of_route(place);
+        }
+    }
+
+    fn on_listener_released(
+        &mut self,
+        _: &mut Operations<'_>,
+        _: ListenerId,
+        token: Token,
+        released: Listener,
+    ) {
+        if let Owner::Frontend(place) = Owner::of(token) {
+            self.frontends.handle_released(place, released);
+            self.come_to_rest();
         }
     }
 

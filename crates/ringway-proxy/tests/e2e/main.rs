@@ -49,3 +49,4 @@ mod reloading;
 mod support;
 mod systemd;
 mod timeouts;
+mod upgrade;

@@ -2,13 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Command, Output};
 
 use testkit::backend::{Backend, Behaviour};
 use testkit::{PATIENCE, Ringway, Signal, client, eventually, free_address};
 
-use crate::support::{Engine, NO_CHECKS, PROGRAM, start, status};
+use crate::support::{Engine, NO_CHECKS, command, start, status};
 
 on_both_engines!(
     backends_of_a_reload_get_new_connections_and_open_ones_go_on,
@@ -36,13 +34,6 @@ pub(crate) fn write_config(ringway: &Ringway, text: &str) {
     let before = std::fs::read_to_string(&file).expect("it was started with it");
     let admin = before.split("\n\n").next().expect("the admin section comes first");
     std::fs::write(&file, format!("{admin}\n\n{text}")).expect("the directory can be written to");
-}
-
-fn command(ringway: &Ringway, arguments: &[&str]) -> Output {
-    let program = std::env::var_os("RINGWAY_BIN").unwrap_or_else(|| PROGRAM.into());
-    let mut command = Command::new(Path::new(&program));
-    command.args(arguments).current_dir(ringway.directory());
-    command.output().expect("the program can be started")
 }
 
 /// `ringway reload`; what it prints.

@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: configurations, the choice of engine, and looks at a running process.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde_json::Value;
@@ -63,6 +65,14 @@ pub(crate) fn why_no_io_uring() -> Option<&'static str> {
             (status["engine"] != "io_uring").then(|| format!("no io_uring: {}", status["engine_reason"]))
         })
         .as_deref()
+}
+
+/// Runs a command of the program in the directory of the configuration.
+pub(crate) fn command(ringway: &Ringway, arguments: &[&str]) -> Output {
+    let program = std::env::var_os("RINGWAY_BIN").unwrap_or_else(|| PROGRAM.into());
+    let mut command = Command::new(Path::new(&program));
+    command.args(arguments).current_dir(ringway.directory());
+    command.output().expect("the program can be started")
 }
 
 /// The status page.

@@ -33,9 +33,21 @@ pub(in crate::control) struct Leased<S> {
     _room: Option<OwnedSemaphorePermit>,
 }
 
+/// Room for as many connections as are open at once.
+pub(in crate::control) fn room() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(CONNECTIONS_MAX))
+}
+
+/// Waits until no connection is open.
+pub(in crate::control) async fn until_empty(room: &Semaphore) {
+    // The number is small, and the semaphore is never closed.
+    let _ = room.acquire_many(CONNECTIONS_MAX as u32).await;
+}
+
 impl<L> Bounded<L> {
-    pub(in crate::control) fn new(listener: L) -> Self {
-        Self { listener, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+    /// `room`: as [`room`] makes it.
+    pub(in crate::control) fn new(listener: L, room: Arc<Semaphore>) -> Self {
+        Self { listener, room }
     }
 }
 
@@ -121,7 +133,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_connections_are_accepted_than_there_is_room_for() {
         let (sender, receiver) = unbounded_channel();
-        let mut listener = Bounded::new(Queue(receiver));
+        let mut listener = Bounded::new(Queue(receiver), room());
         let mut ends = Vec::new();
         let mut open = Vec::new();
         for _ in 0..=CONNECTIONS_MAX {
@@ -140,7 +152,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_waits_for_ever_is_ended() {
         let (sender, receiver) = unbounded_channel();
-        let mut listener = Bounded::new(Queue(receiver));
+        let mut listener = Bounded::new(Queue(receiver), room());
         let (_silent, theirs) = duplex(16);
         sender.send(theirs).expect("it is read");
         let (mut stream, ()) = listener.accept().await;

@@ -8,12 +8,14 @@ mod backend;
 pub(in crate::control) mod bounded;
 pub mod configuration;
 mod connections;
+mod door;
 mod drain;
 mod unix_socket;
+mod upgrade;
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +36,7 @@ use super::reload::Requests;
 use super::status::Process;
 use crate::metrics::page;
 use bounded::Bounded;
+pub(super) use door::Door;
 
 /// Between attempts to bind a busy address, at first; doubles up to ten seconds.
 const RETRY_MIN: Duration = Duration::from_millis(250);
@@ -55,12 +58,16 @@ pub struct Admin {
     pub requests: Requests,
 }
 
-/// Serves until it is dropped, and logs where it listens: at the socket that was made or passed for it, or at its address. A
-/// busy address is tried again. `tried` hears of the end of the first attempt to listen, good or bad.
-pub async fn serve(
+/// Serves, and logs where it listens: at the socket that was made or passed for it, or at its address. A busy address is
+/// tried again. `tried` hears of the end of the first attempt to listen, good or bad. Ends when the `door` is shut.
+///
+/// `inherited`: a socket that another process listened at, used if none was made and it has the address.
+pub(super) async fn serve(
     admin: Admin,
     listen: SocketAddress,
     mut made: Option<Listener>,
+    mut inherited: Option<OwnedFd>,
+    door: Arc<Door>,
     tried: oneshot::Sender<()>,
 ) {
     let mut tried = Some(tried);
@@ -70,7 +77,7 @@ pub async fn serve(
     loop {
         let bound = match made.take() {
             Some(made) => Bound::of_listener(made),
-            None => Bound::new(&listen).await,
+            None => Bound::new(&listen, inherited.take()).await,
         };
         in_trouble &= bound.is_err();
         if let Some(tried) = tried.take() {
@@ -78,9 +85,27 @@ pub async fn serve(
             let _ = tried.send(());
         }
         let served = match bound {
-            Ok(Bound::Tcp(listener)) => axum::serve(Bounded::new(listener), router.clone()).await,
-            Ok(Bound::Unix(listener, _removed_at_the_end)) => {
-                axum::serve(Bounded::new(listener), router.clone()).await
+            Ok(Bound::Tcp(listener)) => {
+                door.open(listener.as_fd());
+                let served = axum::serve(Bounded::new(listener, door.room()), router.clone());
+                tokio::select! {
+                    served = served => served,
+                    () = door.until_shut() => return,
+                }
+            }
+            Ok(Bound::Unix(listener, file)) => {
+                door.open(listener.as_fd());
+                let served = axum::serve(Bounded::new(listener, door.room()), router.clone());
+                tokio::select! {
+                    // The file is removed at the end.
+                    served = served => served,
+                    () = door.until_shut() => {
+                        if let Some(file) = file {
+                            file.leave();
+                        }
+                        return;
+                    }
+                }
             }
             Err(error) => Err(error),
         };
@@ -102,7 +127,12 @@ enum Bound {
 }
 
 impl Bound {
-    async fn new(listen: &SocketAddress) -> io::Result<Self> {
+    async fn new(listen: &SocketAddress, inherited: Option<OwnedFd>) -> io::Result<Self> {
+        if let Some(inherited) = inherited
+            && let Ok(Some(bound)) = Self::inherit(listen, inherited)
+        {
+            return Ok(bound);
+        }
         let (bound, address) = match listen {
             SocketAddress::Inet(address) => {
                 let listener = TcpListener::bind(address).await?;
@@ -133,6 +163,25 @@ impl Bound {
         tracing::info!(%address, "admin interface listens");
         Ok(bound)
     }
+
+    /// The socket that another process listened at; none if that has another address.
+    fn inherit(listen: &SocketAddress, inherited: OwnedFd) -> io::Result<Option<Self>> {
+        Ok(match listen {
+            SocketAddress::Inet(address) => {
+                let listener = TcpListener::from_std(inherited.into())?;
+                let is_same =
+                    listener.local_addr().is_ok_and(|bound| bound == *address || address.port() == 0);
+                is_same.then_some(Self::Tcp(listener))
+            }
+            SocketAddress::Unix(path) => {
+                let listener = UnixListener::from_std(inherited.into())?;
+                let bound = listener.local_addr()?;
+                let path = path.as_deref().filter(|path| bound.as_pathname() == Some(path));
+                let file = path.map(unix_socket::SocketFile::at).transpose()?;
+                file.map(|file| Self::Unix(listener, Some(file)))
+            }
+        })
+    }
 }
 
 /// Whether a passed socket keeps out whom one of our own would keep out.
@@ -162,6 +211,7 @@ fn router(admin: Admin) -> Router {
         .route("/plan", post(configuration::plan))
         .route("/versions", get(configuration::versions))
         .route("/rollback", post(configuration::rollback))
+        .route("/upgrade", post(upgrade::begin))
         .layer(DefaultBodyLimit::max(CONFIG_BYTES_MAX))
         .layer(middleware::from_fn(refuse_web_pages))
         .with_state(admin)

@@ -84,7 +84,8 @@ async fn a_busy_address_is_tried_until_it_is_free() {
     let busy = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = busy.local_addr().expect("an address");
     let (tried, first) = oneshot::channel();
-    let server = tokio::spawn(serve(admin(), address.into(), None, tried));
+    let door = Arc::new(Door::new());
+    let server = tokio::spawn(serve(admin(), address.into(), None, None, door, tried));
     first.await.expect("an attempt is made");
     drop(busy);
     // Paused time passes only while everybody waits, so each turn is another attempt.

@@ -15,6 +15,22 @@ pub(super) struct SocketFile {
     identity: (u64, u64),
 }
 
+impl SocketFile {
+    /// That of a socket that another process made.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_path_buf(), identity: (metadata.dev(), metadata.ino()) })
+    }
+
+    /// Leaves it to another process.
+    pub(super) fn leave(self) {
+        std::mem::forget(self);
+    }
+}
+
 /// Listens at `path` with mode 0600. A socket there that nobody listens on any more is replaced.
 ///
 /// # Errors

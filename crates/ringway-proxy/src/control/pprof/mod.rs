@@ -7,6 +7,7 @@ mod flame;
 mod profile;
 mod stacks;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::admin::bounded::Bounded;
+use super::admin::bounded::{self, Bounded};
 use stacks::Stacks;
 
 /// How long is profiled when nobody says, as tools that ask for profiles expect.
@@ -30,6 +31,10 @@ const SECONDS_MAX: u64 = 240;
 /// Samples for each second of processor time: a prime number, so that nothing periodic keeps pace with it.
 const FREQUENCY: u32 = 97;
 const FREQUENCY_MAX: u32 = 997;
+
+/// A busy address is tried so often, with pauses: for five seconds.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(250);
 
 const INDEX: &str = include_str!("index.html");
 
@@ -45,12 +50,18 @@ type Turn = Arc<Semaphore>;
 
 /// Serves profiles until it is dropped, and logs where.
 pub(super) async fn serve(listen: SocketAddr) {
-    let listener = match TcpListener::bind(listen).await {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(address = %listen, %error, "profiles cannot be served: --pprof has no effect");
-            return;
+    let mut attempts = ATTEMPTS;
+    let listener = loop {
+        match TcpListener::bind(listen).await {
+            Ok(listener) => break listener,
+            // The process that this one follows may still be there.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 1 => attempts -= 1,
+            Err(error) => {
+                tracing::error!(address = %listen, %error, "profiles cannot be served: --pprof has no effect");
+                return;
+            }
         }
+        tokio::time::sleep(PAUSE).await;
     };
     if !listen.ip().is_loopback() {
         tracing::warn!(address = %listen, "profiles are open to the network, as --pprof says");
@@ -62,7 +73,7 @@ pub(super) async fn serve(listen: SocketAddr) {
         .route("/debug/pprof/profile", get(profile))
         .route("/debug/pprof/flamegraph", get(flamegraph))
         .with_state(Turn::new(Semaphore::new(1)));
-    if let Err(error) = axum::serve(Bounded::new(listener), router).await {
+    if let Err(error) = axum::serve(Bounded::new(listener, bounded::room()), router).await {
         tracing::error!(%error, "profiles are no longer served");
     }
 }

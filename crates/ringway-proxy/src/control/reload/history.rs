@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Document, Refusal};
+use serde::{Deserialize, Serialize};
+
 use super::pages::{VersionPage, VersionsPage};
+use super::{Document, Refusal};
 use crate::control::timestamp::Timestamp;
 use crate::model;
 use crate::snapshot::{Origin, Settings, Snapshot};
@@ -27,9 +29,25 @@ pub(super) struct Entry {
     origin: Origin,
     time: SystemTime,
     summary: String,
+    /// None for a version of before an upgrade: another program read it.
+    read: Option<Read>,
+    document: Arc<Document>,
+}
+
+/// A configuration, with its apps shared between versions.
+struct Read {
     settings: Settings,
     apps: Vec<Arc<model::App>>,
-    document: Arc<Document>,
+}
+
+/// A version on its way to another process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::control) struct VersionRecord {
+    pub(in crate::control) version: u64,
+    pub(in crate::control) origin: Origin,
+    pub(in crate::control) time: SystemTime,
+    pub(in crate::control) summary: String,
+    pub(in crate::control) document: Document,
 }
 
 impl Entry {
@@ -42,10 +60,12 @@ impl Entry {
         &self.document
     }
 
-    pub(super) fn config(&self) -> model::Config {
-        let Settings { server, admin } = self.settings.clone();
-        let apps = self.apps.iter().map(|app| (**app).clone()).collect();
-        model::Config { server, admin, apps, demo: false }
+    /// What it says; none if this process has not read it.
+    pub(super) fn config(&self) -> Option<model::Config> {
+        let Read { settings, apps } = self.read.as_ref()?;
+        let Settings { server, admin } = settings.clone();
+        let apps = apps.iter().map(|app| (**app).clone()).collect();
+        Some(model::Config { server, admin, apps, demo: false })
     }
 }
 
@@ -58,22 +78,52 @@ impl History {
         history
     }
 
+    /// Goes on with the versions of another process, of which this is the one that runs.
+    pub(in crate::control) fn resumed(records: Vec<VersionRecord>, running: &Snapshot) -> Self {
+        let mut history = Self { entries: VecDeque::new() };
+        for record in records {
+            let VersionRecord { version, origin, time, summary, document } = record;
+            let is_running = version == running.version();
+            let read =
+                is_running.then(|| Read { settings: running.settings().clone(), apps: running.models() });
+            let document = Arc::new(document);
+            history.add(Entry { version, origin, time, summary, read, document });
+        }
+        history
+    }
+
+    /// All versions, for another process.
+    pub(in crate::control) fn records(&self) -> Vec<VersionRecord> {
+        let record = |entry: &Entry| VersionRecord {
+            version: entry.version,
+            origin: entry.origin,
+            time: entry.time,
+            summary: entry.summary.clone(),
+            document: (*entry.document).clone(),
+        };
+        self.entries.iter().map(record).collect()
+    }
+
     /// Adds a version. The oldest go if there are too many, or if what they were read from is too much to keep.
     pub(super) fn push(&mut self, snapshot: &Snapshot, summary: String, document: Arc<Document>) {
-        let mut bytes = self.entries.iter().map(|entry| entry.document.bytes()).sum::<usize>() + document.bytes();
-        while self.entries.len() == VERSIONS_MAX || bytes > DOCUMENT_BYTES_MAX {
-            let Some(oldest) = self.entries.pop_front() else { break };
-            bytes -= oldest.document.bytes();
-        }
-        self.entries.push_back(Entry {
+        self.add(Entry {
             version: snapshot.version(),
             origin: snapshot.origin(),
             time: snapshot.time(),
             summary,
-            settings: snapshot.settings().clone(),
-            apps: snapshot.models(),
+            read: Some(Read { settings: snapshot.settings().clone(), apps: snapshot.models() }),
             document,
         });
+    }
+
+    fn add(&mut self, entry: Entry) {
+        let kept = self.entries.iter().map(|entry| entry.document.bytes()).sum::<usize>();
+        let mut bytes = kept + entry.document.bytes();
+        while self.entries.len() == VERSIONS_MAX || bytes > DOCUMENT_BYTES_MAX {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            bytes -= oldest.document.bytes();
+        }
+        self.entries.push_back(entry);
     }
 
     /// The entry of a version; `None`: of the one before the running one.
@@ -101,7 +151,7 @@ impl History {
             summary: entry.summary.clone(),
             is_running: entry.version == running,
         };
-        VersionsPage { versions: self.entries.iter().map(page).collect() }
+        VersionsPage { versions: self.entries.iter().map(page).collect(), ..VersionsPage::default() }
     }
 }
 
@@ -143,8 +193,9 @@ mod tests {
             history.push(&lineage.advance(config, Origin::Admin), "1 app changed".to_owned(), document(1));
         }
         assert_eq!(history.page(31).versions.len(), VERSIONS_MAX);
-        let before =
-            history.find(None, 31).map(|entry| (entry.version(), entry.config().apps[0].connect_attempts));
+        let before = history
+            .find(None, 31)
+            .map(|entry| (entry.version(), entry.config().expect("read here").apps[0].connect_attempts));
         assert_eq!(before, Ok((30, 128)));
         assert_eq!(history.find(Some(12), 31).map(Entry::version), Ok(12));
         assert!(

@@ -8,8 +8,8 @@ mod pages;
 mod removed;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -17,15 +17,20 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::admin::Door;
 use super::discovery::{Discovery, SystemResolver};
 use super::fleet::Crew;
+use super::lifecycle::Event;
 use super::notify::Notifier;
+use super::supervisor;
+use super::upgrade::{BinaryRecord, Farewell, House, Invocation, Journal, JournalLine, Order};
 use crate::config::{self, ConfigErrors, Format, Fragment, Loaded};
+use crate::metrics::Metrics;
 use crate::model::{Config, EngineChoice, LogLevel, Server};
 use crate::plan::Difference;
 use crate::snapshot::{Lineage, Origin, Settings, Snapshot};
-pub(super) use history::History;
-pub use pages::{FaultPage, Outcome, RefusalPage, VersionPage, VersionsPage};
+pub(super) use history::{History, VersionRecord};
+pub use pages::{BinaryPage, FaultPage, Outcome, RefusalPage, VersionPage, VersionsPage};
 pub(super) use removed::Removals;
 
 /// How long names that are new in a configuration may hold it up: a client that comes at once should find a backend.
@@ -129,6 +134,7 @@ pub(super) enum Request {
     Apply(Wanted, Origin, oneshot::Sender<Result<Outcome, Refusal>>),
     Plan(Wanted, oneshot::Sender<Result<Outcome, Refusal>>),
     Versions(oneshot::Sender<VersionsPage>),
+    Upgrade(Order, UnboundedSender<JournalLine>),
 }
 
 impl Requests {
@@ -161,6 +167,15 @@ impl Requests {
         self.ask(Request::Versions).await
     }
 
+    /// Has another process take over, once what was asked for before is done. Ends with a report or a refusal; with
+    /// neither if this process ends.
+    pub fn upgrade(&self, order: Order) -> UnboundedReceiver<JournalLine> {
+        let (sender, receiver) = unbounded_channel();
+        // Without a reader there is nobody to hand over either.
+        let _ = self.sender.send(Request::Upgrade(order, sender));
+        receiver
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
         let (answer, answered) = oneshot::channel();
         let gone = || Refusal::Impossible("the process is ending".to_owned());
@@ -183,6 +198,19 @@ pub(super) struct Reloader {
     pub(super) removals: Removals,
     pub(super) is_draining: Arc<AtomicBool>,
     pub(super) notifier: Notifier,
+    pub(super) handover: HandoverParts,
+}
+
+/// What only an upgrade needs.
+pub(super) struct HandoverParts {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) door: Arc<Door>,
+    pub(super) invocation: Arc<Invocation>,
+    /// The processes until now, this one last.
+    pub(super) binaries: Vec<BinaryRecord>,
+    pub(super) events: UnboundedSender<Event>,
+    /// What is left to say at the end, once another process has followed.
+    pub(super) farewell: Arc<Mutex<Option<Farewell>>>,
 }
 
 /// The configuration that is meant.
@@ -196,9 +224,7 @@ struct Found {
 
 /// Reads a configuration beside the control plane: a large one takes a while, and look-ups and the admin interface
 /// should not wait for it.
-async fn load(
-    read: impl FnOnce() -> Result<Found, ConfigErrors> + Send + 'static,
-) -> Result<Found, Refusal> {
+async fn load(read: impl FnOnce() -> Result<Found, ConfigErrors> + Send + 'static) -> Result<Found, Refusal> {
     let loaded = tokio::task::spawn_blocking(read).await;
     loaded.map_err(|error| Refusal::Impossible(error.to_string()))?.map_err(Refusal::Faults)
 }
@@ -221,8 +247,11 @@ impl Reloader {
                 Request::Plan(wanted, answer) => drop(answer.send(self.plan(wanted).await)),
                 Request::Versions(answer) => {
                     let running = self.lineage.current().version();
-                    drop(answer.send(self.history.page(running)));
+                    let binaries = self.handover.binaries.iter().map(BinaryPage::from).collect();
+                    let page = VersionsPage { binaries, ..self.history.page(running) };
+                    drop(answer.send(page));
                 }
+                Request::Upgrade(order, reader) => self.upgrade(order, Journal::new(reader)).await,
             }
         }
     }
@@ -235,6 +264,62 @@ impl Reloader {
             let outcome = if is_applied { "" } else { "; the configuration read last was refused" };
             self.notifier.ready(&format!("serving version {version}{outcome}"));
         }
+    }
+
+    async fn upgrade(&mut self, order: Order, journal: Journal) {
+        let result = self.try_upgrade(order, journal).await;
+        let (journal, farewell) = match result {
+            Ok(handed_over) => handed_over,
+            Err((journal, error)) => {
+                tracing::error!(error, "upgrade called off: this process serves on");
+                return journal.tell(JournalLine::Refused { error });
+            }
+        };
+        self.is_draining.store(true, Ordering::Relaxed);
+        let report = farewell.report.clone();
+        // The end may come at once.
+        *self.handover.farewell.lock().unwrap_or_else(PoisonError::into_inner) = Some(farewell);
+        // Nobody reads any more when the process ends.
+        let _ = self.handover.events.send(Event::HandedOver);
+        if !supervisor::is_supervised() {
+            self.notifier.main_process(report.new_pid);
+        }
+        tracing::info!(pid = report.new_pid, binary = %report.binary.display(), "handed over");
+        journal.tell(JournalLine::Report(report));
+    }
+
+    async fn try_upgrade(
+        &self,
+        order: Order,
+        journal: Journal,
+    ) -> Result<(Journal, Farewell), (Journal, String)> {
+        let Some(file) = self.file.clone() else {
+            let reason = "the embedded demo cannot be upgraded: its backends live in this very process";
+            return Err((journal, reason.to_owned()));
+        };
+        if self.is_draining.load(Ordering::Relaxed) {
+            return Err((journal, "the process is draining".to_owned()));
+        }
+        let HandoverParts { metrics, door, invocation, binaries, .. } = &self.handover;
+        let house = House {
+            crew: Arc::clone(&self.crew),
+            lineage: Arc::clone(&self.lineage),
+            metrics: Arc::clone(metrics),
+            door: Arc::clone(door),
+            invocation: Arc::clone(invocation),
+            file,
+            versions: self.history.records(),
+            binaries: binaries.clone(),
+            is_draining: Arc::clone(&self.is_draining),
+        };
+        let handed_over = tokio::task::spawn_blocking(move || {
+            let result = house.hand_over(&order, &journal);
+            match result {
+                Ok(farewell) => Ok((journal, farewell)),
+                Err(error) => Err((journal, error)),
+            }
+        });
+        handed_over.await.expect("a panic ends the process")
     }
 
     async fn plan(&self, wanted: Wanted) -> Result<Outcome, Refusal> {
@@ -276,8 +361,13 @@ impl Reloader {
             }
             Wanted::Version(version) => {
                 let entry = self.history.find(version, self.lineage.current().version())?;
-                let document = Arc::clone(entry.document());
-                Found { config: entry.config(), version: Some(entry.version()), document }
+                let (version, document) = (Some(entry.version()), Arc::clone(entry.document()));
+                match entry.config() {
+                    Some(config) => Found { config, version, document },
+                    None => {
+                        load(move || Ok(Found { config: document.read(&file)?, version, document })).await?
+                    }
+                }
             }
         };
         self.overrides.apply(&mut found.config.server);

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Refusal;
 use crate::config::render_faults;
+use crate::control::timestamp::Timestamp;
+use crate::control::upgrade::BinaryRecord;
 use crate::plan::Difference;
 
 /// A change that was applied, or what one would be.
@@ -24,6 +26,36 @@ pub struct Outcome {
 pub struct VersionsPage {
     /// From the oldest that is kept to the one that runs.
     pub versions: Vec<VersionPage>,
+    /// The processes that served with them, the one that does last.
+    #[serde(default)]
+    pub binaries: Vec<BinaryPage>,
+}
+
+/// A process that served.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BinaryPage {
+    /// 1 for the first process, one more for each upgrade.
+    pub generation: u64,
+    /// Its process id.
+    pub pid: u32,
+    /// Version of its program.
+    pub program: String,
+    /// Where the program was.
+    pub path: String,
+    /// Since when it serves, in RFC 3339.
+    pub time: String,
+}
+
+impl From<&BinaryRecord> for BinaryPage {
+    fn from(record: &BinaryRecord) -> Self {
+        Self {
+            generation: record.generation,
+            pid: record.pid,
+            program: record.program.clone(),
+            path: record.path.display().to_string(),
+            time: Timestamp(record.time).to_string(),
+        }
+    }
 }
 
 /// One version.

@@ -1,0 +1,268 @@
+//! `--supervise`: a small parent that keeps one process id while the process that serves is another one from time to
+//! time. It touches no traffic.
+//!
+//! It starts the server, hands signals on to it, starts it again with back-off when it crashes, and ends as it ends. An
+//! upgrade's new process says by a datagram that it is the server now; when the old one has gone it is a child of the
+//! supervisor, which is the reaper of all its descendants (PR_SET_CHILD_SUBREAPER) or process 1.
+
+use std::io::{self, Write};
+use std::os::unix::net::UnixDatagram as StdUnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, set_child_subreaper, wait};
+use tokio::net::UnixDatagram;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{Instant, sleep_until};
+
+use super::exit::Exit;
+use super::private_directory::PrivateDirectory;
+use super::upgrade::Invocation;
+
+/// Names the socket by which the supervisor hears who serves. Set for everything that it starts.
+const VARIABLE: &str = "RINGWAY_SUPERVISOR";
+
+/// Before a server that crashed is started again, at first; doubles up to the longest.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A server that ran for so long did not crash because it was started.
+const GOOD_RUN: Duration = Duration::from_secs(60);
+
+/// Whether this process is to be a supervisor: if that is asked for or it is process 1, and unless it has one.
+pub(crate) fn is_wanted(asked: bool) -> bool {
+    (asked || std::process::id() == 1) && std::env::var_os(VARIABLE).is_none()
+}
+
+/// Tells the supervisor, if there is one, that this process serves.
+///
+/// # Errors
+/// When there is a supervisor and it cannot be told.
+pub(super) fn announce() -> io::Result<()> {
+    let Some(path) = std::env::var_os(VARIABLE) else { return Ok(()) };
+    let program = Invocation::of_this_process().program;
+    let mut message = std::process::id().to_string().into_bytes();
+    message.push(b' ');
+    message.extend_from_slice(program.as_os_str().as_encoded_bytes());
+    let socket = StdUnixDatagram::unbound()?;
+    // A supervisor that does not read must not stop us.
+    socket.set_nonblocking(true)?;
+    socket.send_to(&message, path).map(drop)
+}
+
+/// Whether a supervisor started this process: then a service manager knows that one, and not us.
+pub(super) fn is_supervised() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
+
+/// Supervises until the server has ended for good.
+pub(crate) fn run() -> Exit {
+    let run = || -> io::Result<Exit> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(supervise())
+    };
+    run().unwrap_or_else(|error| {
+        say(&format!("cannot supervise: {error}"));
+        Exit::Failed
+    })
+}
+
+/// The server, as far as its supervisor knows it.
+struct Server {
+    /// Its process; none while it is waited to start it again.
+    pid: Option<Pid>,
+    program: PathBuf,
+    started: Instant,
+    /// It said that it serves, at least once.
+    has_served: bool,
+    /// A signal asked for the end.
+    is_ending: bool,
+    pause: Duration,
+}
+
+async fn supervise() -> io::Result<Exit> {
+    let mut signals = signals()?;
+    let mut children = signal(SignalKind::child())?;
+    if std::process::id() != 1 {
+        set_child_subreaper(Some(rustix::process::getpid()))?;
+    }
+    let directory = PrivateDirectory::new("supervisor")?;
+    let path = directory.path().join("socket");
+    let announcements = UnixDatagram::bind(&path)?;
+    let invocation = Invocation::of_this_process();
+    let start = |program: &PathBuf| {
+        // A process group of its own: a terminal's Ctrl-C reaches it once, by way of us.
+        let mut command = Command::new(program);
+        command.args(&invocation.arguments).env(VARIABLE, &path).process_group(0);
+        command.spawn().map(|child| Pid::from_child(&child))
+    };
+    let mut server = Server {
+        pid: Some(start(&invocation.program)?),
+        program: invocation.program.clone(),
+        started: Instant::now(),
+        has_served: false,
+        is_ending: false,
+        pause: PAUSE_MIN,
+    };
+    let mut restart = Instant::now();
+    loop {
+        tokio::select! {
+            Some(signal) = signals.recv() => {
+                server.is_ending |= matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT);
+                match server.pid {
+                    // It may just have ended: then its end is the next thing that is heard.
+                    Some(pid) => drop(kill_process(pid, signal)),
+                    None if server.is_ending => return Ok(Exit::Finished),
+                    None => {}
+                }
+            }
+            _ = children.recv() => {}
+            ready = announcements.readable() => ready?,
+            () = sleep_until(restart), if server.pid.is_none() => {
+                server.started = Instant::now();
+                match start(&server.program) {
+                    Ok(pid) => {
+                        say(&format!("started {} as process {pid}", server.program.display()));
+                        server.pid = Some(pid);
+                    }
+                    Err(error) => {
+                        say(&format!("{} cannot be started: {error}", server.program.display()));
+                        restart = Instant::now() + server.back_off();
+                    }
+                }
+            }
+        }
+        // First who serves, then who ended: an old process ends only after the new one has said so.
+        server.hear(&announcements);
+        while let Some((pid, status)) = reap() {
+            if server.pid != Some(pid) {
+                continue;
+            }
+            if let Some(exit) = server.verdict(status) {
+                return Ok(exit);
+            }
+            server.pid = None;
+            let pause = server.back_off();
+            restart = Instant::now() + pause;
+            say(&format!("process {pid} {}; it is started again in {pause:?}", how(status)));
+        }
+    }
+}
+
+impl Server {
+    /// Reads who says that it serves.
+    fn hear(&mut self, announcements: &UnixDatagram) {
+        let mut message = [0; 8 << 10];
+        while let Ok(length) = announcements.try_recv(&mut message) {
+            let Some((pid, program)) = parse(&message[..length]) else { continue };
+            if self.pid.is_some_and(|before| before != pid) {
+                say(&format!("process {pid} serves now: {}", program.display()));
+                self.started = Instant::now();
+            }
+            (self.pid, self.program, self.has_served) = (Some(pid), program, true);
+        }
+    }
+
+    /// How the supervisor ends because the server did; none if the server is to be started again.
+    fn verdict(&self, status: WaitStatus) -> Option<Exit> {
+        let code = status.exit_status();
+        let known = Exit::ALL.iter().copied().find(|exit| Some(i32::from(exit.code())) == code);
+        match known {
+            Some(exit @ (Exit::Finished | Exit::Cut)) => Some(exit),
+            // Started wrongly; once it has served, whoever broke the file since can mend it.
+            Some(exit @ Exit::Misused) if !self.has_served => Some(exit),
+            other if self.is_ending => Some(other.unwrap_or(Exit::Failed)),
+            _ => None,
+        }
+    }
+
+    /// How long to wait before the next start.
+    fn back_off(&mut self) -> Duration {
+        if self.started.elapsed() >= GOOD_RUN {
+            self.pause = PAUSE_MIN;
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(PAUSE_MAX);
+        pause
+    }
+}
+
+/// `PID PROGRAM`, as [`announce`] sends it.
+fn parse(message: &[u8]) -> Option<(Pid, PathBuf)> {
+    let text = std::str::from_utf8(message).ok()?;
+    let (pid, program) = text.split_once(' ')?;
+    let pid = pid.parse().ok().filter(|pid: &i32| *pid > 0).and_then(Pid::from_raw)?;
+    program.starts_with('/').then(|| (pid, PathBuf::from(program)))
+}
+
+/// A descendant that has ended and was not waited for.
+fn reap() -> Option<(Pid, WaitStatus)> {
+    // The only error is that there are no children.
+    wait(WaitOptions::NOHANG).ok().flatten()
+}
+
+fn how(status: WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+/// The signals that are the server's, from now on.
+fn signals() -> io::Result<UnboundedReceiver<Signal>> {
+    let (sender, receiver) = unbounded_channel();
+    let forwarded = [
+        (SignalKind::terminate(), Signal::TERM),
+        (SignalKind::interrupt(), Signal::INT),
+        (SignalKind::quit(), Signal::QUIT),
+        (SignalKind::hangup(), Signal::HUP),
+        (SignalKind::user_defined2(), Signal::USR2),
+    ];
+    for (kind, name) in forwarded {
+        let mut stream = signal(kind)?;
+        let sender = sender.clone();
+        tokio::spawn(async move { while stream.recv().await.is_some() && sender.send(name).is_ok() {} });
+    }
+    Ok(receiver)
+}
+
+/// A line on standard error, which may be gone.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "ringway: supervisor: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> Server {
+        Server {
+            pid: None,
+            program: PathBuf::new(),
+            started: Instant::now(),
+            has_served: false,
+            is_ending: false,
+            pause: PAUSE_MIN,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_double_until_a_run_was_good() {
+        let mut server = server();
+        let seconds: Vec<u64> = (0..7).map(|_| server.back_off().as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30]);
+        tokio::time::advance(GOOD_RUN).await;
+        assert_eq!(server.back_off(), PAUSE_MIN);
+    }
+
+    #[test]
+    fn only_what_names_a_process_and_its_program_is_taken() {
+        assert_eq!(parse(b"7 /bin/x y"), Some((Pid::from_raw(7).expect("positive"), "/bin/x y".into())));
+        for wrong in [&b""[..], b"7", b"7 x", b"0 /x", b"-1 /x", b"x /x", b"7 /\xff"] {
+            assert_eq!(parse(wrong), None);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Live upgrade: another process, of another binary say, takes over while every client stays connected.
+//!
+//! [`old`] is the part of the process that serves: it starts the other one, gives it all it needs, and steps back once it
+//! is decided. [`new`] is that of the process that takes over. They talk by [`line`] in the messages of [`wire`];
+//! `docs/internals/upgrade.md` has the steps, and what happens when either of them dies between two.
+
+mod binary;
+mod fault;
+mod journal;
+mod line;
+mod new;
+mod old;
+mod state;
+mod wire;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub(super) use binary::Invocation;
+pub(super) use journal::Journal;
+pub use journal::{JournalLine, ReportPage, StepPage};
+pub(super) use new::{Estate, HouseParts};
+pub(crate) use new::{Heir, Meeting};
+pub(super) use old::{Farewell, House};
+pub use wire::BinaryRecord;
+
+/// Names the socket by which a new process finds the one that started it.
+pub(crate) const VARIABLE: &str = "RINGWAY_UPGRADE";
+
+/// How long a new process may take until it is ready, if nobody says how long.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// The program; `None`: `server.binary`, or what this process was started by.
+    pub binary: Option<PathBuf>,
+    /// How long the new process may take until it is ready.
+    pub timeout: Option<Duration>,
+}
+
+/// The query of `POST /upgrade`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradeQuery {
+    /// An absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<PathBuf>,
+    /// A duration as `10s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+}

@@ -1,0 +1,366 @@
+//! The new process's part of an upgrade.
+//!
+//! It meets the old one before anything else is started, as that one's clock and configuration are its own. Then it starts
+//! its workers, which touch no socket, and takes in what is sent. It begins to serve when the commit word says `New`:
+//! because the old process told it to decide so, or because that process is gone.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant, SystemTime};
+
+use ringway::handover::{Channel, CommitWord, Decision, Interest, ProcessHandle, wait};
+use ringway::{Clock, Listener, PassedDescriptor};
+
+use super::line::{Line, Packet};
+use super::state::{Counters, State};
+use super::wire::{
+    self, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared, Ready,
+    Refuse, Serving,
+};
+use super::{Invocation, fault};
+use crate::config::render_faults;
+use crate::control::Source;
+use crate::control::fleet::Crew;
+use crate::control::reload::{Overrides, VersionRecord};
+use crate::endpoint::PassedSockets;
+use crate::metrics::Metrics;
+use crate::model::Config;
+use crate::snapshot::{Lineage, Origin, Snapshot};
+use crate::worker::{Legacy, LentListener, Parcel, WorkerMail};
+
+/// For each thing that the old process has to say; it gives up much earlier.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// For the end of an old process that has fallen silent: whoever dies takes its time to be buried.
+const BURIAL: Duration = Duration::from_secs(5);
+
+/// The new process, once it has met the old one.
+#[derive(Debug)]
+pub(crate) struct Heir {
+    line: Line,
+    old: ProcessHandle,
+    word: CommitWord,
+    versions: Vec<VersionRecord>,
+    running: Running,
+    binaries: Vec<BinaryRecord>,
+}
+
+/// The version that runs.
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    version: u64,
+    origin: Origin,
+    time: SystemTime,
+}
+
+/// What comes of the first words.
+#[derive(Debug)]
+pub(crate) struct Meeting {
+    pub(crate) heir: Heir,
+    pub(crate) config: Config,
+    pub(crate) source: Source,
+    /// Sockets that a service manager passed to the first process.
+    pub(crate) passed: Vec<PassedDescriptor>,
+}
+
+/// The running process, as far as an inheritance goes.
+pub(in crate::control) struct HouseParts {
+    pub(in crate::control) crew: Arc<Crew>,
+    pub(in crate::control) lineage: Arc<Lineage>,
+    pub(in crate::control) metrics: Arc<Metrics>,
+    pub(in crate::control) engine: &'static str,
+    pub(in crate::control) workers: usize,
+}
+
+/// What the new process has inherited beside sockets and connections.
+pub(in crate::control) struct Estate {
+    /// Those of the configuration; none in the first process.
+    pub(in crate::control) versions: Option<Vec<VersionRecord>>,
+    /// The processes until now, this one last.
+    pub(in crate::control) binaries: Vec<BinaryRecord>,
+    /// The admin interface's socket.
+    pub(in crate::control) admin: Option<OwnedFd>,
+    /// Where the old process tells what it had counted; none if it is gone.
+    line: Option<Line>,
+}
+
+impl Heir {
+    /// Meets the process that started this one, and reads its configuration.
+    ///
+    /// # Errors
+    /// Why there will be no upgrade. The other process has been told.
+    pub(crate) fn meet(path: &Path, overrides: &Overrides) -> Result<Meeting, String> {
+        let words = |error: io::Error| format!("cannot take over: {error}");
+        let channel = Channel::connect(path).map_err(words)?;
+        let peer = channel.peer().map_err(words)?;
+        if peer.uid != rustix::process::getuid().as_raw() {
+            return Err(format!("cannot take over from a process of user {}", peer.uid));
+        }
+        let old = channel.peer_process().map_err(words)?;
+        let mut line = Line::new(channel);
+        let hello =
+            Hello { protocol: PROTOCOL, program: env!("CARGO_PKG_VERSION").to_owned(), sessions: vec![1] };
+        fault::point("new", "start");
+        say(&mut line, Kind::Hello, &hello).map_err(words)?;
+        let packet = hear(&mut line, Kind::Configure).map_err(words)?;
+        let configure: Configure = wire::read(&packet.body).map_err(words)?;
+        let mut descriptors = packet.descriptors.into_iter();
+        let word = descriptors.next().ok_or("cannot take over: no commit word came")?;
+        let word = CommitWord::from_descriptor(word).map_err(words)?;
+        fault::point("new", "configured");
+        let refuse = |line: &mut Line, reason: String| {
+            // It notices in any case.
+            let _ = say(line, Kind::Refuse, &Refuse { reason: reason.clone() });
+            Err(reason)
+        };
+        if !Clock::continue_from(configure.clock_origin) {
+            return refuse(&mut line, "it has a clock of its own already".to_owned());
+        }
+        let Configure { file, running, versions, binaries, passed, .. } = configure;
+        let passed = passed.into_iter().zip(descriptors);
+        let passed = passed.map(|(name, descriptor)| PassedDescriptor { name, descriptor }).collect();
+        let Some(record) = versions.iter().find(|record| record.version == running) else {
+            return refuse(&mut line, "the configuration that runs was not sent".to_owned());
+        };
+        let mut config = match record.document.read(&file) {
+            Ok(config) => config,
+            Err(errors) => return refuse(&mut line, render_faults(&errors)),
+        };
+        overrides.apply(&mut config.server);
+        let document = Arc::new(record.document.clone());
+        let running = Running { version: running, origin: record.origin, time: record.time };
+        let heir = Self { line, old, word, versions, running, binaries };
+        Ok(Meeting { heir, config, source: Source { file: Some(file), document }, passed })
+    }
+
+    /// The first snapshot: the old process's, with its version.
+    pub(in crate::control) fn lineage(&self, config: Config, passed: PassedSockets) -> Lineage {
+        let Running { version, origin, time } = self.running;
+        Lineage::resumed(config, passed, (version, origin, time))
+    }
+
+    /// Takes over. The workers sleep until it is decided that this process serves; then they serve.
+    ///
+    /// # Errors
+    /// Why it is not this process that serves.
+    pub(in crate::control) fn take_over(mut self, house: &HouseParts) -> Result<Estate, String> {
+        let snapshot = house.lineage.current();
+        let mut inheritance = Inheritance::default();
+        let has_line = match self.listen(house, &snapshot, &mut inheritance) {
+            Ok(()) => true,
+            Err(error) => {
+                self.decide_without_the_old(&error)?;
+                false
+            }
+        };
+        let decided = Instant::now();
+        let pid = self.old.pid();
+        tracing::info!(old = pid, "this process serves from now on");
+        wake(house, &snapshot, &mut inheritance);
+        fault::point("new", "serving");
+        let serving = Serving { micros: u64::try_from(decided.elapsed().as_micros()).unwrap_or(u64::MAX) };
+        let is_told = has_line && say(&mut self.line, Kind::Serving, &serving).is_ok();
+        let mut binaries = self.binaries;
+        let generation = binaries.last().map_or(1, |before| before.generation + 1);
+        binaries.push(BinaryRecord::of_this_process(generation));
+        Ok(Estate {
+            versions: Some(self.versions),
+            binaries,
+            admin: inheritance.admin,
+            line: is_told.then_some(self.line),
+        })
+    }
+
+    /// Takes in all that the old process says, until it is decided that this one serves.
+    fn listen(
+        &mut self,
+        house: &HouseParts,
+        snapshot: &Snapshot,
+        inheritance: &mut Inheritance,
+    ) -> io::Result<()> {
+        let ready = Ready { workers: house.workers, engine: house.engine.to_owned() };
+        fault::point("new", "ready");
+        say(&mut self.line, Kind::Ready, &ready)?;
+        let packet = hear(&mut self.line, Kind::Listeners)?;
+        inheritance.take_listeners(packet, snapshot)?;
+        let packet = hear(&mut self.line, Kind::State)?;
+        wire::read::<State>(&packet.body)?.restore(snapshot);
+        for app in snapshot.apps() {
+            house.crew.tell_workers(&WorkerMail::Endpoints { app: app.slot() });
+        }
+        fault::point("new", "armed");
+        say(&mut self.line, Kind::Armed, &())?;
+        let packet = hear(&mut self.line, Kind::End)?;
+        let end: End = wire::read(&packet.body)?;
+        inheritance.next_number = end.next_number;
+        fault::point("new", "prepared");
+        say(&mut self.line, Kind::Prepared, &Prepared { taken: 0 })?;
+        hear(&mut self.line, Kind::Go)?;
+        fault::point("new", "go");
+        match self.word.decide(Decision::New) {
+            Decision::New => {
+                fault::point("new", "decided");
+                Ok(())
+            }
+            Decision::Old | Decision::Undecided => Err(io::Error::other("it was called off")),
+        }
+    }
+
+    /// The old process says no more: decides, if it is dead.
+    fn decide_without_the_old(&self, error: &io::Error) -> Result<(), String> {
+        let until = Instant::now() + BURIAL;
+        while self.word.decision() == Decision::Undecided && !self.old.has_ended() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(format!("the upgrade was called off: {error}"));
+            }
+            let _ = wait([(self.old.as_fd(), Interest::Read)], Some(left));
+        }
+        match self.word.decide(Decision::New) {
+            Decision::New => {
+                tracing::warn!(old = self.old.pid(), %error, "the old process is gone");
+                Ok(())
+            }
+            Decision::Old | Decision::Undecided => Err(format!("the upgrade was called off: {error}")),
+        }
+    }
+}
+
+/// What was taken in.
+#[derive(Debug, Default)]
+struct Inheritance {
+    /// By app, and place among its frontends.
+    listeners: HashMap<(String, usize), Vec<Listener>>,
+    admin: Option<OwnedFd>,
+    next_number: u64,
+}
+
+impl Inheritance {
+    fn take_listeners(&mut self, packet: Packet, snapshot: &Snapshot) -> io::Result<()> {
+        let message: Listeners = wire::read(&packet.body)?;
+        let expected = message.frontends.len() + usize::from(message.admin);
+        let mut descriptors = packet.descriptors;
+        if descriptors.len() != expected {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not as many sockets as were named"));
+        }
+        if message.admin {
+            self.admin = descriptors.pop();
+        }
+        let frontends: HashMap<&str, usize> =
+            snapshot.apps().map(|app| (&**app.name(), app.frontends().len())).collect();
+        for (key, descriptor) in message.frontends.into_iter().zip(descriptors) {
+            let FrontendKey { app, index, is_passed } = key;
+            if frontends.get(&*app).is_none_or(|count| index >= *count) {
+                continue;
+            }
+            let listener = Listener::from_descriptor(descriptor)?;
+            let listener = if is_passed { listener.held_elsewhere() } else { listener };
+            self.listeners.entry((app, index)).or_default().push(listener);
+        }
+        Ok(())
+    }
+}
+
+/// Has the workers serve, each with its share.
+fn wake(house: &HouseParts, snapshot: &Snapshot, inheritance: &mut Inheritance) {
+    let mut shares: Vec<Vec<LentListener>> = (0..house.workers).map(|_| Vec::new()).collect();
+    for app in snapshot.apps() {
+        for (index, frontend) in app.frontends().iter().enumerate() {
+            let Some(mut listeners) = inheritance.listeners.remove(&(app.name().to_string(), index)) else {
+                continue;
+            };
+            if let Some(listener) = listeners.first()
+                && let Err(error) = frontend.inherit(listener)
+            {
+                tracing::warn!(frontend = %frontend.name(), %error, "its socket is used by one worker only");
+            }
+            // One queue for all workers, or one or more for each.
+            if let [listener] = &listeners[..]
+                && listener.address().inet().is_none()
+            {
+                let more = (1..house.workers).filter_map(|_| listener.try_clone().ok()).collect::<Vec<_>>();
+                listeners.extend(more);
+            }
+            for (turn, listener) in listeners.into_iter().enumerate() {
+                shares[turn % house.workers].push(LentListener { frontend: Arc::clone(frontend), listener });
+            }
+        }
+    }
+    let (awake, woken) = mpsc::channel();
+    for (mailer, listeners) in house.crew.mailers().iter().zip(shares) {
+        let legacy = Legacy { listeners, next_number: inheritance.next_number, awake: awake.clone() };
+        mailer.send(WorkerMail::Wake(Parcel::new(legacy)));
+    }
+    drop(awake);
+    // Ends when the last worker has gone on, or is gone.
+    while woken.recv().is_ok() {}
+}
+
+impl Estate {
+    /// Of a process that follows nobody.
+    pub(in crate::control) fn first() -> Self {
+        Self { versions: None, binaries: vec![BinaryRecord::of_this_process(1)], admin: None, line: None }
+    }
+
+    /// Takes in what the old process counted: once now, and once when it ends. `counted` is told the first time, or that
+    /// there is none.
+    pub(in crate::control) fn follow_counters(
+        &mut self,
+        house: &HouseParts,
+        counted: impl FnOnce() + Send + 'static,
+    ) {
+        let Some(mut line) = self.line.take() else { return counted() };
+        let (metrics, lineage) = (Arc::clone(&house.metrics), Arc::clone(&house.lineage));
+        let follow = move || {
+            let mut counted = Some(counted);
+            // As long as connections may finish there.
+            while let Ok(packet) = line.receive(Instant::now() + Duration::from_secs(8 * 86_400)) {
+                if packet.kind == Kind::Counters as u16
+                    && let Ok(counters) = wire::read::<Counters>(&packet.body)
+                {
+                    counters.add_to(&metrics, &lineage.current());
+                }
+                if let Some(counted) = counted.take() {
+                    counted();
+                }
+            }
+            if let Some(counted) = counted.take() {
+                counted();
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("old-process".to_owned()).spawn(follow) {
+            tracing::warn!(%error, "counters begin anew");
+        }
+    }
+}
+
+impl BinaryRecord {
+    /// This process, which serves from now on.
+    pub(in crate::control) fn of_this_process(generation: u64) -> Self {
+        Self {
+            generation,
+            pid: std::process::id(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            path: std::env::current_exe().unwrap_or_else(|_| Invocation::of_this_process().program),
+            time: SystemTime::now(),
+        }
+    }
+}
+
+fn say(line: &mut Line, kind: Kind, message: &impl serde::Serialize) -> io::Result<()> {
+    line.send(kind as u16, &wire::write(message), &[], Instant::now() + PATIENCE)
+}
+
+/// Receives a message, which must be of this kind.
+fn hear(line: &mut Line, kind: Kind) -> io::Result<Packet> {
+    let packet = line.receive(Instant::now() + PATIENCE)?;
+    match Kind::of(packet.kind)? {
+        found if found == kind => Ok(packet),
+        found => {
+            let problem = format!("the old process said {found:?} in the place of {kind:?}");
+            Err(io::Error::new(io::ErrorKind::InvalidData, problem))
+        }
+    }
+}

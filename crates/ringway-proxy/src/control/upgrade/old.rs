@@ -1,0 +1,351 @@
+//! The old process's part of an upgrade.
+//!
+//! Until the commit word says `New` nothing that was done here is final: listening sockets and connections are out of the
+//! engines and in nobody's hands, and go back where they were. Once it says so, they are the other process's, and all
+//! that is left to do here is to let go of them. Runs on a thread of its own, and waits for nothing without a deadline.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ringway::handover::{Channel, ChannelListener, CommitWord, Decision, Interest, ProcessHandle, wait};
+use ringway::{Clock, Listener};
+
+use super::binary::why_not_executable;
+use super::line::{Line, Packet};
+use super::state::{Counters, State};
+use super::wire::{
+    self, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared, Ready,
+    Refuse, Serving,
+};
+use super::{Invocation, Journal, Order, ReportPage, TIMEOUT, VARIABLE, fault};
+use crate::control::admin::Door;
+use crate::control::fleet::Crew;
+use crate::control::private_directory::PrivateDirectory;
+use crate::control::reload::VersionRecord;
+use crate::metrics::Metrics;
+use crate::snapshot::{Lineage, Snapshot};
+
+/// Workers come to rest between two batches of events: one that takes longer is stuck.
+const REST: Duration = Duration::from_secs(2);
+/// From the last connection sent to the new process being prepared: it only fills tables meanwhile.
+const PREPARE: Duration = Duration::from_secs(2);
+/// From the word to go to the decision: one atomic operation.
+const DECIDE: Duration = Duration::from_secs(1);
+/// For what is said after the decision, when nobody waits for it.
+const AFTERWARDS: Duration = Duration::from_secs(5);
+
+/// The process that serves, as far as an upgrade goes.
+pub(in crate::control) struct House {
+    pub(in crate::control) crew: Arc<Crew>,
+    pub(in crate::control) lineage: Arc<Lineage>,
+    pub(in crate::control) metrics: Arc<Metrics>,
+    pub(in crate::control) door: Arc<Door>,
+    pub(in crate::control) invocation: Arc<Invocation>,
+    /// The file that is read at a reload.
+    pub(in crate::control) file: PathBuf,
+    pub(in crate::control) versions: Vec<VersionRecord>,
+    pub(in crate::control) binaries: Vec<BinaryRecord>,
+    pub(in crate::control) is_draining: Arc<AtomicBool>,
+}
+
+/// What is left to do at the end of a process that another one follows.
+pub(in crate::control) struct Farewell {
+    line: Line,
+    /// What the new process knows of what was counted.
+    told: Counters,
+    lineage: Arc<Lineage>,
+    metrics: Arc<Metrics>,
+    pub(in crate::control) report: ReportPage,
+}
+
+impl Farewell {
+    /// Tells the new process what was counted since.
+    pub(in crate::control) fn say(mut self) {
+        let now = Counters::of(&self.metrics, &self.lineage.current());
+        let body = wire::write(&now.since(&self.told));
+        // If it is gone, it counts no more.
+        let _ = self.line.send(Kind::Counters as u16, &body, &[], Instant::now() + AFTERWARDS);
+    }
+}
+
+/// The new process. Unless it serves, it is ended when this is dropped.
+struct NewProcess {
+    child: Child,
+    handle: ProcessHandle,
+    serves: bool,
+}
+
+impl Drop for NewProcess {
+    fn drop(&mut self) {
+        if !self.serves {
+            // Both fail only if it is gone already.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Copies of listening sockets, and whose they are.
+#[derive(Default)]
+struct Lent {
+    keys: Vec<FrontendKey>,
+    listeners: Vec<Listener>,
+    admin: Option<OwnedFd>,
+}
+
+impl House {
+    /// Hands over to a new process.
+    ///
+    /// # Errors
+    /// Why that was called off; then all is as before.
+    pub(in crate::control) fn hand_over(&self, order: &Order, journal: &Journal) -> Result<Farewell, String> {
+        let snapshot = self.lineage.current();
+        let deadline = journal.begun() + order.timeout.unwrap_or(TIMEOUT);
+        let configured = snapshot.settings().server.binary.clone();
+        let binary = order.binary.clone().or(configured).unwrap_or_else(|| self.invocation.program.clone());
+        if let Some(why) = why_not_executable(&binary) {
+            return Err(format!("{}: {why}", binary.display()));
+        }
+        let word = CommitWord::new().map_err(|error| format!("no commit word: {error}"))?;
+        let directory = PrivateDirectory::new("upgrade").map_err(|error| format!("no socket: {error}"))?;
+        let path = directory.path().join("socket");
+        let listener = ChannelListener::bind(&path).map_err(|error| format!("no socket: {error}"))?;
+        let mut new = self.start(&binary, &path)?;
+        journal.step("started", format!("{} is process {}", binary.display(), new.child.id()));
+        let mut line = Line::new(accept(&listener, &mut new, deadline)?);
+        let mut report = ReportPage {
+            old_pid: std::process::id(),
+            new_pid: new.child.id(),
+            binary,
+            ..ReportPage::default()
+        };
+        let told = match self.converse(&mut line, &mut new, &word, deadline, journal, &mut report) {
+            Ok(()) => word.decision() == Decision::New,
+            Err(reason) if word.decide(Decision::Old) != Decision::New => {
+                self.crew.resume();
+                let ended = new.child.try_wait().ok().flatten();
+                return Err(ended.map_or(reason.clone(), |status| format!("{reason} ({status})")));
+            }
+            // It died, or fell silent, after it had decided: it is too late to go back.
+            Err(reason) => {
+                journal.step("silent", format!("{reason}, after it was decided that it serves"));
+                true
+            }
+        };
+        debug_assert!(told, "whoever says that it serves has decided so");
+        new.serves = true;
+        self.door.shut();
+        report.seconds = journal.seconds();
+        let counters = Counters::of(&self.metrics, &self.lineage.current());
+        let sent =
+            line.send(Kind::Counters as u16, &wire::write(&counters), &[], Instant::now() + AFTERWARDS);
+        if let Err(error) = sent {
+            tracing::warn!(%error, "the new process was not told what was counted until now");
+        }
+        let (lineage, metrics) = (Arc::clone(&self.lineage), Arc::clone(&self.metrics));
+        Ok(Farewell { line, told: counters, lineage, metrics, report })
+    }
+
+    fn start(&self, binary: &std::path::Path, socket: &std::path::Path) -> Result<NewProcess, String> {
+        let mut command = Command::new(binary);
+        command.args(&self.invocation.arguments).env(VARIABLE, socket).stdin(Stdio::null());
+        // It names this process; whoever is to be watched is told anew.
+        command.env_remove("WATCHDOG_PID");
+        let mut start = || -> io::Result<NewProcess> {
+            let mut child = command.spawn()?;
+            match ProcessHandle::open(child.id()) {
+                Ok(handle) => Ok(NewProcess { child, handle, serves: false }),
+                Err(error) => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    Err(error)
+                }
+            }
+        };
+        start().map_err(|error| format!("{}: cannot be started: {error}", binary.display()))
+    }
+
+    /// All that is said until the new process serves.
+    fn converse(
+        &self,
+        line: &mut Line,
+        new: &mut NewProcess,
+        word: &CommitWord,
+        deadline: Instant,
+        journal: &Journal,
+        report: &mut ReportPage,
+    ) -> Result<(), String> {
+        let snapshot = self.lineage.current();
+        let hello: Hello = hear(line, Kind::Hello, deadline)?;
+        if hello.protocol != PROTOCOL {
+            let theirs = hello.protocol;
+            return Err(format!("it speaks version {theirs} of the protocol, and this process {PROTOCOL}"));
+        }
+        report.program = hello.program.clone();
+        fault::point("old", "hello");
+        let (passed, sockets): (Vec<&str>, Vec<BorrowedFd<'_>>) = self.lineage.passed().descriptors().unzip();
+        let configure = Configure {
+            passed: passed.into_iter().map(str::to_owned).collect(),
+            clock_origin: Clock::process().origin(),
+            file: self.file.clone(),
+            running: snapshot.version(),
+            versions: self.versions.clone(),
+            binaries: self.binaries.clone(),
+        };
+        let descriptors = [&[word.as_fd()], &sockets[..]].concat();
+        say(line, Kind::Configure, &configure, &descriptors, deadline)?;
+        let ready: Ready = hear(line, Kind::Ready, deadline)?;
+        let Ready { workers, engine } = ready;
+        let running = snapshot.version();
+        journal.step(
+            "ready",
+            format!(
+                "version {} runs {workers} workers on {engine} with configuration {running}",
+                hello.program
+            ),
+        );
+        fault::point("old", "ready");
+
+        let lent = self.lend(&snapshot, deadline)?;
+        self.send_listeners(line, &lent, deadline)?;
+        say(line, Kind::State, &State::of(&snapshot), &[], deadline)?;
+        fault::point("old", "sent-ahead");
+        let _: serde::de::IgnoredAny = hear(line, Kind::Armed, deadline)?;
+        journal.step("armed", format!("it holds {} listening sockets", lent.listeners.len()));
+        drop(lent);
+        fault::point("old", "armed");
+        if self.is_draining.load(Ordering::Relaxed) {
+            return Err("the process drains".to_owned());
+        }
+
+        let frozen = Instant::now();
+        let next_number = self.rest()?;
+        fault::point("old", "frozen");
+        let deadline = Instant::now() + PREPARE;
+        say(line, Kind::End, &End { sessions: 0, next_number }, &[], deadline)?;
+        fault::point("old", "sent");
+        let prepared: Prepared = hear(line, Kind::Prepared, deadline)?;
+        journal.step("prepared", format!("it has taken in {} connections", prepared.taken));
+        fault::point("old", "prepared");
+        if self.is_draining.load(Ordering::Relaxed) {
+            return Err("the process drains".to_owned());
+        }
+        let deadline = Instant::now() + DECIDE;
+        say(line, Kind::Go, &(), &[], deadline)?;
+        fault::point("old", "go");
+        let _: Serving = hear(line, Kind::Serving, deadline)?;
+        report.pause_seconds = frozen.elapsed().as_micros() as f64 / 1e6;
+        journal.step("serving", format!("process {} serves", new.handle.pid()));
+        fault::point("old", "serving");
+        Ok(())
+    }
+
+    /// Copies of all sockets that are listened at.
+    fn lend(&self, snapshot: &Snapshot, deadline: Instant) -> Result<Lent, String> {
+        let mut lent = Lent::default();
+        let mut places = std::collections::HashMap::new();
+        for app in snapshot.apps() {
+            for (index, frontend) in app.frontends().iter().enumerate() {
+                places.insert(Arc::as_ptr(frontend), (app.name(), index));
+            }
+        }
+        for of_worker in
+            self.crew.lend(deadline).map_err(|error| format!("cannot copy its sockets: {error}"))?
+        {
+            // Whatever is of no app any more is being closed.
+            let Some((app, index)) = places.get(&Arc::as_ptr(&of_worker.frontend)) else { continue };
+            let is_unix = of_worker.listener.address().inet().is_none();
+            let is_passed = of_worker.listener.is_held_elsewhere();
+            let key = FrontendKey { app: app.to_string(), index: *index, is_passed };
+            // All workers accept from the one socket.
+            if is_unix && lent.keys.contains(&key) {
+                continue;
+            }
+            lent.keys.push(key);
+            lent.listeners.push(of_worker.listener);
+        }
+        lent.admin = self.door.copy();
+        Ok(lent)
+    }
+
+    fn send_listeners(&self, line: &mut Line, lent: &Lent, deadline: Instant) -> Result<(), String> {
+        let message = Listeners { frontends: lent.keys.clone(), admin: lent.admin.is_some() };
+        let sockets = lent.listeners.iter().filter_map(Listener::descriptor);
+        let descriptors: Vec<BorrowedFd<'_>> = sockets.chain(lent.admin.as_ref().map(AsFd::as_fd)).collect();
+        say(line, Kind::Listeners, &message, &descriptors, deadline)
+    }
+
+    /// Brings all workers to rest; gives the smallest number that no connection has had.
+    fn rest(&self) -> Result<u64, String> {
+        let rested = self.crew.rest(Instant::now() + REST).map_err(|error| format!("a worker: {error}"))?;
+        Ok(rested.iter().map(|rested| rested.next_number).max().unwrap_or(0))
+    }
+}
+
+/// Waits until the new process, and nobody else, has dialled.
+fn accept(listener: &ChannelListener, new: &mut NewProcess, deadline: Instant) -> Result<Channel, String> {
+    loop {
+        match listener.accept() {
+            Ok(channel) => {
+                let peer = channel.peer().map_err(|error| error.to_string())?;
+                if (peer.uid, peer.pid) == (rustix::process::getuid().as_raw(), new.handle.pid()) {
+                    return Ok(channel);
+                }
+                tracing::warn!(pid = peer.pid, uid = peer.uid, "a stranger dialled the upgrade's socket");
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(format!("no channel: {error}")),
+        }
+        if let Ok(Some(status)) = new.child.try_wait() {
+            return Err(format!(
+                "it ended before it said anything ({status}); its own messages are in the log"
+            ));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err("it said nothing in time".to_owned());
+        }
+        let both = [(listener.as_fd(), Interest::Read), (new.handle.as_fd(), Interest::Read)];
+        wait(both, Some(left)).map_err(|error| error.to_string())?;
+    }
+}
+
+/// Sends a message.
+fn say(
+    line: &mut Line,
+    kind: Kind,
+    message: &impl serde::Serialize,
+    descriptors: &[BorrowedFd<'_>],
+    deadline: Instant,
+) -> Result<(), String> {
+    line.send(kind as u16, &wire::write(message), descriptors, deadline).map_err(|error| in_words(&error))
+}
+
+/// Receives a message of this kind.
+fn hear<T: serde::de::DeserializeOwned>(line: &mut Line, kind: Kind, deadline: Instant) -> Result<T, String> {
+    let Packet { kind: found, body, .. } = line.receive(deadline).map_err(|error| in_words(&error))?;
+    match Kind::of(found).map_err(|error| error.to_string())? {
+        Kind::Refuse => {
+            let refuse: Refuse = wire::read(&body).map_err(|error| error.to_string())?;
+            Err(refuse.reason)
+        }
+        found if found == kind => wire::read(&body).map_err(|error| format!("{kind:?}: {error}")),
+        found => Err(format!("it said {found:?} in the place of {kind:?}")),
+    }
+}
+
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut => "it did not answer in time".to_owned(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+            "it ended".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}

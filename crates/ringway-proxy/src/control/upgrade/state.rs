@@ -1,0 +1,382 @@
+//! What a process knows beside its connections, as another process can take it in: health of the backends, what operators
+//! said, open rates; and all that was counted.
+//!
+//! Everything goes by name: apps, backends, addresses, metrics with their labels. What the other process does not have is
+//! left out, so that programs with other metrics or another configuration understand each other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ringway::{SocketAddress, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::endpoint::{AppState, DownReason, Duty, Endpoint, Health, Steering};
+use crate::metrics::{AppCounter, CloseLabels, Metrics, ProcessCounter, Row, WorkerCounter};
+use crate::session::CloseReason;
+use crate::snapshot::Snapshot;
+
+/// What is known of the apps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct State {
+    pub(super) apps: Vec<AppRecord>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct AppRecord {
+    name: String,
+    is_drained: bool,
+    /// When its bucket of new connections is full again, in nanoseconds of the process clock.
+    rate_full_at: u64,
+    /// What operators said of its backends.
+    orders: Vec<OrderRecord>,
+    endpoints: Vec<EndpointRecord>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct OrderRecord {
+    backend: String,
+    weight: Option<u16>,
+    duty: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct EndpointRecord {
+    /// Place of its backend in the configuration.
+    backend: usize,
+    address: String,
+    health: String,
+    reason: Option<String>,
+    /// What was wrong with the last bad answer.
+    answer: Option<String>,
+    /// Since when, in nanoseconds of the process clock.
+    since: u64,
+}
+
+impl State {
+    /// Of a process that runs by this snapshot.
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        Self { apps: snapshot.apps().map(|app| AppRecord::of(app)).collect() }
+    }
+
+    /// Has the apps of another snapshot go on from here.
+    pub(super) fn restore(&self, snapshot: &Snapshot) {
+        let by_name: BTreeMap<&str, &AppRecord> =
+            self.apps.iter().map(|record| (record.name.as_str(), record)).collect();
+        for app in snapshot.apps() {
+            if let Some(record) = by_name.get(&**app.name()) {
+                record.restore(app);
+            }
+        }
+    }
+}
+
+impl AppRecord {
+    fn of(app: &AppState) -> Self {
+        let orders = app.model().backends.iter().filter_map(|backend| {
+            let steering = app.steering(backend);
+            (steering != Steering::default()).then(|| OrderRecord {
+                backend: backend.name.clone(),
+                weight: steering.weight,
+                duty: steering.duty.as_str().to_owned(),
+            })
+        });
+        Self {
+            name: app.name().to_string(),
+            is_drained: app.core().is_drained(),
+            rate_full_at: app.counts().rate_full_at(),
+            orders: orders.collect(),
+            endpoints: app
+                .endpoints()
+                .endpoints()
+                .iter()
+                .map(|endpoint| EndpointRecord::of(endpoint))
+                .collect(),
+        }
+    }
+
+    fn restore(&self, app: &AppState) {
+        app.core().set_drained(self.is_drained);
+        app.counts().set_rate_full_at(self.rate_full_at);
+        // Names mean what they meant, until they are looked up anew.
+        let mut addresses = vec![Vec::new(); app.model().backends.len()];
+        for record in &self.endpoints {
+            if let (Some(of_backend), Some(address)) =
+                (addresses.get_mut(record.backend), read_address(&record.address))
+            {
+                of_backend.push(address);
+            }
+        }
+        app.resolve(&addresses);
+        for order in &self.orders {
+            let duty = [Duty::Ready, Duty::Maintenance, Duty::Draining];
+            let duty = duty.into_iter().find(|duty| duty.as_str() == order.duty).unwrap_or_default();
+            app.steer(&order.backend, Steering { weight: order.weight, duty });
+        }
+        let set = app.endpoints();
+        let by_address: BTreeMap<(usize, &str), &EndpointRecord> =
+            self.endpoints.iter().map(|record| ((record.backend, record.address.as_str()), record)).collect();
+        for endpoint in set.endpoints() {
+            let address = endpoint.address().to_string();
+            if let Some(record) = by_address.get(&(endpoint.backend(), address.as_str())) {
+                record.restore(endpoint);
+            }
+        }
+    }
+}
+
+impl EndpointRecord {
+    fn of(endpoint: &Endpoint) -> Self {
+        let (health, since, reason) = endpoint.health_report();
+        Self {
+            backend: endpoint.backend(),
+            address: endpoint.address().to_string(),
+            health: health.as_str().to_owned(),
+            reason: reason.map(|reason| reason.as_str().to_owned()),
+            answer: endpoint.bad_answer().map(|answer| answer.to_string()),
+            since: since.as_nanos(),
+        }
+    }
+
+    fn restore(&self, endpoint: &Endpoint) {
+        let all = [Health::Up, Health::Down, Health::Ejected];
+        let Some(health) = all.into_iter().find(|health| health.as_str() == self.health) else { return };
+        if let Some(answer) = &self.answer {
+            endpoint.note_bad_answer(answer);
+        }
+        let reason = self.reason.as_deref().and_then(DownReason::from_word);
+        endpoint.set_health(health, reason, Time::from_nanos(self.since));
+    }
+}
+
+/// The address that is written so.
+fn read_address(text: &str) -> Option<SocketAddress> {
+    match text.strip_prefix("unix:") {
+        Some(path) => Some(SocketAddress::unix(path)),
+        None => text.parse().ok().map(SocketAddress::Inet),
+    }
+}
+
+/// What was counted since the first process of the line started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Counters {
+    /// By metric and label.
+    process: BTreeMap<String, u64>,
+    workers: BTreeMap<String, u64>,
+    /// Connections that ended, and of these that were cut.
+    ended: [u64; 2],
+    apps: BTreeMap<String, AppCounts>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct AppCounts {
+    counters: BTreeMap<String, u64>,
+    /// By initiator, phase and reason.
+    closed: BTreeMap<String, u64>,
+    /// By address: connections, failed dials.
+    endpoints: BTreeMap<String, [u64; 2]>,
+}
+
+impl Counters {
+    /// Of a process that runs by this snapshot.
+    pub(super) fn of(metrics: &Metrics, snapshot: &Snapshot) -> Self {
+        let process = metrics.process();
+        Self {
+            process: counted(ProcessCounter::ALL, |counter| counter.row(), |counter| process.get(counter)),
+            workers: counted(
+                WorkerCounter::ALL,
+                |counter| counter.row(),
+                |counter| metrics.worker_total(counter),
+            ),
+            ended: metrics.ended().into(),
+            apps: snapshot.apps().map(|app| (app.name().to_string(), AppCounts::of(app))).collect(),
+        }
+    }
+
+    /// What was counted since `before`.
+    pub(super) fn since(&self, before: &Self) -> Self {
+        let apps = self.apps.iter().map(|(name, counts)| {
+            let nothing = AppCounts::default();
+            (name.clone(), counts.since(before.apps.get(name).unwrap_or(&nothing)))
+        });
+        Self {
+            process: grown(&self.process, &before.process),
+            workers: grown(&self.workers, &before.workers),
+            ended: [0, 1].map(|index| self.ended[index].saturating_sub(before.ended[index])),
+            apps: apps.collect(),
+        }
+    }
+
+    /// Counts on from here in another process.
+    pub(super) fn add_to(&self, metrics: &Metrics, snapshot: &Snapshot) {
+        let process = metrics.process();
+        for counter in ProcessCounter::ALL {
+            process.add(*counter, found(&self.process, counter.row()));
+        }
+        let worker = metrics.worker(0);
+        for counter in WorkerCounter::ALL {
+            worker.add_worker(*counter, found(&self.workers, counter.row()));
+        }
+        worker.add_ended(self.ended);
+        for app in snapshot.apps() {
+            if let Some(counts) = self.apps.get(&**app.name()) {
+                counts.add_to(app);
+            }
+        }
+    }
+}
+
+impl AppCounts {
+    fn of(app: &AppState) -> Self {
+        let counters = app.counters();
+        let closed = CloseReason::LABELS.iter().enumerate();
+        let closed = closed.map(|(index, labels)| (close_key(labels), counters.closed_total(index)));
+        let set = app.endpoints();
+        let endpoints = set.endpoints().iter();
+        Self {
+            counters: counted(AppCounter::ALL, |counter| counter.row(), |counter| counters.total(counter)),
+            closed: closed.filter(|(_, count)| *count > 0).collect(),
+            endpoints: endpoints
+                .map(|endpoint| {
+                    (endpoint.address().to_string(), [endpoint.total(), endpoint.connect_failures()])
+                })
+                .collect(),
+        }
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        let endpoints = self.endpoints.iter().map(|(address, now)| {
+            let before = before.endpoints.get(address).copied().unwrap_or_default();
+            (address.clone(), [0, 1].map(|index| now[index].saturating_sub(before[index])))
+        });
+        Self {
+            counters: grown(&self.counters, &before.counters),
+            closed: grown(&self.closed, &before.closed),
+            endpoints: endpoints.collect(),
+        }
+    }
+
+    fn add_to(&self, app: &Arc<AppState>) {
+        let block = app.counters().block();
+        for counter in AppCounter::ALL {
+            block.add(*counter, found(&self.counters, counter.row()));
+        }
+        for (index, labels) in CloseReason::LABELS.iter().enumerate() {
+            if let Some(count) = self.closed.get(&close_key(labels)) {
+                block.add_closed(index, *count);
+            }
+        }
+        let set = app.endpoints();
+        for endpoint in set.endpoints() {
+            if let Some([total, failures]) = self.endpoints.get(&endpoint.address().to_string()) {
+                endpoint.add_counts(*total, *failures);
+            }
+        }
+    }
+}
+
+fn counted<C: Copy>(
+    all: &[C],
+    row: impl Fn(C) -> &'static Row,
+    count: impl Fn(C) -> u64,
+) -> BTreeMap<String, u64> {
+    all.iter().map(|counter| (key(row(*counter)), count(*counter))).collect()
+}
+
+fn grown(now: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let growth = |(key, count): (&String, &u64)| {
+        (key.clone(), count.saturating_sub(before.get(key).copied().unwrap_or(0)))
+    };
+    now.iter().map(growth).collect()
+}
+
+fn found(counts: &BTreeMap<String, u64>, row: &Row) -> u64 {
+    counts.get(&key(row)).copied().unwrap_or(0)
+}
+
+/// A counter by its name and what is fixed of its labels.
+fn key(row: &Row) -> String {
+    let labels = row.fixed.iter().map(|(label, value)| format!(" {label}={value}"));
+    std::iter::once(row.name.to_owned()).chain(labels).collect()
+}
+
+fn close_key(labels: &CloseLabels) -> String {
+    format!("{} {} {}", labels.initiator, labels.phase, labels.reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::DialFailure;
+    use crate::endpoint::testing::app_of_hosts;
+    use crate::snapshot::Lineage;
+
+    fn lineage() -> Lineage {
+        Lineage::of_apps(vec![app_of_hosts(&[(1, false), (2, false)])])
+    }
+
+    fn address(port: u16) -> SocketAddress {
+        std::net::SocketAddr::from(([127, 0, 0, 1], port)).into()
+    }
+
+    fn app(lineage: &Lineage) -> Arc<AppState> {
+        lineage.current().apps().next().cloned().expect("it has one")
+    }
+
+    #[test]
+    fn another_process_knows_what_this_one_knew() {
+        let old = lineage();
+        let before = app(&old);
+        before.resolve(&[vec![address(1), address(2)], vec![address(3)]]);
+        let down = before.endpoints().endpoints()[1].clone();
+        down.note_bad_answer("expected status 200, got 503");
+        down.set_health(Health::Down, Some(DownReason::Answer), Time::from_nanos(6_400));
+        before.endpoints().endpoints()[2].eject(DialFailure::Refused, Time::from_nanos(12_800));
+        let name = before.model().backends[0].name.clone();
+        before.steer(&name, Steering { weight: Some(7), duty: Duty::Maintenance });
+        before.core().set_drained(true);
+        before.counts().set_rate_full_at(5);
+
+        let sent = serde_json::to_string(&State::of(&old.current())).expect("JSON");
+        let new = lineage();
+        let received: State = serde_json::from_str(&sent).expect("what was sent");
+        received.restore(&new.current());
+        assert_eq!(State::of(&new.current()), State::of(&old.current()));
+        let after = app(&new);
+        let report = after.endpoints().endpoints()[1].health_report();
+        assert_eq!(report, (Health::Down, Time::from_nanos(6_400), Some(DownReason::Answer)));
+        assert_eq!(after.endpoints().endpoints()[0].weight(), 0, "in maintenance");
+        assert!(after.core().is_drained());
+    }
+
+    #[test]
+    fn counters_go_on_as_one_and_what_came_later_is_added() {
+        let (old, new) = (lineage(), lineage());
+        for lineage in [&old, &new] {
+            app(lineage).resolve(&[vec![address(1)], vec![address(3)]]);
+        }
+        let (counted, counting) =
+            (Metrics::new(2, CloseReason::LABELS), Metrics::new(1, CloseReason::LABELS));
+        counted.worker(1).add_worker(WorkerCounter::AcceptPauses, 3);
+        counted.worker(0).count_end(true);
+        counted.process().add(ProcessCounter::LookupsFailed, 4);
+        let block = app(&old).counters().block();
+        block.add(AppCounter::BytesFromBackends, 1 << 40);
+        block.add_closed(2, 5);
+        app(&old).endpoints().endpoints()[0].count_connected();
+        let first = Counters::of(&counted, &old.current());
+        first.add_to(&counting, &new.current());
+        assert_eq!(Counters::of(&counting, &new.current()), first);
+
+        block.add_closed(2, 1);
+        counted.worker(0).count_end(false);
+        let last = Counters::of(&counted, &old.current());
+        last.since(&first).add_to(&counting, &new.current());
+        assert_eq!(Counters::of(&counting, &new.current()), last);
+    }
+}
