@@ -59,7 +59,7 @@ pub(crate) struct Arguments {
     /// The load balancer to measure, instead of building it
     #[arg(long, value_name = "PATH")]
     ringway: Option<PathBuf>,
-    /// The load generator, instead of building it
+    /// The load generator, instead of building it; `bare` is looked for beside it
     #[arg(long, value_name = "PATH")]
     loadgen: Option<PathBuf>,
     /// Processor of the proxy
@@ -98,8 +98,10 @@ fn balance() -> Result<(), String> {
 
 fn bench(arguments: &Arguments) -> Result<(), String> {
     let target = target_directory();
+    let loadgen = arguments.loadgen.clone().unwrap_or_else(|| target.join("release/loadgen"));
     let places = Places {
         ringway: arguments.ringway.clone().unwrap_or_else(|| target.join("release/ringway")),
+        bare: loadgen.with_file_name("bare"),
         bench: target.join("bench"),
     };
     let rows = chosen(ROWS.iter(), |row| row.name, &arguments.only)?;
@@ -127,7 +129,7 @@ fn bench(arguments: &Arguments) -> Result<(), String> {
     }
     if !arguments.render {
         let _alone = alone()?;
-        let method = method(arguments, &target, &places)?;
+        let method = method(arguments, loadgen, &places)?;
         let rounds = if arguments.quick { 1 } else { arguments.rounds };
         measure(&method, rounds, &rows, &runnable, &mut samples, &saved);
     }
@@ -190,7 +192,7 @@ fn progress(row: &Row, variant: Variant, round: usize, sample: &Sample) -> Strin
     line
 }
 
-fn method(arguments: &Arguments, target: &Path, places: &Places) -> Result<Method, String> {
+fn method(arguments: &Arguments, loadgen: PathBuf, places: &Places) -> Result<Method, String> {
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     let (proxy_cpu, load_cpu) = (arguments.proxy_cpu, arguments.load_cpu);
     if proxy_cpu == load_cpu || proxy_cpu.max(load_cpu) >= count {
@@ -199,7 +201,7 @@ fn method(arguments: &Arguments, target: &Path, places: &Places) -> Result<Metho
     let (warmup, seconds) = if arguments.quick { (0.2, 0.4) } else { (arguments.warmup, arguments.seconds) };
     let duration = |number: f64| Duration::try_from_secs_f64(number).map_err(|error| error.to_string());
     Ok(Method {
-        loadgen: arguments.loadgen.clone().unwrap_or_else(|| target.join("release/loadgen")),
+        loadgen,
         directory: places.bench.join("run"),
         proxy_cpu,
         load_cpu,
@@ -307,6 +309,6 @@ mod tests {
 
     #[test]
     fn no_name_means_all() {
-        assert_eq!(chosen(VARIANTS.into_iter(), |variant| variant.name(), &[]).map(|all| all.len()), Ok(9));
+        assert_eq!(chosen(VARIANTS.into_iter(), |variant| variant.name(), &[]).map(|all| all.len()), Ok(10));
     }
 }

@@ -99,6 +99,16 @@ impl Page<'_> {
         format!("{:.2}{}", guarded / plain, mark(guarded <= most * plain))
     }
 
+    /// What the ratios would be of a proxy that cost nothing but its system calls.
+    fn floor(&self, row: &Row, best: Option<f64>) -> String {
+        let bare = self.value(row, Variant::Bare).filter(|_| is_cpu(row));
+        let against = |peer| ratio(peer, bare, None);
+        match bare {
+            Some(_) => format!("{}, {}", against(self.value(row, Variant::Haproxy)), against(best)),
+            None => "–".into(),
+        }
+    }
+
     fn medians(&self) -> Table {
         let columns = self.columns();
         let names = columns.iter().map(|variant| variant.name().to_owned());
@@ -132,6 +142,7 @@ impl Page<'_> {
             "at most",
             "io_uring ÷ epoll",
             "guarded ÷ plain",
+            "bare: ÷ haproxy, ÷ best",
         ];
         let mut table: Table = vec![head.map(str::to_owned).to_vec()];
         for row in ROWS {
@@ -139,7 +150,7 @@ impl Page<'_> {
             let tuned = self.value(row, Variant::Tuned);
             let best = VARIANTS
                 .into_iter()
-                .filter(|variant| !variant.is_ours())
+                .filter(|variant| variant.is_peer())
                 .filter_map(|variant| Some((variant, self.value(row, variant)?)))
                 .min_by(|(_, one), (_, other)| one.total_cmp(other));
             let cells = [
@@ -163,6 +174,7 @@ impl Page<'_> {
                     _ => "–".into(),
                 },
                 self.guarded(row),
+                self.floor(row, best.map(|(_, value)| value)),
             ];
             if cells.iter().any(|cell| cell != "–") {
                 table.push(std::iter::once(row.title.to_owned()).chain(cells).collect());
@@ -197,7 +209,8 @@ impl Page<'_> {
         (!text.is_empty()).then(|| {
             let title = "cost per 64 B round trip, 9,000 ÷ 64 connections";
             let none = || "–".to_owned();
-            vec![title.into(), others(Variant::Haproxy), none(), none(), text, none(), none()]
+            let (haproxy, bare) = (others(Variant::Haproxy), others(Variant::Bare));
+            vec![title.into(), haproxy, none(), none(), text, none(), none(), bare]
         })
     }
 
@@ -325,7 +338,7 @@ mod tests {
 
     fn samples() -> Samples {
         let mut samples = Samples::default();
-        for (variant, value) in [("ringway", 0.2), ("haproxy", 0.5), ("nginx", 0.3)] {
+        for (variant, value) in [("ringway", 0.2), ("haproxy", 0.5), ("nginx", 0.3), ("bare", 0.1)] {
             samples.push("bulk-1", variant, Sample { value, ..Sample::default() });
         }
         samples
@@ -339,6 +352,13 @@ mod tests {
         assert_eq!(line[1], "2.50 (≥ 1.9) ✓");
         assert_eq!(line[2], "1.50 (≥ 1.1) ✓ nginx");
         assert_eq!(line[3], "–");
+    }
+
+    #[test]
+    fn bare_is_no_peer_and_tells_what_is_to_be_had() {
+        let samples = samples();
+        let page = Page { samples: &samples, versions: &[], skipped: &[] };
+        assert_eq!(page.ratios()[1].last().map(String::as_str), Some("5.00, 3.00"));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(super) enum Variant {
     Nginx,
     Envoy,
     Sozu,
+    /// No proxy: a relay that does nothing else, to tell what is to be had at all.
+    Bare,
 }
 
 /// What a cell asks of a proxy.
@@ -40,6 +42,7 @@ pub(super) struct Setup {
 #[derive(Debug)]
 pub(super) struct Places {
     pub(super) ringway: PathBuf,
+    pub(super) bare: PathBuf,
     /// `target/bench`, where peers that no package of the system carries are installed.
     pub(super) bench: PathBuf,
 }
@@ -59,7 +62,7 @@ const GUARDS: &str = "[app.limits]\nconnections = 1000000\nconnections_per_sourc
                       allow = [\"127.0.0.0/8\"]\ndeny = [\"10.0.0.0/8\"]\n";
 
 /// In the order of the table's columns.
-pub(super) const VARIANTS: [Variant; 9] = [
+pub(super) const VARIANTS: [Variant; 10] = [
     Variant::IoUring,
     Variant::Epoll,
     Variant::Tuned,
@@ -69,6 +72,7 @@ pub(super) const VARIANTS: [Variant; 9] = [
     Variant::Nginx,
     Variant::Envoy,
     Variant::Sozu,
+    Variant::Bare,
 ];
 
 impl Variant {
@@ -83,11 +87,17 @@ impl Variant {
             Self::Nginx => "nginx",
             Self::Envoy => "envoy",
             Self::Sozu => "sozu",
+            Self::Bare => "bare",
         }
     }
 
     pub(super) fn is_ours(self) -> bool {
         matches!(self, Self::Epoll | Self::IoUring | Self::Tuned | Self::Guarded)
+    }
+
+    /// One of those that Ringway is compared with.
+    pub(super) fn is_peer(self) -> bool {
+        !self.is_ours() && self != Self::Bare
     }
 
     /// The program, or why this variant is skipped and how to get it.
@@ -114,6 +124,9 @@ impl Variant {
                     std::iter::once(places.bench.join("bin/sozu")).chain(on_path("sozu")).collect();
                 (installed, "install it (needs protoc): cargo install sozu --root target/bench".to_owned())
             }
+            Self::Bare => {
+                (vec![places.bare.clone()], "build it: cargo build --release -p loadgen".to_owned())
+            }
         };
         candidates
             .into_iter()
@@ -125,9 +138,13 @@ impl Variant {
     pub(super) fn version(self, program: &Path) -> String {
         let argument = match self {
             Self::Haproxy | Self::HaproxyTuned | Self::Nginx => "-v",
-            Self::Epoll | Self::IoUring | Self::Tuned | Self::Guarded | Self::Envoy | Self::Sozu => {
-                "--version"
-            }
+            Self::Epoll
+            | Self::IoUring
+            | Self::Tuned
+            | Self::Guarded
+            | Self::Envoy
+            | Self::Sozu
+            | Self::Bare => "--version",
         };
         let Ok(output) = Command::new(program).arg(argument).output() else { return "unknown".into() };
         let text = [output.stdout, output.stderr].concat();
@@ -169,6 +186,10 @@ impl Variant {
             Self::Sozu => {
                 let path = write("sozu.toml", sozu_file(setup, directory))?;
                 (vec!["--config".into(), path, "start".into()], 1 + setup.workers)
+            }
+            Self::Bare => {
+                let backends = setup.backends.iter().map(SocketAddr::to_string);
+                (std::iter::once(setup.listen.to_string()).chain(backends).collect(), 1)
             }
         };
         Ok(Launch { program, arguments, processes })

@@ -112,7 +112,7 @@ impl Common {
     fn places(&self) -> Result<(Places, PathBuf, PathBuf), String> {
         let target = super::target_directory();
         let ringway = self.ringway.clone().unwrap_or_else(|| target.join("release/ringway"));
-        let places = Places { ringway, bench: target.join("bench") };
+        let places = Places { ringway, bare: target.join("release/bare"), bench: target.join("bench") };
         let directory = places.bench.join("soak");
         fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
         let program = Variant::IoUring.find(&places)?;
