@@ -149,7 +149,7 @@ impl Proxy {
                 .iter()
                 .map(|backend| match &backend.target {
                     model::Target::Address(address) => vec![address.clone()],
-                    model::Target::Host { .. } => {
+                    model::Target::Host { .. } | model::Target::Service { .. } => {
                         addresses.iter().filter(|_| random.chance(0.6)).cloned().collect()
                     }
                 })

@@ -77,7 +77,7 @@ pub(super) fn push_backend(table: &mut Table, app: &str, backend: &BackendStatus
             backend.name.clone(),
             endpoint.address.clone(),
             health(endpoint, is_panicking),
-            weight(backend),
+            weight_of(backend, endpoint),
             endpoint.connections.to_string(),
             endpoint.connections_total.to_string(),
             endpoint.connect_failures.to_string(),
@@ -87,6 +87,15 @@ pub(super) fn push_backend(table: &mut Table, app: &str, backend: &BackendStatus
         let (address, health) = ("-".to_owned(), "unresolved".to_owned());
         table.push([app.to_owned(), backend.name.clone(), address, health, weight(backend)]);
     }
+}
+
+/// The weight of an endpoint: for a service that of its record, else that of its backend.
+fn weight_of(backend: &BackendStatus, endpoint: &EndpointStatus) -> String {
+    let own = (endpoint.weight, endpoint.backup);
+    if backend.duty != "ready" || own == (backend.weight_override.unwrap_or(backend.weight), backend.backup) {
+        return weight(backend);
+    }
+    format!("{}{}", endpoint.weight, if endpoint.backup { " backup" } else { "" })
 }
 
 /// The weight, or why it has none, and what is configured if that is something else.
@@ -156,6 +165,15 @@ mod tests {
         assert_eq!(health(&endpoint, false), "ejected 3s (12 of 20 connections failed, 27s left)");
         endpoint.ejected_seconds_left = Some(0.0);
         assert!(health(&endpoint, false).ends_with("failed, until its next good check)"));
+    }
+
+    #[test]
+    fn the_weight_by_a_record_stands_in_the_place_of_that_of_its_backend() {
+        let backend = testing::process().status().apps[0].backends[0].clone();
+        let mut endpoint = backend.endpoints[0].clone();
+        assert_eq!(weight_of(&backend, &endpoint), "1");
+        (endpoint.weight, endpoint.backup) = (60, true);
+        assert_eq!(weight_of(&backend, &endpoint), "60 backup");
     }
 
     #[test]

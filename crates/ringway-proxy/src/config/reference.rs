@@ -62,6 +62,10 @@ fn table_of(name: &str) -> Result<String, String> {
     for key in keys {
         let default = match key.default {
             Default::Required => "must be given".to_owned(),
+            Default::OneOf(keys) => {
+                let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+                format!("{} must be given", keys.join(" or "))
+            }
             Default::Value(json) => format!("`{}`", toml_of(json)),
             Default::Words(words) => words.to_owned(),
         };

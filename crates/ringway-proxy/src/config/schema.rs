@@ -84,12 +84,20 @@ fn of_kind(kind: &Kind, path: &str) -> Value {
                 .filter(|key| key.default == Default::Required)
                 .map(Key::name)
                 .collect();
-            json!({
+            let mut table = json!({
                 "type": "object",
                 "properties": properties(keys(), path),
                 "required": required,
                 "additionalProperties": false,
-            })
+            });
+            let one_of = keys::children(keys(), path).find_map(|key| match key.default {
+                Default::OneOf(keys) => Some(keys),
+                Default::Required | Default::Value(_) | Default::Words(_) => None,
+            });
+            if let Some(keys) = one_of {
+                table["anyOf"] = keys.iter().map(|key| json!({ "required": [key] })).collect();
+            }
+            table
         }
         Kind::AnyOf(kinds) => {
             json!({ "anyOf": kinds.iter().map(|kind| of_kind(kind, path)).collect::<Vec<_>>() })

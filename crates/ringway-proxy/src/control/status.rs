@@ -141,6 +141,12 @@ pub struct BackendStatus {
 pub struct EndpointStatus {
     /// Its address.
     pub address: String,
+    /// Share relative to the others, as it is now; for a service by its record.
+    #[serde(default)]
+    pub weight: u16,
+    /// Used only while no other is available.
+    #[serde(default)]
+    pub backup: bool,
     /// `up`, `down` or `ejected`.
     pub health: String,
     /// For how long it has been so.
@@ -297,6 +303,8 @@ fn endpoint_status(endpoint: &Endpoint) -> EndpointStatus {
     let left = endpoint.is_outlier().then(|| endpoint.last_ejection().until.since(now));
     EndpointStatus {
         address: endpoint.address().to_string(),
+        weight: endpoint.weight(),
+        backup: endpoint.is_backup(),
         health: health.as_str().to_owned(),
         since_seconds: whole_milliseconds(now.since(since)),
         reason: endpoint.reason(),

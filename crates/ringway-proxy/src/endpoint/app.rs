@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ringway::SocketAddress;
 
+use super::resolved::Resolved;
 use super::roll::Roll;
 use super::steering::{Steering, SteeringTable};
-use super::{EndpointSet, ExactCount, FrontendState, OutlierGate};
+use super::{Endpoint, EndpointSet, ExactCount, FrontendState, OutlierGate};
 use crate::admission::{AppCounts, AppRules, Queue};
 use crate::metrics::AppCounters;
 use crate::model;
@@ -240,13 +241,22 @@ impl AppState {
         Arc::clone(&self.endpoints.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// As [`Self::resolve_records`], of addresses that go by the configuration alone.
+    ///
+    /// # Panics
+    /// If there is not one list for each backend.
+    pub fn resolve(&self, resolved: &[Vec<SocketAddress>]) -> Option<Arc<EndpointSet>> {
+        let list = |addresses: &Vec<SocketAddress>| addresses.iter().cloned().map(Into::into).collect();
+        self.resolve_records(&resolved.iter().map(list).collect::<Vec<_>>())
+    }
+
     /// Takes in new addresses, one list a backend in the order of the configuration, and gives the new set, of which
     /// the workers and the prober are to be told; `None` if nothing changed. An address that stays keeps its endpoint,
     /// with its counts and health.
     ///
     /// # Panics
     /// If there is not one list for each backend.
-    pub fn resolve(&self, resolved: &[Vec<SocketAddress>]) -> Option<Arc<EndpointSet>> {
+    pub fn resolve_records(&self, resolved: &[Vec<Resolved>]) -> Option<Arc<EndpointSet>> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         *endpoints = Arc::new(endpoints.with_addresses(&self.steered(), resolved, &self.core.roll)?);
         Some(Arc::clone(&endpoints))
@@ -276,16 +286,16 @@ impl AppState {
     }
 }
 
-fn fixed_addresses(model: &model::App) -> Vec<Vec<SocketAddress>> {
+fn fixed_addresses(model: &model::App) -> Vec<Vec<Resolved>> {
     let addresses = |backend: &model::Backend| match &backend.target {
-        model::Target::Address(address) => vec![address.clone()],
-        model::Target::Host { .. } => Vec::new(),
+        model::Target::Address(address) => vec![address.clone().into()],
+        model::Target::Host { .. } | model::Target::Service { .. } => Vec::new(),
     };
     model.backends.iter().map(addresses).collect()
 }
 
 /// The addresses that the backends of `model` have if names mean what they meant for `before`.
-fn addresses_after(before: &AppState, set: &EndpointSet, model: &model::App) -> Vec<Vec<SocketAddress>> {
+fn addresses_after(before: &AppState, set: &EndpointSet, model: &model::App) -> Vec<Vec<Resolved>> {
     let mut addresses = fixed_addresses(model);
     for (backend, addresses) in model.backends.iter().zip(&mut addresses) {
         if let model::Target::Address(_) = backend.target {
@@ -295,7 +305,11 @@ fn addresses_after(before: &AppState, set: &EndpointSet, model: &model::App) -> 
             continue;
         };
         let known = set.endpoints().iter().filter(|endpoint| endpoint.backend() == same);
-        *addresses = known.map(|endpoint| endpoint.address().clone()).collect();
+        let resolved = |endpoint: &Arc<Endpoint>| Resolved {
+            address: endpoint.address().clone(),
+            record: endpoint.record.get(),
+        };
+        *addresses = known.map(resolved).collect();
     }
     addresses
 }

@@ -13,6 +13,7 @@ mod header;
 mod outcomes;
 mod passed;
 mod ramp;
+mod resolved;
 mod roll;
 mod set;
 mod socket_file;
@@ -39,6 +40,7 @@ pub(crate) use header::{header_for_check, header_for_client};
 pub use outcomes::{Outcome, Tally};
 pub use passed::{Assignment, PassedSocket, PassedSockets};
 pub(crate) use ramp::FULL;
+pub use resolved::{Record, Resolved};
 pub use set::EndpointSet;
 pub(crate) use socket_file::SocketFile;
 pub use steering::{Duty, Steering};
@@ -50,6 +52,7 @@ use crate::balance::table::hash_of_address;
 use ejection::LastEjection;
 use outcomes::Outcomes;
 use ramp::Ramp;
+use resolved::RecordCell;
 
 /// Names an endpoint within the process; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +68,8 @@ pub struct Endpoint {
     backend: AtomicUsize,
     weight: AtomicU16,
     backup: AtomicBool,
+    /// What the record of a service says of it.
+    record: RecordCell,
     /// The most connections at once; `u32::MAX` is no limit.
     connections_max: AtomicU32,
     active: ExactCount,
@@ -157,6 +162,7 @@ impl Endpoint {
             backend: AtomicUsize::new(backend),
             weight: AtomicU16::new(weight),
             backup: AtomicBool::new(backup),
+            record: RecordCell::default(),
             connections_max: AtomicU32::new(u32::MAX),
             active: ExactCount::new(),
             total: AtomicU64::new(0),
@@ -172,11 +178,14 @@ impl Endpoint {
         }
     }
 
-    /// Takes over what the configuration says of its backend from now on.
-    fn set_backend(&self, backend: usize, (weight, backup): (u16, bool)) {
+    /// Takes over what the configuration, and the record of a service, say of it from now on; says whether that makes its
+    /// weight or rank another one.
+    fn set_backend(&self, backend: usize, (weight, backup): (u16, bool), record: Option<Record>) -> bool {
         self.backend.store(backend, Ordering::Relaxed);
-        self.weight.store(weight, Ordering::Relaxed);
-        self.backup.store(backup, Ordering::Relaxed);
+        self.record.set(record);
+        let had_weight = self.weight.swap(weight, Ordering::Relaxed);
+        let was_backup = self.backup.swap(backup, Ordering::Relaxed);
+        (had_weight, was_backup) != (weight, backup)
     }
 
     /// It may have so many connections from now on; those that are open stay.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ringway::{SocketAddress, Time};
 
 use super::ramp::{Ramp, step};
+use super::resolved::{Resolved, ranks};
 use super::roll::Roll;
 use super::{Changes, Endpoint, Tier};
 use crate::model;
@@ -35,22 +36,25 @@ impl EndpointSet {
     /// whose address is the same are kept.
     pub(super) fn new(
         model: &model::App,
-        resolved: &[Vec<SocketAddress>],
+        resolved: &[Vec<Resolved>],
         before: Option<&Self>,
         roll: &Roll,
     ) -> Self {
-        Self::of(model, gather(model, resolved, before, roll), Arc::clone(roll.changes()))
+        Self::of(model, gather(model, resolved, before, roll).0, Arc::clone(roll.changes()))
     }
 
     /// The set of other addresses of the same app; `None` if they are not others.
     pub(super) fn with_addresses(
         &self,
         model: &model::App,
-        resolved: &[Vec<SocketAddress>],
+        resolved: &[Vec<Resolved>],
         roll: &Roll,
     ) -> Option<Self> {
-        let endpoints = gather(model, resolved, Some(self), roll);
-        let is_same = same_endpoints(&self.endpoints, &endpoints);
+        let (endpoints, is_reweighed) = gather(model, resolved, Some(self), roll);
+        if is_reweighed {
+            self.changes.note();
+        }
+        let is_same = !is_reweighed && same_endpoints(&self.endpoints, &endpoints);
         (!is_same).then(|| Self::of(model, endpoints, Arc::clone(&self.changes)))
     }
 
@@ -62,10 +66,13 @@ impl EndpointSet {
 
     /// The same endpoints with the weights of `model`.
     pub(super) fn reweighed(&self, model: &model::App) -> Self {
-        for endpoint in &self.endpoints {
-            let index = endpoint.backend();
-            let backend = &model.backends[index];
-            endpoint.set_backend(index, (backend.weight, backend.backup));
+        // Those of a backend stand together.
+        for own in self.endpoints.chunk_by(|one, other| one.backend() == other.backend()) {
+            let index = own[0].backend();
+            let records: Vec<_> = own.iter().map(|endpoint| endpoint.record.get()).collect();
+            for (endpoint, rank) in own.iter().zip(ranks(&model.backends[index], &records)) {
+                endpoint.set_backend(index, rank, endpoint.record.get());
+            }
         }
         self.changes.note();
         Self::of(model, self.endpoints.clone(), Arc::clone(&self.changes))
@@ -134,13 +141,13 @@ impl EndpointSet {
 }
 
 /// The endpoints of `resolved` addresses: those of `before` or of an earlier time, as far as they are among them, and
-/// new ones.
+/// new ones. Says, too, whether one that was there has another weight or rank.
 fn gather(
     model: &model::App,
-    resolved: &[Vec<SocketAddress>],
+    resolved: &[Vec<Resolved>],
     before: Option<&EndpointSet>,
     roll: &Roll,
-) -> Vec<Arc<Endpoint>> {
+) -> (Vec<Arc<Endpoint>>, bool) {
     assert_eq!(resolved.len(), model.backends.len(), "one list of addresses for each backend");
     // Those that an app starts with have nobody beside them to be spared by.
     let is_first = before.is_none_or(|set| set.endpoints.is_empty());
@@ -152,17 +159,16 @@ fn gather(
         known.entry((endpoint.name(), endpoint.address())).or_default().push(endpoint);
     }
     let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
+    let mut is_reweighed = false;
     for (index, (backend, addresses)) in model.backends.iter().zip(resolved).enumerate() {
         let name: Arc<str> = Arc::from(backend.name.as_str());
         let mut named = HashSet::new();
-        for address in addresses {
-            // A resolver may name an address twice.
-            if !named.insert(address) {
-                continue;
-            }
-            let rank = (backend.weight, backend.backup);
+        // A resolver may name an address twice.
+        let own: Vec<&Resolved> = addresses.iter().filter(|found| named.insert(&found.address)).collect();
+        let records: Vec<_> = own.iter().map(|found| found.record).collect();
+        for (Resolved { address, record }, rank) in own.into_iter().zip(ranks(backend, &records)) {
             if let Some(kept) = known.get_mut(&(backend.name.as_str(), address)).and_then(Vec::pop) {
-                kept.set_backend(index, rank);
+                is_reweighed |= kept.set_backend(index, rank, *record);
                 kept.limit(backend.max_connections);
                 endpoints.push(Arc::clone(kept));
                 continue;
@@ -170,12 +176,13 @@ fn gather(
             let ramp = if is_first { Ramp::full() } else { Ramp::joined() };
             let (name, changes) = (Arc::clone(&name), Arc::clone(roll.changes()));
             let endpoint = Endpoint::new(index, name, address.clone(), rank, ramp, changes);
+            endpoint.record.set(*record);
             endpoint.limit(backend.max_connections);
             endpoints.push(Arc::new(endpoint));
         }
     }
     roll.call(&endpoints);
-    endpoints
+    (endpoints, is_reweighed)
 }
 
 fn same_endpoints(some: &[Arc<Endpoint>], others: &[Arc<Endpoint>]) -> bool {
@@ -229,6 +236,30 @@ mod tests {
         drop(back);
         app.resolve(&[vec![address(1)]]).expect("changed");
         assert!(second.upgrade().is_none(), "nobody held it");
+    }
+
+    #[test]
+    fn another_record_of_the_same_address_is_a_new_set_of_the_same_endpoints() {
+        use crate::endpoint::{Duty, Record, Steering};
+        let app = AppState::new(0, &app_of_hosts(&[(1, false)]));
+        let found = |port, weight, backup| {
+            let record = Some(Record::new(weight, 1, backup));
+            Resolved { address: address(port), record }
+        };
+        let ranks = |set: &EndpointSet| {
+            let rank = |endpoint: &Arc<Endpoint>| (endpoint.weight(), endpoint.is_backup());
+            set.endpoints().iter().map(rank).collect::<Vec<_>>()
+        };
+        let first = app.resolve_records(&[vec![found(1, 10, false), found(2, 20, true)]]).expect("new");
+        assert_eq!(ranks(&first), [(10, false), (20, true)]);
+        assert!(app.resolve_records(&[vec![found(1, 10, false), found(2, 20, true)]]).is_none());
+        let second =
+            app.resolve_records(&[vec![found(1, 10, true), found(2, 30, false)]]).expect("other records");
+        assert_eq!(ranks(&second), [(10, true), (30, false)]);
+        assert!(same_endpoints(first.endpoints(), second.endpoints()));
+        let out = Steering { duty: Duty::Maintenance, ..Steering::default() };
+        assert_eq!(ranks(&app.steer("b0:80", out).expect("news")), [(0, true), (0, false)]);
+        assert_eq!(ranks(&app.steer("b0:80", Steering::default()).expect("news")), [(10, true), (30, false)]);
     }
 
     #[test]

@@ -322,6 +322,12 @@ pub enum Target {
         /// The port.
         port: u16,
     },
+    /// A service, by SRV records (RFC 2782): looked up at start and again by TTL; they say which targets there are, their
+    /// ports, weights and priorities, and each address of a target becomes an endpoint.
+    Service {
+        /// The name in lower case, without a trailing dot.
+        name: String,
+    },
 }
 
 /// `[app.timeouts]`. `None`: no limit.

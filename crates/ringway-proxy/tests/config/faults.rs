@@ -646,3 +646,32 @@ const JSON_FILES: &[(&str, &[&str])] = &[
     (r#"{"Apps":[]}"#, &["1:9: Apps: this is empty, expected at least one element"]),
     (r#"{"app": [1,]}"#, &["1:11: not valid JSON: trailing commas are not allowed"]),
 ];
+
+#[test]
+fn a_service_is_a_name_and_nothing_else() {
+    for (backend, expected) in [
+        (
+            "{ srv = '_pg._tcp.db.internal:5432' }",
+            "4:21: app[0].backends[0].srv: found \"_pg._tcp.db.internal:5432\", expected the name of a service such as \
+             \"_pg._tcp.db.internal\"; its records say which ports it has",
+        ),
+        (
+            "{ srv = '_pg..internal' }",
+            "4:21: app[0].backends[0].srv: found \"_pg..internal\", expected the name of a service such as \
+             \"_pg._tcp.db.internal\"",
+        ),
+        (
+            "{ srv = '_pg._tcp.db', address = 'db:1' }",
+            "4:46: app[0].backends[0].address: a backend is at an address or is a service, and not both",
+        ),
+        (
+            "{ weight = 2 }",
+            "4:13: app[0].backends[0].address: missing; expected an address such as \"10.0.0.1:5432\"",
+        ),
+    ] {
+        let text = format!("[[app]]\nname = 'a'\nlisten = [':80']\nbackends = [{backend}]\n");
+        let errors = refused(&text, Format::Toml);
+        let found: Vec<String> = errors.faults().iter().map(ToString::to_string).collect();
+        assert_eq!(found, [expected], "in:\n{text}");
+    }
+}

@@ -82,6 +82,7 @@ fn the_full_example_says_what_it_shows() {
             "10.0.0.1:5432 1 false",
             "db2.internal:5432 2 false",
             "[2001:db8::3]:5432 1 true",
+            "_postgres._tcp.db.internal 1 false",
             "unix:/run/postgresql/.s.PGSQL.5432 1 false",
         ]
     );
@@ -208,4 +209,18 @@ fn a_byte_order_mark_and_lines_of_windows_do_not_matter() {
     assert_eq!(parse(&text, Format::Toml), parse(MINIMAL, Format::Toml));
     let text = "{\"Apps\":[{\"Name\":\"a\",\r\n\"Ports\":[80],\"Targets\":[\"b:80\"]}]}";
     assert_eq!(parse(&format!("\u{feff}{text}"), Format::Json), parse(text, Format::Json));
+}
+
+#[test]
+fn a_backend_may_be_a_service() {
+    let text = "[[app]]\nname = 'a'\nlisten = [':80']\n\
+                backends = [{ srv = '_PG._tcp.db.internal.', backup = false, weight = 2, max_connections = 9 }]\n";
+    let config =
+        config::parse(text, Format::Toml, Path::new("/"), &|_| None).unwrap_or_else(|e| panic!("{e}"));
+    let backend = &config.apps[0].backends[0];
+    assert_eq!(backend.target, Target::Service { name: "_pg._tcp.db.internal".to_owned() });
+    assert_eq!(
+        (backend.name.as_str(), backend.weight, backend.max_connections),
+        ("_PG._tcp.db.internal.", 2, Some(9))
+    );
 }

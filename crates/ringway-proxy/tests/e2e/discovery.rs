@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use serde_json::Value;
 use testkit::backend::{Backend, Behaviour};
 use testkit::server::Dns;
-use testkit::{PATIENCE, client, eventually, free_address, free_port, skip};
+use testkit::{PATIENCE, Ringway, client, eventually, free_address, free_port, skip};
 
-use crate::support::{Engine, NO_CHECKS, app_of, ringway};
+use crate::support::{Engine, NO_CHECKS, app_of, ringway, status};
 
-on_both_engines!(connections_follow_the_records_of_a_name_and_no_byte_is_lost);
+on_both_engines!(
+    connections_follow_the_records_of_a_name_and_no_byte_is_lost,
+    connections_follow_the_records_of_a_service_and_no_byte_is_lost,
+);
 
 /// Addresses of loopback that nobody else uses.
 fn own_loopback(network: u8) -> IpAddr {
@@ -128,5 +132,73 @@ fn connections_follow_the_records_of_a_name_and_no_byte_is_lost(engine: Engine) 
         // While the backend is still there.
         return load.stop();
     }
+    load.stop();
+}
+
+/// `address weight`, and whether it is a backup, of each endpoint of the service, sorted.
+fn ranks(ringway: &Ringway) -> Vec<String> {
+    let status = status(ringway);
+    let endpoints = status["apps"][0]["backends"][0]["endpoints"].as_array().cloned().unwrap_or_default();
+    let text = |endpoint: &Value| {
+        let backup = if endpoint["backup"] == true { " backup" } else { "" };
+        format!("{} {}{backup}", endpoint["address"].as_str().unwrap_or_default(), endpoint["weight"])
+    };
+    let mut ranks: Vec<String> = endpoints.iter().map(text).collect();
+    ranks.sort();
+    ranks
+}
+
+fn connections_follow_the_records_of_a_service_and_no_byte_is_lost(engine: Engine) {
+    const NAME: &str = "_echo._tcp.db.test";
+    let ip = own_loopback(79);
+    let [first, second, third] = [(); 3].map(|()| Backend::start_at(SocketAddr::new(ip, 0), Behaviour::Echo));
+    let record = |backend: &Backend, priority: u16, weight: u16| {
+        format!("{NAME},host.test,{},{priority},{weight}", backend.address().port())
+    };
+    let records = [record(&first, 10, 30), record(&second, 10, 10), record(&third, 20, 5)];
+    let hosts = [("host.test", ip)];
+    let mut dns = match Dns::start_with_services(&hosts, &records.each_ref().map(String::as_str)) {
+        Ok(dns) => dns,
+        Err(reason) => skip!("{reason}"),
+    };
+    let frontend = free_address();
+    let server = format!("[server]\nresolvers = [\"{}\"]\nresolve_timeout = \"500ms\"\n", dns.address());
+    let backend = format!("{{ srv = \"{NAME}\" }}");
+    let app =
+        app_of(&format!("\"{frontend}\""), &backend, &format!("balance = \"round-robin\"\n{NO_CHECKS}"));
+    let ringway = ringway(engine).config(&format!("{server}{app}")).start();
+    let rank = |backend: &Backend, rank: &str| format!("{} {rank}", backend.address());
+    let sorted = |mut ranks: Vec<String>| {
+        ranks.sort();
+        ranks
+    };
+    assert_eq!(
+        ranks(&ringway),
+        sorted(vec![rank(&first, "30"), rank(&second, "10"), rank(&third, "5 backup")])
+    );
+    let load = Load::start(frontend);
+    // As the weights say, three of four; what else comes meanwhile may be between the two looks.
+    for _ in 0..40 {
+        echo(&mut client::connect(frontend).expect("the frontend listens"), 5);
+    }
+    let (many, few) = (first.accepted(), second.accepted());
+    assert!(many > 2 * few && many < 4 * few, "{many} and {few}");
+    assert_eq!(third.accepted(), 0, "a lower priority stands in only");
+
+    // Other weights, another port, and nobody answers for a moment.
+    let records = [record(&first, 10, 1), record(&third, 10, 1)];
+    dns.restart(&hosts, &records.each_ref().map(String::as_str));
+    eventually("the new records", PATIENCE, || {
+        (ranks(&ringway) == sorted(vec![rank(&first, "1"), rank(&third, "1")])).then_some(())
+    });
+    let before = second.accepted();
+    load.goes_on();
+    assert!(third.accepted() > 0);
+    assert_eq!(second.accepted(), before, "it gets no more connections");
+    drop(dns);
+    ringway.process().wait_for_line("trouble with the service", PATIENCE, |line| {
+        line.contains("its last records are kept")
+    });
+    load.goes_on();
     load.stop();
 }

@@ -132,6 +132,20 @@ pub(in crate::config) fn backend(text: &str, base_dir: &Path) -> Result<Target, 
     Ok(Target::Host { name: name.to_ascii_lowercase(), port })
 }
 
+/// The name of a service.
+pub(in crate::config) fn service(text: &str, _: &Path) -> Result<Target, AddressError> {
+    const SERVICE: &str = "the name of a service such as \"_pg._tcp.db.internal\"";
+    if text.contains(':') {
+        return Err(malformed(SERVICE, "its records say which ports it has"));
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    match check_host_name(name) {
+        Ok(()) => Ok(Target::Service { name: name.to_ascii_lowercase() }),
+        Err(AddressError::Malformed { hint, .. }) => Err(AddressError::Malformed { expected: SERVICE, hint }),
+        Err(AddressError::NotSupportedYet) => Err(AddressError::NotSupportedYet),
+    }
+}
+
 /// Where the admin interface listens: on loopback or a Unix socket, as it has no authentication.
 pub(in crate::config) fn admin(text: &str, base_dir: &Path) -> Result<SocketAddress, AddressError> {
     const ADMIN: &str = "a loopback address such as \"127.0.0.1:9900\", or \"unix:/path\"";

@@ -240,7 +240,16 @@ fn backend<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<(Backend, I
         return Some((Backend::new(item.as_text().unwrap_or(""), target), item.clone()));
     }
     let mut fields = checker.table(item, expected)?;
-    let place = fields.require("address", "an address such as \"10.0.0.1:5432\"", checker);
+    let service = fields.take("srv");
+    let place = match &service {
+        Some(service) => {
+            if let Some(address) = fields.take("address") {
+                checker.conflict(&address, "a backend is at an address or is a service, and not both", None);
+            }
+            Some(service.clone())
+        }
+        None => fields.require("address", "an address such as \"10.0.0.1:5432\"", checker),
+    };
     let weight =
         fields.take("weight").and_then(|item| checker.number(&item, 0..=u32::from(Backend::WEIGHT_MAX), ""));
     let backup = fields.take("backup").and_then(|item| checker.boolean(&item));
@@ -248,7 +257,10 @@ fn backend<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<(Backend, I
         fields.take("max_connections").and_then(|item| checker.number(&item, 1..=limits::COUNT_MAX, ""));
     fields.finish(&[], checker);
     let place = place?;
-    let target = checker.address(&place, "an address such as \"10.0.0.1:5432\"", address::backend)?;
+    let target = match service {
+        Some(_) => checker.address(&place, "the name of a service", address::service)?,
+        None => checker.address(&place, "an address such as \"10.0.0.1:5432\"", address::backend)?,
+    };
     let backend = Backend::new(place.as_text().unwrap_or(""), target);
     let weight = weight.and_then(|weight| u16::try_from(weight).ok()).unwrap_or(backend.weight);
     Some((Backend { weight, backup: backup.unwrap_or(false), max_connections, ..backend }, place))
@@ -308,7 +320,7 @@ fn source(item: &Item<'_>, app: &mut App, checker: &mut Checker<'_>) {
             continue;
         }
         let fits = |backend: &Backend| match &backend.target {
-            Target::Host { .. } => true,
+            Target::Host { .. } | Target::Service { .. } => true,
             Target::Address(address) => {
                 address.inet().is_some_and(|address| address.is_ipv4() == ip.is_ipv4())
             }

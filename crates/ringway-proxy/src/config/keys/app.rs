@@ -10,6 +10,7 @@ const BACKEND: Kind = text(
     "address or host name with port",
     r"^([0-9A-Za-z._-]+:[0-9]{1,5}|\[[0-9A-Fa-f:.%]+\]:[0-9]{1,5}|unix:[^@].*)$",
 );
+const ADDRESS_OR_SERVICE: Default = Default::OneOf(&["address", "srv"]);
 const NAME: Kind = Kind::Text { name: "string of 1–64 bytes", pattern: "^.+$", length_max: 64 };
 const NETWORK: Kind = text("network or IP address", r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$");
 const NETWORKS: Kind = Kind::Array { of: &Kind::AnyOf(&[NETWORK, Kind::Table]), min: 0 };
@@ -68,7 +69,14 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Array { of: &Kind::AnyOf(&[BACKEND, Kind::Table]), min: 1 },
         "Backends: addresses, or tables with one and more about it.",
     ),
-    required("app.backends.address", BACKEND, "Where to connect to."),
+    key("app.backends.address", BACKEND, ADDRESS_OR_SERVICE, "Where to connect to."),
+    key(
+        "app.backends.srv",
+        text("name of a service", "^[0-9A-Za-z._-]+$"),
+        ADDRESS_OR_SERVICE,
+        "In the place of `address`: a service, by the SRV records of this name. They say which targets it has, their ports, \
+         weights and priorities.",
+    ),
     key(
         "app.backends.weight",
         number(0, 256),

@@ -70,6 +70,8 @@ pub(super) enum Kind {
 pub(super) enum Default {
     /// The key must be there.
     Required,
+    /// One of these keys must be there, of which this is one.
+    OneOf(&'static [&'static str]),
     /// The value, in JSON.
     Value(&'static str),
     /// What no value says: "the system's", or nothing.

@@ -1,10 +1,12 @@
-//! Backends named by host: their addresses, looked up in the background and kept current.
+//! Backends named by host or service: their addresses, looked up in the background and kept current.
 //!
-//! Each name has a look-up of its own for each family of addresses, repeated when the answer's time to live is
-//! over. Every address becomes an endpoint. A look-up that fails, or would leave a name without any address, keeps the
+//! Each host has a look-up of its own for each family of addresses, repeated when the answer's time to live is
+//! over; a service ([`service`]) has one for its records, and those of a host for each of its targets.
+//! Every address becomes an endpoint. A look-up that fails, or would leave a name without any address, keeps the
 //! last good answer and is repeated with back-off. Nothing here can fail the start: a backend whose name has no
 //! address is an unavailable backend.
 
+mod service;
 mod system;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,10 +21,11 @@ use ringway::SocketAddress;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 
-use crate::endpoint::AppState;
+use crate::endpoint::{AppState, Resolved};
 use crate::metrics::{ProcessCounter, ProcessMetrics};
 use crate::model::Target;
 
+use service::Service;
 pub use system::SystemResolver;
 
 /// An answer is trusted for at least this long, so that a time to live of zero does not make a busy loop …
@@ -63,6 +66,28 @@ pub struct Answer {
     pub ttl: Duration,
 }
 
+/// What a service has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAnswer {
+    /// Its records; none is an answer, too.
+    pub records: Vec<ServiceRecord>,
+    /// How long that holds.
+    pub ttl: Duration,
+}
+
+/// An SRV record. The order is that of RFC 2782: the lowest priority first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServiceRecord {
+    /// Those with the lowest come first.
+    pub priority: u16,
+    /// Share compared with the others of its priority.
+    pub weight: u16,
+    /// Name of the host, without a trailing dot.
+    pub target: String,
+    /// The port there.
+    pub port: u16,
+}
+
 /// Why there is no answer: for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookupError(pub String);
@@ -77,13 +102,16 @@ impl fmt::Display for LookupError {
 pub trait Resolver: Send + Sync + 'static {
     /// Asks for the addresses that `name` has in `family`.
     fn lookup(&self, name: &str, family: Family) -> impl Future<Output = Result<Answer, LookupError>> + Send;
+
+    /// Asks for the records that the service `name` has.
+    fn lookup_service(&self, name: &str) -> impl Future<Output = Result<ServiceAnswer, LookupError>> + Send;
 }
 
 /// Keeps the endpoints of apps current until it is dropped.
 pub struct Discovery<R> {
     shared: Arc<Shared<R>>,
     /// The look-ups of each name. Dropping them ends them.
-    tasks: BTreeMap<String, JoinSet<()>>,
+    tasks: BTreeMap<Subject, JoinSet<()>>,
 }
 
 struct Shared<R> {
@@ -96,8 +124,23 @@ struct Shared<R> {
 #[derive(Default)]
 struct State {
     /// The apps with backends of a name.
-    users: BTreeMap<String, Vec<Arc<AppState>>>,
-    known: BTreeMap<String, Known>,
+    users: BTreeMap<Subject, Vec<Arc<AppState>>>,
+    hosts: BTreeMap<Followed, Known>,
+    services: BTreeMap<String, Service>,
+}
+
+/// A name that backends have.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Host(String),
+    Service(String),
+}
+
+/// A host that is looked up, for its own sake or as a target of a service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Followed {
+    subject: Subject,
+    host: String,
 }
 
 impl<R: Resolver> Discovery<R> {
@@ -118,41 +161,47 @@ impl<R: Resolver> Discovery<R> {
         let mut state = self.shared.lock();
         let before = std::mem::take(&mut state.users);
         for app in apps {
-            let names: BTreeSet<&str> = host_names(app).collect();
-            for name in names {
-                state.users.entry(name.to_owned()).or_default().push(Arc::clone(app));
+            let subjects: BTreeSet<Subject> = subjects(app).collect();
+            for subject in subjects {
+                state.users.entry(subject).or_default().push(Arc::clone(app));
             }
         }
-        let State { users, known } = &mut *state;
-        known.retain(|name, _| users.contains_key(name));
-        self.tasks.retain(|name, _| users.contains_key(name));
-        for name in users.keys() {
-            if self.tasks.contains_key(name) {
+        let State { users, hosts, services } = &mut *state;
+        hosts.retain(|followed, _| users.contains_key(&followed.subject));
+        services.retain(|name, _| users.contains_key(&Subject::Service(name.clone())));
+        self.tasks.retain(|subject, _| users.contains_key(subject));
+        for subject in users.keys() {
+            if self.tasks.contains_key(subject) {
                 continue;
             }
-            let mut tasks = JoinSet::new();
-            for family in Family::ALL {
-                tasks.spawn(Arc::clone(&self.shared).follow(name.clone(), family, asked.clone()));
-            }
-            self.tasks.insert(name.clone(), tasks);
+            let tasks = match subject {
+                Subject::Host(host) => self.shared.start_following(subject, host, &asked),
+                Subject::Service(name) => {
+                    let mut tasks = JoinSet::new();
+                    tasks.spawn(Arc::clone(&self.shared).follow_service(name.clone(), asked.clone()));
+                    tasks
+                }
+            };
+            self.tasks.insert(subject.clone(), tasks);
         }
         // An app that changed may use a name that is known from another.
-        let had = |app: &Arc<AppState>, name: &str| {
-            before.get(name).is_some_and(|apps| apps.iter().any(|other| Arc::ptr_eq(other, app)))
+        let had = |app: &Arc<AppState>, subject: &Subject| {
+            before.get(subject).is_some_and(|apps| apps.iter().any(|other| Arc::ptr_eq(other, app)))
         };
-        for (name, apps) in users.iter() {
-            for app in apps.iter().filter(|app| !had(app, name)) {
-                self.shared.publish(app, known);
+        for (subject, apps) in &state.users {
+            for app in apps.iter().filter(|app| !had(app, subject)) {
+                self.shared.publish(app, &state);
             }
         }
         all_asked
     }
 }
 
-/// The host names of the backends of an app.
-fn host_names(app: &AppState) -> impl Iterator<Item = &str> {
+/// The names that the backends of an app have.
+fn subjects(app: &AppState) -> impl Iterator<Item = Subject> {
     app.model().backends.iter().filter_map(|backend| match &backend.target {
-        Target::Host { name, .. } => Some(name.as_str()),
+        Target::Host { name, .. } => Some(Subject::Host(name.clone())),
+        Target::Service { name } => Some(Subject::Service(name.clone())),
         Target::Address(_) => None,
     })
 }
@@ -183,6 +232,10 @@ impl Known {
         self.addresses.iter().all(Vec::is_empty)
     }
 
+    fn all(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().flatten().copied()
+    }
+
     fn take_in(&mut self, family: Family, mut addresses: Vec<IpAddr>) -> Change {
         addresses.sort_unstable();
         addresses.dedup();
@@ -202,14 +255,29 @@ impl Known {
 }
 
 impl<R: Resolver> Shared<R> {
-    /// Looks up one family of one name, for ever.
-    async fn follow(self: Arc<Self>, name: String, family: Family, asked: Sender<Infallible>) {
+    /// Keeps the addresses of a host current until what comes back is dropped.
+    fn start_following(
+        self: &Arc<Self>,
+        subject: &Subject,
+        host: &str,
+        asked: &Sender<Infallible>,
+    ) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        for family in Family::ALL {
+            let followed = Followed { subject: subject.clone(), host: host.to_owned() };
+            tasks.spawn(Arc::clone(self).follow(followed, family, asked.clone()));
+        }
+        tasks
+    }
+
+    /// Looks up one family of one host, for ever.
+    async fn follow(self: Arc<Self>, followed: Followed, family: Family, asked: Sender<Infallible>) {
         let mut back_off = BACK_OFF_MIN;
         let mut asked = Some(asked);
         loop {
-            let result = self.resolver.lookup(&name, family).await;
+            let result = self.resolver.lookup(&followed.host, family).await;
             let trouble = match result {
-                Ok(answer) => match self.take_in(&name, family, answer.addresses) {
+                Ok(answer) => match self.take_in(&followed, family, answer.addresses) {
                     Change::New | Change::Same => {
                         asked.take();
                         self.metrics.add(ProcessCounter::LookupsAnswered, 1);
@@ -223,31 +291,33 @@ impl<R: Resolver> Shared<R> {
             };
             asked.take();
             self.metrics.add(ProcessCounter::LookupsFailed, 1);
-            self.report_trouble(&name, family, &trouble);
+            self.report_trouble(&followed, family, &trouble);
             tokio::time::sleep(back_off).await;
             back_off = (back_off * 2).min(BACK_OFF_MAX);
         }
     }
 
-    fn take_in(&self, name: &str, family: Family, addresses: Vec<IpAddr>) -> Change {
+    fn take_in(&self, followed: &Followed, family: Family, addresses: Vec<IpAddr>) -> Change {
         let mut state = self.lock();
-        let known = state.known.entry(name.to_owned()).or_default();
+        let name = &followed.host;
+        let known = state.hosts.entry(followed.clone()).or_default();
         let has_some = !addresses.is_empty();
         let change = known.take_in(family, addresses);
         let is_over = has_some && std::mem::take(&mut known.in_trouble);
         if change == Change::New || is_over {
             tracing::info!(name, addresses = ?known.addresses.concat(), "backend name resolved");
         }
-        if change == Change::New {
-            let State { users, known } = &*state;
-            users.get(name).into_iter().flatten().for_each(|app| self.publish(app, known));
+        // The last target of a service that was waited for may have nothing of this family.
+        if state.settle(&followed.subject) || change == Change::New {
+            self.publish_all(&followed.subject, &state);
         }
         change
     }
 
-    fn report_trouble(&self, name: &str, family: Family, trouble: &str) {
+    fn report_trouble(&self, followed: &Followed, family: Family, trouble: &str) {
         let mut state = self.lock();
-        let known = state.known.entry(name.to_owned()).or_default();
+        let name = &followed.host;
+        let known = state.hosts.entry(followed.clone()).or_default();
         known.answered[family.index()] = true;
         // A name with one family only is no trouble, nor is the first of two answers that has not come yet.
         let is_news = !known.in_trouble && known.answered == [true; 2];
@@ -260,13 +330,22 @@ impl<R: Resolver> Shared<R> {
         } else {
             tracing::debug!(name, ?family, trouble, "backend name not resolved");
         }
+        // Or be one without an address.
+        if state.settle(&followed.subject) {
+            self.publish_all(&followed.subject, &state);
+        }
+    }
+
+    /// Gives the apps with this name the addresses that it has.
+    fn publish_all(&self, subject: &Subject, state: &State) {
+        state.users.get(subject).into_iter().flatten().for_each(|app| self.publish(app, state));
     }
 
     /// Gives an app the addresses that its names have.
-    fn publish(&self, app: &AppState, known: &BTreeMap<String, Known>) {
+    fn publish(&self, app: &AppState, state: &State) {
         let backends = &app.model().backends;
-        let lists: Vec<_> = backends.iter().map(|backend| addresses_of(&backend.target, known)).collect();
-        if app.resolve(&lists).is_some() {
+        let lists: Vec<_> = backends.iter().map(|backend| state.addresses_of(&backend.target)).collect();
+        if app.resolve_records(&lists).is_some() {
             (self.publish)(app.slot());
         }
     }
@@ -276,15 +355,17 @@ impl<R: Resolver> Shared<R> {
     }
 }
 
-fn addresses_of(target: &Target, known: &BTreeMap<String, Known>) -> Vec<SocketAddress> {
-    match target {
-        Target::Address(address) => vec![address.clone()],
-        Target::Host { name, port } => known
-            .get(name)
-            .into_iter()
-            .flat_map(|known| known.addresses.iter().flatten())
-            .map(|address| SocketAddr::new(*address, *port).into())
-            .collect(),
+impl State {
+    fn addresses_of(&self, target: &Target) -> Vec<Resolved> {
+        match target {
+            Target::Address(address) => vec![address.clone().into()],
+            Target::Host { name, port } => {
+                let followed = Followed { subject: Subject::Host(name.clone()), host: name.clone() };
+                let addresses = self.hosts.get(&followed).into_iter().flat_map(Known::all);
+                addresses.map(|ip| SocketAddress::from(SocketAddr::new(ip, *port)).into()).collect()
+            }
+            Target::Service { name } => self.addresses_of_service(name),
+        }
     }
 }
 

@@ -11,10 +11,12 @@ use hickory_resolver::config::{
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::op::Query;
-use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Hosts, TokioResolver};
 
-use super::{Answer, BACK_OFF_MIN, Family, LookupError, Resolver, TTL_MAX, TTL_MIN};
+use super::{
+    Answer, BACK_OFF_MIN, Family, LookupError, Resolver, ServiceAnswer, ServiceRecord, TTL_MAX, TTL_MIN,
+};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTS: &str = "/etc/hosts";
@@ -70,6 +72,10 @@ impl Resolver for SystemResolver {
     async fn lookup(&self, name: &str, family: Family) -> Result<Answer, LookupError> {
         self.setup()?.lookup(name, family).await
     }
+
+    async fn lookup_service(&self, name: &str) -> Result<ServiceAnswer, LookupError> {
+        self.setup()?.lookup_service(name).await
+    }
 }
 
 impl Setup {
@@ -93,6 +99,35 @@ impl Setup {
             Err(error) => Err(LookupError(error.to_string())),
         }
     }
+}
+
+impl Setup {
+    async fn lookup_service(&self, name: &str) -> Result<ServiceAnswer, LookupError> {
+        let name = Name::from_utf8(name).map_err(|error| LookupError(error.to_string()))?;
+        match self.resolver.lookup(name, RecordType::SRV).await {
+            Ok(lookup) => Ok(ServiceAnswer {
+                records: lookup.answers().iter().filter_map(|record| service_record(&record.data)).collect(),
+                ttl: lookup.valid_until().saturating_duration_since(Instant::now()),
+            }),
+            Err(error) if error.is_no_records_found() => {
+                Ok(ServiceAnswer { records: Vec::new(), ttl: NOTHING_TTL })
+            }
+            Err(error) => Err(LookupError(error.to_string())),
+        }
+    }
+}
+
+/// The root as a target says that there is no such service (RFC 2782), and port zero cannot be dialled.
+fn service_record(data: &RData) -> Option<ServiceRecord> {
+    let RData::SRV(record) = data else { return None };
+    let target = record.target.to_lowercase().to_utf8();
+    let target = target.trim_end_matches('.');
+    (!target.is_empty() && record.port > 0).then(|| ServiceRecord {
+        priority: record.priority,
+        weight: record.weight,
+        target: target.to_owned(),
+        port: record.port,
+    })
 }
 
 /// What the hosts file says. A name that it knows is asked for nowhere else, whatever the family.
@@ -221,6 +256,33 @@ mod tests {
         assert!(v4.ttl > Duration::from_secs(50) && v4.ttl <= Duration::from_secs(60), "{:?}", v4.ttl);
         let v6 = setup.lookup("db.test", Family::V6).await.expect("an answer");
         assert!(v6.addresses.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_service_has_the_records_that_its_server_names_and_those_that_say_no() {
+        use hickory_resolver::proto::rr::rdata::SRV;
+        let setup = name_server(|query, response| {
+            let targets = match query.name().to_utf8().starts_with("_none") {
+                true => vec![(0, 0, 0, ".")],
+                false => vec![(1, 60, 5432, "DB1.test."), (2, 0, 5433, "db2.test."), (1, 5, 0, "db3.test.")],
+            };
+            for (priority, weight, port, target) in targets {
+                let target = Name::from_utf8(target).expect("a name");
+                let data = RData::SRV(SRV::new(priority, weight, port, target));
+                response.add_answer(Record::from_rdata(query.name().clone(), 60, data));
+            }
+        })
+        .await;
+        let answer = setup.lookup_service("_pg._tcp.test").await.expect("an answer");
+        let record = |priority, weight, port, target: &str| ServiceRecord {
+            priority,
+            weight,
+            target: target.to_owned(),
+            port,
+        };
+        assert_eq!(answer.records, [record(1, 60, 5432, "db1.test"), record(2, 0, 5433, "db2.test")]);
+        assert!(answer.ttl > Duration::from_secs(50) && answer.ttl <= Duration::from_secs(60));
+        assert!(setup.lookup_service("_none._tcp.test").await.expect("an answer").records.is_empty());
     }
 
     #[tokio::test]

@@ -14,10 +14,32 @@ use crate::endpoint::testing::app_of_hosts;
 struct Script {
     answers: Mutex<HashMap<Family, Vec<Result<Answer, LookupError>>>>,
     asked: Mutex<Vec<(Family, Instant)>>,
+    /// For hosts that have an entry, instead of the answers above, and at once.
+    hosts: Mutex<HashMap<String, Vec<IpAddr>>>,
+    services: Mutex<Vec<Result<ServiceAnswer, LookupError>>>,
+    asked_service: Mutex<Vec<Instant>>,
 }
 
 impl Resolver for Script {
-    async fn lookup(&self, _name: &str, family: Family) -> Result<Answer, LookupError> {
+    async fn lookup_service(&self, _name: &str) -> Result<ServiceAnswer, LookupError> {
+        self.asked_service.lock().expect("no panic").push(Instant::now());
+        let mut services = self.services.lock().expect("no panic");
+        if services.is_empty() {
+            Err(LookupError("no server answers".to_owned()))
+        } else {
+            services.remove(0)
+        }
+    }
+
+    async fn lookup(&self, name: &str, family: Family) -> Result<Answer, LookupError> {
+        if let Some(addresses) = self.hosts.lock().expect("no panic").get(name) {
+            let of_family = |ip: &&IpAddr| ip.is_ipv4() == (family == Family::V4);
+            let addresses = addresses.iter().filter(of_family).copied().collect();
+            return Ok(Answer { addresses, ttl: Duration::from_secs(5) });
+        }
+        if name.starts_with("slow") {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
         self.asked.lock().expect("no panic").push((family, Instant::now()));
         let mut answers = self.answers.lock().expect("no panic");
         match answers.get_mut(&family) {
@@ -170,4 +192,140 @@ async fn the_start_learns_when_every_name_was_asked_for_once() {
     let mut running = start(vec![], vec![answer(&[], 300)]);
     assert!(running.all_asked.recv().await.is_none());
     assert_eq!(running.started.elapsed(), Duration::ZERO);
+}
+
+/// `weight target` of each record, `10:db1:5432:60`-like: priority, target, port, weight.
+fn service(records: &[(u16, &str, u16, u16)], ttl: u64) -> Result<ServiceAnswer, LookupError> {
+    let record = |(priority, target, port, weight): &(u16, &str, u16, u16)| ServiceRecord {
+        priority: *priority,
+        weight: *weight,
+        target: (*target).to_owned(),
+        port: *port,
+    };
+    Ok(ServiceAnswer { records: records.iter().map(record).collect(), ttl: Duration::from_secs(ttl) })
+}
+
+fn start_service(services: Vec<Result<ServiceAnswer, LookupError>>, hosts: &[(&str, &[&str])]) -> Running {
+    let script = Arc::new(Script::default());
+    *script.services.lock().expect("no panic") = services;
+    let address = |text: &&str| text.parse().expect("an address");
+    let hosts = hosts.iter().map(|(host, list)| ((*host).to_owned(), list.iter().map(address).collect()));
+    script.hosts.lock().expect("no panic").extend(hosts);
+    let mut model = app_of_hosts(&[(1, false)]);
+    model.backends[0].target = Target::Service { name: "_pg._tcp.test".to_owned() };
+    let app = Arc::new(AppState::new(0, &model));
+    let (sender, sets) = unbounded_channel();
+    let metrics: Arc<ProcessMetrics> = Arc::default();
+    let published = Arc::clone(&app);
+    let publish = move |_| {
+        let _ = sender.send(published.endpoints());
+    };
+    let mut discovery = Discovery::new(Arc::clone(&script), Arc::clone(&metrics), publish);
+    let all_asked = discovery.adopt([&app]);
+    Running { _discovery: discovery, script, app, metrics, sets, all_asked, started: Instant::now() }
+}
+
+/// `address weight`, and whether it is a backup, of each endpoint.
+fn ranked(running: &Running) -> Vec<String> {
+    let set = running.app.endpoints();
+    let text = |endpoint: &Arc<crate::endpoint::Endpoint>| {
+        let backup = if endpoint.is_backup() { " backup" } else { "" };
+        format!("{} {}{backup}", endpoint.address(), endpoint.weight())
+    };
+    set.endpoints().iter().map(text).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_of_a_service_give_ports_weights_and_ranks() {
+    let mut running = start_service(
+        vec![service(&[(20, "b.test", 1, 7), (10, "a.test", 2, 30), (10, "c.test", 3, 0)], 60)],
+        &[("a.test", &["192.0.2.1", "2001:db8::1"]), ("b.test", &["192.0.2.2"]), ("c.test", &["192.0.2.3"])],
+    );
+    assert!(running.all_asked.recv().await.is_none());
+    assert_eq!(
+        ranked(&running),
+        ["192.0.2.3:3 1", "192.0.2.1:2 15", "[2001:db8::1]:2 15", "192.0.2.2:1 7 backup"],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_answer_after_its_time_to_live_changes_targets_and_weights() {
+    let running = start_service(
+        vec![
+            service(&[(1, "a.test", 80, 10)], 30),
+            service(&[(1, "a.test", 80, 5), (1, "b.test", 80, 20)], 30),
+        ],
+        &[("a.test", &["192.0.2.1"]), ("b.test", &["192.0.2.2"])],
+    );
+    pass(29).await;
+    assert_eq!(ranked(&running), ["192.0.2.1:80 10"]);
+    let first = Arc::clone(&running.app.endpoints().endpoints()[0]);
+    pass(2).await;
+    assert_eq!(ranked(&running), ["192.0.2.1:80 5", "192.0.2.2:80 20"]);
+    assert!(Arc::ptr_eq(&first, &running.app.endpoints().endpoints()[0]), "its counts and health stay");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_moves_is_followed_by_its_own_time_to_live() {
+    let running = start_service(vec![service(&[(1, "a.test", 80, 1)], 300)], &[("a.test", &["192.0.2.1"])]);
+    pass(1).await;
+    let moved = vec!["192.0.2.9".parse().expect("an address")];
+    running.script.hosts.lock().expect("no panic").insert("a.test".to_owned(), moved);
+    pass(6).await;
+    assert_eq!(ranked(&running), ["192.0.2.9:80 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_records_count_until_the_targets_of_the_next_were_asked_for() {
+    let running = start_service(
+        vec![
+            service(&[(1, "a.test", 80, 1)], 10),
+            service(&[(1, "b.test", 80, 1), (1, "slow.test", 80, 1)], 100),
+        ],
+        &[("a.test", &["192.0.2.1"]), ("b.test", &["192.0.2.2"])],
+    );
+    pass(12).await;
+    assert_eq!(ranked(&running), ["192.0.2.1:80 1"], "the slow one is being asked for");
+    pass(2).await;
+    assert_eq!(ranked(&running), ["192.0.2.2:80 1"], "it has no address, and the other one serves");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_whose_targets_all_lost_their_addresses_keeps_the_last_good_ones() {
+    let running = start_service(
+        vec![service(&[(1, "a.test", 80, 1)], 10), service(&[(1, "gone.test", 80, 1)], 10), service(&[], 10)],
+        &[("a.test", &["192.0.2.1"])],
+    );
+    pass(120).await;
+    assert_eq!(ranked(&running), ["192.0.2.1:80 1"]);
+    let asked = running.script.asked_service.lock().expect("no panic").clone();
+    let seconds: Vec<u64> = asked.iter().map(|at| at.duration_since(running.started).as_secs()).collect();
+    assert_eq!(seconds, [0, 10, 20, 21, 23, 27, 35, 51, 83]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_without_a_record_has_no_endpoint_until_it_gets_one() {
+    let mut running = start_service(
+        vec![service(&[], 5), failure().map(|_| unreachable!()), service(&[(1, "a.test", 80, 1)], 60)],
+        &[("a.test", &["192.0.2.1"])],
+    );
+    assert!(running.all_asked.recv().await.is_none());
+    assert!(running.current().is_empty());
+    assert_eq!(running.next_set().await, ["192.0.2.1"]);
+    assert!(running.metrics.get(ProcessCounter::LookupsFailed) >= 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_with_too_many_records_is_cut_from_the_end() {
+    let names: Vec<String> = (0..1_000).map(|index| format!("h{index:04}.test")).collect();
+    let records: Vec<(u16, &str, u16, u16)> =
+        names.iter().enumerate().map(|(index, name)| (index as u16, name.as_str(), 80, 1)).collect();
+    let addresses: &[&str] = &["192.0.2.1"];
+    let hosts: Vec<(&str, &[&str])> = names.iter().map(|name| (name.as_str(), addresses)).collect();
+    let running = start_service(vec![service(&records, 60)], &hosts);
+    pass(1).await;
+    assert_eq!(running.script.hosts.lock().expect("no panic").len(), 1_000);
+    let answered = running.metrics.get(ProcessCounter::LookupsAnswered);
+    assert_eq!(answered, 1 + 2 * 256);
+    assert_eq!(ranked(&running), ["192.0.2.1:80 1"], "the same address counts once, by its first record");
 }
