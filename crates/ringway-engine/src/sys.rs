@@ -50,6 +50,24 @@ pub fn raise_descriptor_limit() -> io::Result<(u64, u64)> {
     Ok((before, limit.rlim_cur))
 }
 
+/// Makes room for so many descriptors at once, as far as the soft limit allows.
+///
+/// The kernel doubles the table of a process when it is full, and where threads share it, waits each time until no thread
+/// can be looking at the old one (`expand_fdtable`, `synchronize_rcu`): some milliseconds, in the middle of whatever needs a
+/// descriptor. In a process of one thread it costs nothing but the memory, 8 bytes a descriptor.
+///
+/// # Errors
+/// EMFILE or ENOMEM.
+pub fn reserve_descriptors(count: u32) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit for the kernel to fill.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    let last = i32::try_from(u64::from(count).min(limit.rlim_cur.saturating_sub(1))).unwrap_or(i32::MAX);
+    let some = event_fd()?;
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(some.as_raw_fd(), libc::F_DUPFD_CLOEXEC, last) }).map(owned).map(drop)
+}
+
 pub(crate) fn socket(domain: libc::c_int, kind: libc::c_int) -> io::Result<OwnedFd> {
     // SAFETY: no pointers.
     check(unsafe { libc::socket(domain, kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) }).map(owned)

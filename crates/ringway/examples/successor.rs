@@ -32,16 +32,24 @@ struct Client {
 #[derive(Default)]
 struct Echo {
     clients: Vec<Option<Client>>,
+    /// Places that are free.
+    free: Vec<u32>,
 }
 
 impl Echo {
     fn insert(&mut self, client: Client) -> Token {
-        let place = self.clients.iter().position(Option::is_none).unwrap_or_else(|| {
+        let place = self.free.pop().unwrap_or_else(|| {
             self.clients.push(None);
-            self.clients.len() - 1
+            self.clients.len() as u32 - 1
         });
-        self.clients[place] = Some(client);
-        Token(place as u32)
+        self.clients[place as usize] = Some(client);
+        Token(place)
+    }
+
+    fn remove(&mut self, token: Token) {
+        if self.clients.get_mut(token.0 as usize).and_then(Option::take).is_some() {
+            self.free.push(token.0);
+        }
     }
 
     fn client(&mut self, token: Token) -> Option<&mut Client> {
@@ -94,9 +102,7 @@ impl EventHandler for Echo {
     }
 
     fn on_close(&mut self, _: &mut Operations<'_>, _: ConnectionId, token: Token, _: CloseReason) {
-        if let Some(place) = self.clients.get_mut(token.0 as usize) {
-            *place = None;
-        }
+        self.remove(token);
     }
 }
 
@@ -131,7 +137,7 @@ impl Handover for Echo {
     }
 
     fn on_handed_over(&mut self, token: Token) {
-        self.clients[token.0 as usize] = None;
+        self.remove(token);
     }
 }
 

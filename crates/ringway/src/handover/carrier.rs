@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::Sender;
 
 use ringway_engine::{
@@ -13,6 +14,7 @@ use ringway_engine::{
 };
 
 use super::Handover;
+use super::record::ConnectionRecord;
 use crate::{CloseReason, EventHandler};
 
 /// A connection that left its engine, with what its handler says of it.
@@ -31,10 +33,8 @@ pub(super) struct Frozen {
 
 /// A connection that came from another process.
 pub(super) struct Arrival {
-    pub(super) number: u64,
-    pub(super) state_version: u32,
-    pub(super) exported: ExportedConnection,
-    pub(super) state: Vec<u8>,
+    pub(super) record: ConnectionRecord,
+    pub(super) descriptor: OwnedFd,
 }
 
 /// What a worker of the new process does at the commit.
@@ -44,7 +44,7 @@ pub(super) struct Wake {
     pub(super) missing: Vec<(u32, SocketAddress)>,
     pub(super) options: ListenOptions,
     /// Connections that came without all that belongs to them.
-    pub(super) cut: Vec<ExportedConnection>,
+    pub(super) cut: Vec<OwnedFd>,
     /// What was prepared is cut, too.
     pub(super) is_afresh: bool,
     /// A second handle to each listening socket, for the next hand-over.
@@ -179,6 +179,20 @@ impl<H: Handover> Carrier<H> {
         }
     }
 
+    /// Rebuilds a connection in memory.
+    fn prepare(&mut self, arrival: Arrival) -> Result<(), String> {
+        let Arrival { record, descriptor } = arrival;
+        let mut exported =
+            ExportedConnection::from_descriptor(descriptor).map_err(|error| error.to_string())?;
+        let token = self.handler.restore(record.state_version, &record.state)?;
+        exported.received = record.received;
+        exported.queued = record.queued;
+        exported.ended = record.ended;
+        exported.shut = record.shut;
+        self.prepared.push((token, exported));
+        Ok(())
+    }
+
     fn cut(ops: &mut Operations<'_>, exported: ExportedConnection, token: Token) {
         if let Ok(connection) = ops.adopt(exported, token) {
             // Reset: a stream that was cut must not look complete.
@@ -201,8 +215,10 @@ impl<H: Handover> Carrier<H> {
                 }
             }
         }
-        for exported in cut {
-            Self::cut(ops, exported, Token(u32::MAX));
+        for descriptor in cut {
+            if let Ok(exported) = ExportedConnection::from_descriptor(descriptor) {
+                Self::cut(ops, exported, Token(u32::MAX));
+            }
         }
         let mut woken = Woken { listeners: Vec::new(), error: None };
         let bound = missing.into_iter().map(|(place, address)| (place, ops.bind(&address, &options)));
@@ -258,10 +274,10 @@ impl<H: Handover> EventHandler for Carrier<H> {
             }
             CarrierMail::Prepare(arrivals, reply) => {
                 let mut refused = Vec::new();
-                for Arrival { number, state_version, exported, state } in arrivals {
-                    match self.handler.restore(state_version, &state) {
-                        Ok(token) => self.prepared.push((token, exported)),
-                        Err(reason) => refused.push((number, reason)),
+                for arrival in arrivals {
+                    let number = arrival.record.number;
+                    if let Err(reason) = self.prepare(arrival) {
+                        refused.push((number, reason));
                     }
                 }
                 let _ = reply.send(refused);

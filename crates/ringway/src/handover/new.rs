@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use ringway_engine::{Clock, ExportedConnection, Listener, SocketAddress};
+use ringway_engine::sys::reserve_descriptors;
+use ringway_engine::{Clock, Listener, SocketAddress};
 
 use super::carrier::{Arrival, Carrier, CarrierMail, Wake, Woken};
 use super::protocol::{NewAction, NewEvent, NewSide, NewWork, Outcome, Step};
@@ -21,6 +22,9 @@ use crate::{Mailer, Server};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// For an old process that has hung up to be gone.
 const BURIAL: Duration = Duration::from_secs(5);
+
+/// What a process has open beside what comes: its workers' engines, and whoever comes next.
+const DESCRIPTORS_SPARE: u32 = 1024;
 
 /// The workers of the new process, by what they are told.
 type Workers<H> = RunningServer<CarrierMail<<H as crate::EventHandler>::Mail>>;
@@ -164,14 +168,7 @@ where
                         return Err("not as many connections as were named".to_owned());
                     }
                     for (record, descriptor) in records.into_iter().zip(descriptors) {
-                        let exported = ExportedConnection::from_descriptor(descriptor);
-                        let mut exported = exported.map_err(|error| error.to_string())?;
-                        exported.received = record.received;
-                        exported.queued = record.queued;
-                        exported.ended = record.ended;
-                        exported.shut = record.shut;
-                        let ConnectionRecord { number, state_version, state, .. } = record;
-                        self.arrivals.push(Arrival { number, state_version, exported, state });
+                        self.arrivals.push(Arrival { record, descriptor });
                     }
                     Ok(())
                 }),
@@ -195,6 +192,8 @@ where
         if theirs > ours {
             return Err(format!("the old process listens at {theirs} addresses, this one knows {ours}"));
         }
+        // While this process has one thread, and nobody waits. Without it, everything takes longer.
+        let _ = reserve_descriptors(welcome.descriptors.saturating_add(DESCRIPTORS_SPARE));
         if !Clock::continue_from(welcome.clock_origin) {
             return Err("this process has asked for the time already".to_owned());
         }
@@ -309,7 +308,7 @@ where
             }
         }
         let cut: Vec<_> =
-            std::mem::take(&mut self.arrivals).into_iter().map(|arrival| arrival.exported).collect();
+            std::mem::take(&mut self.arrivals).into_iter().map(|arrival| arrival.descriptor).collect();
         let mut cut = Some(cut);
         let (done, all_done) = mpsc::channel::<Woken>();
         let mut error = None;

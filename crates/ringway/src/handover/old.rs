@@ -56,6 +56,8 @@ struct Run<'a, M> {
     reason: Option<HandoverError>,
     begun: Instant,
     frozen_at: Option<Instant>,
+    /// From then until the new process said that it serves.
+    paused: Duration,
 }
 
 /// Starts `command` and hands over to it.
@@ -96,6 +98,7 @@ pub(super) fn hand_over<M: Send + 'static>(
         reason: None,
         begun,
         frozen_at: None,
+        paused: Duration::ZERO,
     };
     run.conduct()
 }
@@ -157,7 +160,7 @@ impl<M: Send + 'static> Run<'_, M> {
             moved: self.moved,
             refused: self.refused.iter().map(|(_, reason)| reason.clone()).collect(),
             took: self.begun.elapsed(),
-            paused: self.frozen_at.map_or(Duration::ZERO, |at| at.elapsed()),
+            paused: self.paused,
         }
     }
 
@@ -199,7 +202,12 @@ impl<M: Send + 'static> Run<'_, M> {
             None => Err(format!("a message of the unknown kind {}", packet.kind)),
         };
         match understood {
-            Ok(step) => OldEvent::Said(step),
+            Ok(step) => {
+                if step == Step::Serving {
+                    self.paused = self.frozen_at.map_or(Duration::ZERO, |at| at.elapsed());
+                }
+                OldEvent::Said(step)
+            }
             Err(reason) => self.fail(HandoverError::Refused(reason)),
         }
     }
@@ -255,6 +263,7 @@ impl<M: Send + 'static> Run<'_, M> {
                     protocol: PROTOCOL,
                     clock_origin: Clock::process().origin(),
                     addresses: u32::try_from(self.house.addresses).unwrap_or(u32::MAX),
+                    descriptors: open_descriptors(),
                 };
                 (welcome.write(), vec![self.word.as_fd()])
             }
@@ -353,6 +362,11 @@ impl<M: Send + 'static> Run<'_, M> {
             frozen.listeners.clear();
         }
     }
+}
+
+/// How many descriptors this process has open; 0 where that cannot be told.
+fn open_descriptors() -> u32 {
+    fs::read_dir("/proc/self/fd").map_or(0, |open| u32::try_from(open.count()).unwrap_or(u32::MAX))
 }
 
 /// The number of the connection at a place of what a worker held.

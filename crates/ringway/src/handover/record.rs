@@ -32,6 +32,8 @@ pub(super) struct Welcome {
     pub(super) clock_origin: u64,
     /// How many addresses are listened at.
     pub(super) addresses: u32,
+    /// How many descriptors are open, most of which will come.
+    pub(super) descriptors: u32,
 }
 
 /// One connection; its descriptor comes along.
@@ -123,12 +125,18 @@ impl Welcome {
         let mut out = self.protocol.to_le_bytes().to_vec();
         out.extend_from_slice(&self.clock_origin.to_le_bytes());
         out.extend_from_slice(&self.addresses.to_le_bytes());
+        out.extend_from_slice(&self.descriptors.to_le_bytes());
         out
     }
 
     pub(super) fn read(body: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader(body);
-        let welcome = Self { protocol: reader.u32()?, clock_origin: reader.u64()?, addresses: reader.u32()? };
+        let welcome = Self {
+            protocol: reader.u32()?,
+            clock_origin: reader.u64()?,
+            addresses: reader.u32()?,
+            descriptors: reader.u32()?,
+        };
         reader.end(welcome)
     }
 }
@@ -241,7 +249,7 @@ mod tests {
         let hello = Hello { protocol: 1, state_version: 7 };
         assert_eq!(Hello::read(&hello.write()), Ok(hello.clone()));
         assert_eq!(Hello::read(&[hello.write(), b"of a later version".to_vec()].concat()), Ok(hello));
-        let welcome = Welcome { protocol: 1, clock_origin: u64::MAX, addresses: 2 };
+        let welcome = Welcome { protocol: 1, clock_origin: u64::MAX, addresses: 2, descriptors: 9 };
         assert_eq!(Welcome::read(&welcome.write()), Ok(welcome));
         assert_eq!(read_places(&write_places(&[0, 1, 1])), Ok(vec![0, 1, 1]));
         let refused = vec![(9, "unknown version 4".to_owned())];
