@@ -104,10 +104,17 @@ impl TransformRelay {
         (relay, step)
     }
 
-    /// Leaves the connections to a relay of the driver; what waits for the gate goes on at once. `false`: it stays, as
-    /// both ends were passed on or one side is gone, and ends by itself. Otherwise this one is to be forgotten.
+    /// Leaves the connections to a relay of the driver; what waits for the gate goes on at once. `false`: it stays and goes
+    /// on itself, as it is about to end, or an end is still on its way behind bytes that the other side does not take.
+    /// Otherwise this one is to be forgotten.
     pub fn release(&mut self, ops: &mut Operations<'_>) -> bool {
-        if self.broken.is_some() || self.directions.iter().all(|direction| direction.is_done) {
+        let is_done = |from: Side| self.directions[from.index()].is_done;
+        let owes_end = |from: Side| is_done(from) && ops.queued_bytes(self.sides[from.other().index()]) > 0;
+        if self.broken.is_some()
+            || is_done(Side::A) && is_done(Side::B)
+            || owes_end(Side::A)
+            || owes_end(Side::B)
+        {
             return false;
         }
         if !self.timer.is_none() {

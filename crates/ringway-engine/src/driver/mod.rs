@@ -296,7 +296,8 @@ pub struct RelayStop {
     pub bytes: [u64; 2],
     /// Bytes taken from one side and not yet handed to the other: `[from A, for B; from B, for A]`.
     ///
-    /// To go on, `send` them to the other side and `start_relay` again: half-closes are remembered.
+    /// To go on, `send` them to the other side and `start_relay` again: half-closes are remembered. A receive that is
+    /// started instead tells of an end that came before, even if one was told of it before the relay.
     pub pending: [Vec<u8>; 2],
 }
 

@@ -30,6 +30,7 @@ contract!(
     cut_spares_a_side_that_was_told_everything,
     stopped_relay_owes_nothing_and_goes_on_when_started_again,
     half_close_is_remembered_over_a_stop,
+    end_is_told_to_whoever_receives_after_a_stop,
     side_that_ended_first_is_remembered_over_a_stop,
     end_that_came_before_the_relay_waits_for_what_is_queued,
     progress_tells_bytes_and_half_closes,
@@ -407,6 +408,29 @@ fn stopped_relay_owes_nothing_and_goes_on_when_started_again(rig: &mut Rig) {
     let end = &rig.log(joined.proxy).relay_ends[0];
     assert_eq!(end.bytes, [there.len() as u64, back.len() as u64]);
     assert!(matches!(end.cause, RelayCause::Finished));
+}
+
+fn end_is_told_to_whoever_receives_after_a_stop(rig: &mut Rig) {
+    let joined = rig.unjoined();
+    rig.ops(joined.proxy).start_receive(joined.a);
+    rig.ops(joined.ends).shut(joined.client);
+    rig.until("the end", |rig| rig.log(joined.proxy).ended(joined.a));
+    rig.ops(joined.proxy).start_relay(joined.a, joined.b, RelayOptions::default());
+    rig.until("the end to be passed on", |rig| {
+        rig.ops(joined.proxy).relay_progress(joined.a).half_closed == [true, false]
+    });
+    rig.ops(joined.proxy).stop_relay(joined.a);
+    rig.until("the stop", |rig| !rig.log(joined.proxy).relay_stops.is_empty());
+    for id in [joined.a, joined.b] {
+        rig.ops(joined.proxy).start_receive(id);
+    }
+    let ends = |rig: &Rig, id| {
+        rig.log(joined.proxy)
+            .count(|seen| matches!(seen, Seen::Ended { connection, .. } if *connection == id))
+    };
+    rig.until("the end again", |rig| ends(rig, joined.a) == 2);
+    rig.settle();
+    assert_eq!([ends(rig, joined.a), ends(rig, joined.b)], [2, 0]);
 }
 
 fn half_close_is_remembered_over_a_stop(rig: &mut Rig) {

@@ -239,6 +239,8 @@ impl SimulatedDriver {
             connection.shut |= relay.passed[1 - index];
             connection.shut_done |= relay.passed[1 - index];
             connection.ended |= relay.read[index] == ReadState::Ended;
+            // Whoever receives from it now is told again.
+            connection.told_ended = false;
             self.take_some(id);
             if let Some(connection) = self.connections.get_mut(id) {
                 relay.pending[index].append(&mut connection.received);
