@@ -50,6 +50,11 @@ pub fn raise_descriptor_limit() -> io::Result<(u64, u64)> {
     Ok((before, limit.rlim_cur))
 }
 
+/// How many descriptors this process has open; 0 where that cannot be told (no `/proc`).
+pub fn open_descriptors() -> u32 {
+    std::fs::read_dir("/proc/self/fd").map_or(0, |open| u32::try_from(open.count()).unwrap_or(u32::MAX))
+}
+
 /// Makes room for so many descriptors at once, as far as the soft limit allows.
 ///
 /// The kernel doubles the table of a process when it is full, and where threads share it, waits each time until no thread
@@ -380,5 +385,23 @@ pub(crate) fn epoll_wait(
         Ok(count) => Ok(count as usize),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_as_many_descriptors_as_were_reserved() {
+        let (_, limit) = raise_descriptor_limit().expect("a limit");
+        let wanted = u32::try_from(limit / 2).unwrap_or(u32::MAX).min(3000);
+        let before = open_descriptors();
+        reserve_descriptors(wanted).expect("memory for a table");
+        let status = std::fs::read_to_string("/proc/self/status").expect("a status");
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).expect("the table's size");
+        assert!(size.trim().parse::<u32>().expect("a number") >= wanted);
+        // Other tests open and close some meanwhile.
+        assert!(before > 0 && open_descriptors() < wanted, "nothing stays open");
     }
 }

@@ -17,7 +17,7 @@ pub use client::Client;
 pub use close_reason::{CloseReason, Initiator};
 pub use handler::EventHandler;
 pub use ringway_engine::driver::simulated;
-pub use ringway_engine::sys::{raise_descriptor_limit, reserve_descriptors};
+pub use ringway_engine::sys::{open_descriptors, raise_descriptor_limit, reserve_descriptors};
 pub use ringway_engine::{
     Clock, ConnectOptions, ConnectionId, Datagram, DatagramBatch, DatagramSocketId, Engine, EngineConfig,
     EngineKind, ExportedConnection, Identity, KeepAlive, ListenOptions, Listener, ListenerId, Operations,

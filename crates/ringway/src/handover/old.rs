@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
+use ringway_engine::sys::open_descriptors;
 use ringway_engine::{Clock, Listener};
 
 use super::carrier::{CarrierMail, Frozen};
@@ -362,11 +363,6 @@ impl<M: Send + 'static> Run<'_, M> {
             frozen.listeners.clear();
         }
     }
-}
-
-/// How many descriptors this process has open; 0 where that cannot be told.
-fn open_descriptors() -> u32 {
-    fs::read_dir("/proc/self/fd").map_or(0, |open| u32::try_from(open.count()).unwrap_or(u32::MAX))
 }
 
 /// The number of the connection at a place of what a worker held.

@@ -11,10 +11,9 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
-use ringway::handover::{Channel, CommitWord, Decision, Interest, ProcessHandle, wait};
+use ringway::handover::{Channel, CommitWord, Decision, Interest, Line, Packet, ProcessHandle, wait};
 use ringway::{Clock, Listener, PassedDescriptor};
 
-use super::line::{Line, Packet};
 use super::state::{Counters, State};
 use super::wire::{
     self, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared, Ready,
@@ -31,6 +30,8 @@ use crate::model::Config;
 use crate::snapshot::{Lineage, Origin, Snapshot};
 use crate::worker::{Legacy, LentListener, Parcel, WorkerMail};
 
+/// What a process has open beside what comes: its workers' engines, and whoever comes next.
+const DESCRIPTORS_SPARE: u32 = 1024;
 /// For each thing that the old process has to say; it gives up much earlier.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// For the end of an old process that has fallen silent: whoever dies takes its time to be buried.
@@ -95,7 +96,7 @@ impl Heir {
         let words = |error: io::Error| format!("cannot take over: {error}");
         let channel = Channel::connect(path).map_err(words)?;
         let peer = channel.peer().map_err(words)?;
-        if peer.uid != rustix::process::getuid().as_raw() {
+        if !peer.is_this_user() {
             return Err(format!("cannot take over from a process of user {}", peer.uid));
         }
         let old = channel.peer_process().map_err(words)?;
@@ -118,6 +119,8 @@ impl Heir {
         if !Clock::continue_from(configure.clock_origin) {
             return refuse(&mut line, "it has a clock of its own already".to_owned());
         }
+        // While this process has one thread; without it, everything takes longer.
+        let _ = ringway::reserve_descriptors(configure.descriptors.saturating_add(DESCRIPTORS_SPARE));
         let Configure { file, running, versions, binaries, passed, .. } = configure;
         let passed = passed.into_iter().zip(descriptors);
         let passed = passed.map(|(name, descriptor)| PassedDescriptor { name, descriptor }).collect();

@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ringway::handover::{Channel, ChannelListener, CommitWord, Decision, Interest, ProcessHandle, wait};
+use ringway::handover::{
+    Channel, ChannelListener, CommitWord, Decision, Interest, Line, Packet, ProcessHandle, wait,
+};
 use ringway::{Clock, Listener};
 
 use super::binary::why_not_executable;
-use super::line::{Line, Packet};
 use super::state::{Counters, State};
 use super::wire::{
     self, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared, Ready,
@@ -192,6 +193,7 @@ impl House {
         let configure = Configure {
             passed: passed.into_iter().map(str::to_owned).collect(),
             clock_origin: Clock::process().origin(),
+            descriptors: ringway::open_descriptors(),
             file: self.file.clone(),
             running: snapshot.version(),
             versions: self.versions.clone(),
@@ -293,7 +295,7 @@ fn accept(listener: &ChannelListener, new: &mut NewProcess, deadline: Instant) -
         match listener.accept() {
             Ok(channel) => {
                 let peer = channel.peer().map_err(|error| error.to_string())?;
-                if (peer.uid, peer.pid) == (rustix::process::getuid().as_raw(), new.handle.pid()) {
+                if peer.is_this_user() && peer.pid == new.handle.pid() {
                     return Ok(channel);
                 }
                 tracing::warn!(pid = peer.pid, uid = peer.uid, "a stranger dialled the upgrade's socket");

@@ -84,6 +84,9 @@ pub(super) struct Hello {
 pub(super) struct Configure {
     /// Time zero of the process clock, in nanoseconds of CLOCK_MONOTONIC.
     pub(super) clock_origin: u64,
+    /// How many descriptors are open, most of which will come.
+    #[serde(default)]
+    pub(super) descriptors: u32,
     /// The file that is read at a reload.
     pub(super) file: PathBuf,
     /// The version that runs.
