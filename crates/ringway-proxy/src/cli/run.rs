@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::arguments::RunArguments;
 use super::complain;
-use crate::config::{self, render_faults};
+use crate::config::{self, Outline, render_faults};
 use crate::control::exit::Exit;
 use crate::control::reload::{Document, Overrides};
 use crate::control::upgrade::{self, Heir, Meeting};
-use crate::control::{self, Source, supervisor};
+use crate::control::{self, Beginning, Source, supervisor};
 use crate::model::Config;
 
 /// Runs until a signal ends it.
@@ -33,9 +33,12 @@ pub(super) fn main(arguments: RunArguments) -> Exit {
     };
     if let Some(socket) = std::env::var_os(upgrade::VARIABLE) {
         return match Heir::meet(Path::new(&socket), &overrides) {
-            Ok(Meeting { heir, config, source, passed }) => {
-                control::run(config, &source, overrides, passed, Some(heir))
-            }
+            Ok(Meeting { heir, config, source, passed }) => control::run(
+                config,
+                &source,
+                overrides,
+                Beginning { passed, heir: Some(heir), outline: None },
+            ),
             Err(reason) => {
                 complain(&reason);
                 Exit::Misused
@@ -43,7 +46,9 @@ pub(super) fn main(arguments: RunArguments) -> Exit {
         };
     }
     match find(&arguments) {
-        Ok((config, source)) => control::run(config, &source, overrides, passed, None),
+        Ok((config, source, outline)) => {
+            control::run(config, &source, overrides, Beginning { passed, heir: None, outline })
+        }
         Err(faults) => {
             complain(&faults);
             Exit::Misused
@@ -51,13 +56,14 @@ pub(super) fn main(arguments: RunArguments) -> Exit {
     }
 }
 
-fn find(arguments: &RunArguments) -> Result<(Config, Source), String> {
+fn find(arguments: &RunArguments) -> Result<(Config, Source, Option<Outline>), String> {
     match arguments.config.clone().or_else(|| config::find(Path::new(""))) {
         Some(path) => {
             let loaded = config::load(&path).map_err(|errors| render_faults(&errors))?;
+            let outline = Outline::of(&loaded);
             let (config, document) = Document::of(loaded);
-            Ok((config, Source { file: Some(path), document: Arc::new(document) }))
+            Ok((config, Source { file: Some(path), document: Arc::new(document) }, outline))
         }
-        None => Ok((config::demo(), Source { file: None, document: Arc::new(Document::demo()) })),
+        None => Ok((config::demo(), Source { file: None, document: Arc::new(Document::demo()) }, None)),
     }
 }

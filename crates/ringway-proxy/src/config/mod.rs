@@ -3,6 +3,7 @@
 //! Text → `tree` (values that know their place; variables filled in) → `check` (types, ranges, and what does not go
 //! together). Every fault is reported at once, as a [`Fault`]; a faulty configuration gives no `Config` at all.
 
+mod baseline;
 mod check;
 mod fault;
 mod include;
@@ -14,6 +15,7 @@ mod tree;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use baseline::{Baseline, Outline};
 pub use fault::{ConfigErrors, Fault, FaultKind, render_faults};
 pub use include::Fragment;
 pub use reference::write_reference;
@@ -54,6 +56,8 @@ pub struct Loaded {
     pub text: String,
     /// The files that it includes; `None` where it has no `include`.
     pub fragments: Option<Vec<Fragment>>,
+    /// Where each app begins in the text, if this can be taken apart.
+    starts: Option<Vec<usize>>,
 }
 
 /// Reads and checks a file and what it includes; the language goes by the extension, variables come from the process's
@@ -69,9 +73,30 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let bytes = read(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
     let text = utf8(bytes, path).map_err(|fault| ConfigErrors::new(vec![*fault]))?;
     let source = Source::new(Some(path), &text);
-    let (config, fragments) =
-        check::check(source, format, &directory_of(path), &environment, Fragments::Files)?;
-    Ok(Loaded { config, path: path.to_path_buf(), format, text, fragments })
+    let checked = check::check(source, format, &directory_of(path), &environment, Fragments::Files)?;
+    let check::Checked { config, fragments, starts } = checked;
+    Ok(Loaded { config, path: path.to_path_buf(), format, text, fragments, starts })
+}
+
+/// As [`load`], of a file that was read before: of what did not change since, nothing is read again.
+///
+/// # Errors
+/// Every fault of the files.
+pub fn load_again(path: &Path, baseline: Option<&Baseline>) -> Result<Loaded, ConfigErrors> {
+    let known = baseline.and_then(|baseline| {
+        // Whatever is wrong is found, and told of, where all is read.
+        let text = String::from_utf8(read(path).ok()?).ok()?;
+        let (config, starts) = baseline.read(&text, path, &directory_of(path), &environment)?;
+        Some(Loaded {
+            config,
+            path: path.to_path_buf(),
+            format: Format::Toml,
+            text,
+            fragments: None,
+            starts: Some(starts),
+        })
+    });
+    known.map_or_else(|| load(path), Ok)
 }
 
 /// The language of a file, by its extension.
@@ -98,7 +123,7 @@ pub fn load_text(
 ) -> Result<Config, ConfigErrors> {
     let source = Source::new(name, text);
     let checked = check::check(source, format, &directory_of(path), &environment, Fragments::Sent(fragments));
-    checked.map(|(config, _)| config)
+    checked.map(|checked| checked.config)
 }
 
 /// Checks a text. Relative paths count from `base_dir`, and what it includes is read there; `environment` looks variables
@@ -127,7 +152,7 @@ pub fn parse(
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigErrors> {
     let checked = check::check(Source::new(None, text), format, base_dir, environment, Fragments::Files);
-    checked.map(|(config, _)| config)
+    checked.map(|checked| checked.config)
 }
 
 /// The embedded demo configuration: one app whose backends `demo-1` and `demo-2` run inside the process.

@@ -28,6 +28,7 @@ use super::status::Process;
 use super::upgrade::{Estate, Farewell, Heir, HouseParts, Invocation};
 use super::{engine_choice, limits, panic, pprof, process_log, signals, supervisor};
 use crate::admission::Admission;
+use crate::config::{Baseline, Outline};
 use crate::demo::Demo;
 use crate::endpoint::{AppState, PassedSocket, PassedSockets};
 use crate::inspection::Selection;
@@ -55,20 +56,12 @@ pub struct Source {
 /// Runs the load balancer until a signal, or a failure, ends it. Call it once in a process, from its main thread: it
 /// installs handlers for signals and panics, and takes standard output and standard error for its logs.
 ///
-/// `overrides` are applied to it, and to what is read at a reload. `passed`: sockets that the process was started with.
-/// `heir`: what another process offers, which this one is to follow.
-pub(crate) fn run(
-    mut config: Config,
-    source: &Source,
-    overrides: Overrides,
-    passed: Vec<PassedDescriptor>,
-    heir: Option<Heir>,
-) -> Exit {
+/// `overrides` are applied to it, and to what is read at a reload.
+pub(crate) fn run(mut config: Config, source: &Source, overrides: Overrides, beginning: Beginning) -> Exit {
     panic::end_process_on_panic();
     overrides.apply(&mut config.server);
     let workers = config.server.workers.unwrap_or_else(processors);
     let metrics = Arc::new(Metrics::new(workers, CloseReason::LABELS));
-    let beginning = Beginning { passed, heir };
     match logged(config, source, overrides, beginning, workers, &metrics) {
         Ok(exit) => exit,
         Err(error) => {
@@ -84,11 +77,13 @@ fn processors() -> usize {
 }
 
 /// What a process begins with.
-struct Beginning {
+pub(crate) struct Beginning {
     /// Sockets that it was started with.
-    passed: Vec<PassedDescriptor>,
-    /// What another process offers.
-    heir: Option<Heir>,
+    pub(crate) passed: Vec<PassedDescriptor>,
+    /// What another process offers, which this one is to follow.
+    pub(crate) heir: Option<Heir>,
+    /// The file as it was read, if that can be said in one.
+    pub(crate) outline: Option<Outline>,
 }
 
 /// Runs with both logs, and writes them out at the end.
@@ -131,7 +126,7 @@ async fn serve(
     mut config: Config,
     source: &Source,
     overrides: Overrides,
-    Beginning { passed, heir }: Beginning,
+    Beginning { passed, heir, outline }: Beginning,
     workers: usize,
     metrics: Arc<Metrics>,
     access_log: AccessLog,
@@ -254,6 +249,9 @@ async fn serve(
     tokio::spawn(notify::watch(notifier.clone(), Arc::clone(&crew)));
     let reloader = Reloader {
         file: source.file.clone(),
+        baseline: outline
+            .and_then(|outline| Baseline::new(outline, lineage.current().models()))
+            .map(Arc::new),
         overrides,
         started: Settings { server: config.server, admin: config.admin },
         history: match estate.versions.take() {

@@ -27,4 +27,4 @@ mod timestamp;
 pub mod upgrade;
 
 pub use boot::Source;
-pub(crate) use boot::run;
+pub(crate) use boot::{Beginning, run};

@@ -19,8 +19,10 @@ pub(super) struct Checker<'a> {
     /// The file at hand.
     pub(super) source: &'a Source<'a>,
     /// What relative paths count from.
-    pub(super) base_dir: &'a Path,
+    base_dir: &'a Path,
     pub(super) faults: Vec<Fault>,
+    /// What the tree means depends on other files, too.
+    pub(super) reads_files: bool,
     /// How many so far, ranges of ports taken apart.
     pub(super) frontends: usize,
 }
@@ -106,6 +108,13 @@ impl<'t> Fields<'t> {
     }
 }
 
+impl<'t> Item<'t> {
+    /// An item for a value that is known to be good, and that no fault can be about.
+    pub(super) fn of_no_place(node: &'t Node) -> Self {
+        Self { node, key: String::new(), key_span: 0..0 }
+    }
+}
+
 impl Item<'_> {
     /// The value, where it is a string.
     pub(super) fn as_text(&self) -> Option<&str> {
@@ -119,7 +128,19 @@ impl Item<'_> {
 impl<'a> Checker<'a> {
     /// Begins with a file whose faults so far are `faults`.
     pub(super) fn new(document: &'a Document<'a>, faults: Vec<Fault>) -> Self {
-        Self { source: &document.source, base_dir: &document.base_dir, faults, frontends: 0 }
+        Self {
+            source: &document.source,
+            base_dir: &document.base_dir,
+            faults,
+            reads_files: false,
+            frontends: 0,
+        }
+    }
+
+    /// Where a file that the tree names is, which is going to be read: the tree alone does not tell what is meant.
+    pub(super) fn directory_to_read(&mut self) -> &'a Path {
+        self.reads_files = true;
+        self.base_dir
     }
 
     /// Goes on with another file.

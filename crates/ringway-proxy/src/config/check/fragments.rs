@@ -55,7 +55,8 @@ struct Found {
 
 /// Reads the files that `path` stands for, those that have been read already aside.
 fn read(path: &str, item: &Item<'_>, found: &mut Found, checker: &mut Checker<'_>) {
-    let paths = match include::find(path, checker.base_dir) {
+    let base_dir = checker.directory_to_read();
+    let paths = match include::find(path, base_dir) {
         Ok(paths) => paths,
         Err(error) => return checker.unreadable(item, format!("{path} cannot be searched: {error}")),
     };
@@ -64,7 +65,7 @@ fn read(path: &str, item: &Item<'_>, found: &mut Found, checker: &mut Checker<'_
             continue;
         }
         let own_name = checker.source.file().and_then(Path::file_name);
-        if own_name.is_some_and(|name| checker.base_dir.join(name) == checker.base_dir.join(&path)) {
+        if own_name.is_some_and(|name| base_dir.join(name) == base_dir.join(&path)) {
             checker.conflict(
                 item,
                 "this is the file itself",
@@ -72,7 +73,7 @@ fn read(path: &str, item: &Item<'_>, found: &mut Found, checker: &mut Checker<'_
             );
             continue;
         }
-        let bytes = match crate::config::read(&checker.base_dir.join(&path)) {
+        let bytes = match crate::config::read(&base_dir.join(&path)) {
             Ok(bytes) => bytes,
             Err(error) => {
                 checker.unreadable(item, format!("{} cannot be read: {error}", path.display()));

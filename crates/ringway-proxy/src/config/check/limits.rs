@@ -97,7 +97,7 @@ fn networks(item: &Item<'_>, checker: &mut Checker<'_>) -> Vec<Network> {
 /// Reads the networks of a file; the first line that is none is the fault.
 fn read_file(item: &Item<'_>, networks: &mut Vec<Network>, checker: &mut Checker<'_>) {
     let Some(path) = checker.text(item, "the path of a file") else { return };
-    let path = checker.base_dir.join(path);
+    let path = checker.directory_to_read().join(path);
     let text = match std::fs::metadata(&path) {
         Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
             return checker.conflict(item, "the file is larger than 64 MiB", None);

@@ -11,6 +11,7 @@ mod fragments;
 mod health;
 mod limits;
 mod network;
+mod part;
 mod proxy_protocol;
 mod seed;
 mod server;
@@ -34,9 +35,19 @@ use document::Document;
 use fields::{Checker, Item};
 
 pub(super) use fields::nearest;
+pub(super) use part::{HEADER as APP, Part, of_part};
 pub(super) use value::{duration, log_level};
 
-/// The configuration that a file describes with those that it includes, and the latter if it does include any.
+/// What a file says.
+pub(super) struct Checked {
+    pub(super) config: Config,
+    /// The files that it includes, if it does include any.
+    pub(super) fragments: Option<Vec<Fragment>>,
+    /// Where each app begins, if the file can be [taken apart](part).
+    pub(super) starts: Option<Vec<usize>>,
+}
+
+/// The configuration that a file describes with those that it includes.
 ///
 /// # Errors
 /// Every fault.
@@ -46,7 +57,7 @@ pub(super) fn check(
     base_dir: &Path,
     environment: &Environment<'_>,
     from: Fragments<'_>,
-) -> Result<(Config, Option<Vec<Fragment>>), ConfigErrors> {
+) -> Result<Checked, ConfigErrors> {
     let mut main = Document::parse(source, format, base_dir.to_path_buf());
     let mut faults = Vec::new();
     main.substitute(environment, &mut faults);
@@ -54,7 +65,10 @@ pub(super) fn check(
     if is_seed(&main.root) {
         let config = seed::check(&main, &mut checker);
         let faults = believable(&[&main], checker.faults);
-        return if faults.is_empty() { Ok((config, None)) } else { Err(ConfigErrors::new(faults)) };
+        if faults.is_empty() {
+            return Ok(Checked { config, fragments: None, starts: None });
+        }
+        return Err(ConfigErrors::new(faults));
     }
     let include = checker.root(&main.root).and_then(|mut fields| fields.take("include"));
     let fragments = include.map(|item| fragments::fragments(&item, from, &mut checker));
@@ -67,9 +81,14 @@ pub(super) fn check(
         included.push(document);
     }
     let config = configuration(&main, &included, &mut checker);
+    let can_be_taken_apart = format == Format::Toml && fragments.is_none() && !checker.reads_files;
     let documents: Vec<&Document<'_>> = std::iter::once(&main).chain(&included).collect();
     let faults = believable(&documents, checker.faults);
-    if faults.is_empty() { Ok((config, fragments)) } else { Err(ConfigErrors::new(faults)) }
+    if !faults.is_empty() {
+        return Err(ConfigErrors::new(faults));
+    }
+    let starts = if can_be_taken_apart { part::starts(&main) } else { None };
+    Ok(Checked { config, fragments, starts })
 }
 
 /// The faults that are no mere consequence of a broken file, file by file.

@@ -24,7 +24,7 @@ use super::lifecycle::Event;
 use super::notify::Notifier;
 use super::supervisor;
 use super::upgrade::{BinaryRecord, Farewell, House, Invocation, Journal, JournalLine, Order};
-use crate::config::{self, ConfigErrors, Format, Fragment, Loaded};
+use crate::config::{self, Baseline, ConfigErrors, Format, Fragment, Loaded, Outline};
 use crate::metrics::Metrics;
 use crate::model::{Config, EngineChoice, LogLevel, Server};
 use crate::plan::Difference;
@@ -81,7 +81,7 @@ impl Document {
 
     /// What was loaded, and what it was loaded from.
     pub fn of(loaded: Loaded) -> (Config, Self) {
-        let Loaded { config, path, format, text, fragments } = loaded;
+        let Loaded { config, path, format, text, fragments, .. } = loaded;
         (config, Self { text, format, name: Some(path), fragments })
     }
 
@@ -188,6 +188,8 @@ impl Requests {
 pub(super) struct Reloader {
     /// None for the embedded demo.
     pub(super) file: Option<PathBuf>,
+    /// The file as it was when it was applied last, to read it again by.
+    pub(super) baseline: Option<Arc<Baseline>>,
     pub(super) overrides: Overrides,
     /// What the process was started with: some of it stays whatever the file says.
     pub(super) started: Settings,
@@ -220,6 +222,8 @@ struct Found {
     version: Option<u64>,
     /// What it was read from.
     document: Arc<Document>,
+    /// Of the file, if it can be said in one.
+    outline: Option<Outline>,
 }
 
 /// Reads a configuration beside the control plane: a large one takes a while, and look-ups and the admin interface
@@ -346,16 +350,19 @@ impl Reloader {
         };
         let mut found = match wanted {
             Wanted::File => {
+                let baseline = self.baseline.clone();
                 load(move || {
-                    let (config, document) = Document::of(config::load(&file)?);
-                    Ok(Found { config, version: None, document: Arc::new(document) })
+                    let loaded = config::load_again(&file, baseline.as_deref())?;
+                    let outline = Outline::of(&loaded);
+                    let (config, document) = Document::of(loaded);
+                    Ok(Found { config, version: None, document: Arc::new(document), outline })
                 })
                 .await?
             }
             Wanted::Document(document) => {
                 load(move || {
                     let config = document.read(&file)?;
-                    Ok(Found { config, version: None, document: Arc::new(document) })
+                    Ok(Found { config, version: None, document: Arc::new(document), outline: None })
                 })
                 .await?
             }
@@ -363,9 +370,12 @@ impl Reloader {
                 let entry = self.history.find(version, self.lineage.current().version())?;
                 let (version, document) = (Some(entry.version()), Arc::clone(entry.document()));
                 match entry.config() {
-                    Some(config) => Found { config, version, document },
+                    Some(config) => Found { config, version, document, outline: None },
                     None => {
-                        load(move || Ok(Found { config: document.read(&file)?, version, document })).await?
+                        load(move || {
+                            Ok(Found { config: document.read(&file)?, version, document, outline: None })
+                        })
+                        .await?
                     }
                 }
             }
@@ -388,13 +398,14 @@ impl Reloader {
         if self.is_draining.load(Ordering::Relaxed) {
             return Err(Refusal::Impossible("the process is draining".to_owned()));
         }
-        let Found { config, version, document } = self.find(wanted).await?;
+        let Found { config, version, document, outline } = self.find(wanted).await?;
         let origin = version.map_or(origin, Origin::Rollback);
         let before = self.lineage.current();
         let mut outcome =
             Outcome { version: before.version(), warnings: self.warnings(&config), ..Outcome::default() };
         if before.is_made_from(&config) {
             outcome.difference.unchanged = config.apps.len();
+            self.remember(outline, &before);
             tracing::info!(version = before.version(), %origin, "configuration is the same: nothing changes");
             return Ok(outcome);
         }
@@ -403,6 +414,7 @@ impl Reloader {
         let next = self.lineage.advance(config, origin);
         outcome.version = next.version();
         self.history.push(&next, outcome.difference.summary(), document);
+        self.remember(outline, &next);
         self.publish(&next, &mut outcome.warnings).await;
         self.removals.follow(&before, &next);
         let summary = outcome.difference.summary();
@@ -411,6 +423,13 @@ impl Reloader {
             tracing::warn!(version = next.version(), "{warning}");
         }
         Ok(outcome)
+    }
+
+    /// The file says what a snapshot was made from.
+    fn remember(&mut self, outline: Option<Outline>, snapshot: &Snapshot) {
+        if let Some(outline) = outline {
+            self.baseline = Baseline::new(outline, snapshot.models()).map(Arc::new);
+        }
     }
 
     /// Has all threads go on by a snapshot, and says what did not work.
