@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::ExactCount;
 
@@ -11,7 +12,8 @@ const TAKEN_FOR_ONE_LEFT: u32 = 8;
 /// Counts the connections of clients in the process against their limit.
 #[derive(Debug)]
 pub struct Admission {
-    max: u32,
+    /// Changes with the configuration.
+    max: AtomicU32,
     open: ExactCount,
     /// Clients that wait, in the lines of all workers.
     waiting: ExactCount,
@@ -20,12 +22,18 @@ pub struct Admission {
 impl Admission {
     /// At most `connections_max` at once.
     pub fn new(connections_max: u32) -> Self {
-        Self { max: connections_max, open: ExactCount::new(), waiting: ExactCount::new() }
+        Self { max: AtomicU32::new(connections_max), open: ExactCount::new(), waiting: ExactCount::new() }
     }
 
     /// The limit.
     pub fn connections_max(&self) -> u32 {
-        self.max
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// Sets another limit, and gives the one until now. Those that are open stay, also where they are more; workers look
+    /// whether clients that wait have room when a connection ends, and every now and then.
+    pub fn set_connections_max(&self, connections_max: u32) -> u32 {
+        self.max.swap(connections_max, Ordering::Relaxed)
     }
 
     /// Connections that are admitted now.
@@ -41,7 +49,7 @@ impl Admission {
     /// Admits one more, unless the limit is reached.
     #[must_use]
     pub fn try_admit(&self) -> bool {
-        self.open.try_acquire(self.max)
+        self.open.try_acquire(self.connections_max())
     }
 
     /// One that was admitted is gone.
@@ -51,7 +59,7 @@ impl Admission {
 
     /// Whether the next one would have to wait.
     pub fn is_full(&self) -> bool {
-        self.open.get() >= self.max
+        self.open.get() >= self.connections_max()
     }
 }
 
@@ -83,7 +91,7 @@ impl<T: Copy> WaitingLine<T> {
         if !others_wait {
             self.left = 0;
         }
-        if !self.admission.open.try_acquire(self.admission.max.saturating_sub(self.left)) {
+        if !self.admission.open.try_acquire(self.admission.connections_max().saturating_sub(self.left)) {
             return false;
         }
         if others_wait {

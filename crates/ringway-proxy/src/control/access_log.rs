@@ -6,6 +6,7 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use ringway::{Clock, SocketAddress, Time};
@@ -87,6 +88,7 @@ impl Asked {
 #[derive(Clone)]
 pub struct AccessLog {
     queue: Option<LineQueue<AccessRecord>>,
+    is_on: Arc<AtomicBool>,
 }
 
 /// The writing side; ends the log in order.
@@ -97,7 +99,7 @@ pub struct AccessLogWriter {
 impl AccessLog {
     /// A log that is switched off.
     pub fn off() -> Self {
-        Self { queue: None }
+        Self { queue: None, is_on: Arc::default() }
     }
 
     /// A log that is written to `output` by a thread of its own.
@@ -119,12 +121,17 @@ impl AccessLog {
         };
         let dropped = ProcessCounter::AccessLogDropped;
         let (queue, writer) = line_queue::start("access-log", LINES_MAX, output, format, metrics, dropped)?;
-        Ok((Self { queue: Some(queue) }, AccessLogWriter { writer }))
+        Ok((Self { queue: Some(queue), is_on: Arc::new(AtomicBool::new(true)) }, AccessLogWriter { writer }))
     }
 
     /// Whether records are wanted at all: making one costs a little.
     pub fn is_on(&self) -> bool {
-        self.queue.is_some()
+        self.is_on.load(Ordering::Relaxed)
+    }
+
+    /// Switches a log that was started on or off, for all who hold it.
+    pub fn set_on(&self, on: bool) {
+        self.is_on.store(on && self.queue.is_some(), Ordering::Relaxed);
     }
 
     /// Logs a connection. Never waits: if the writer is behind, the record is dropped and counted.
@@ -394,6 +401,21 @@ mod tests {
         let time = line["timestamp"].as_str().expect("a time").to_owned();
         assert!(time >= before, "{time} is before {before}");
         assert!(time <= Timestamp(SystemTime::now()).to_string());
+    }
+
+    #[test]
+    fn log_is_switched_off_and_on_for_all_who_hold_it() {
+        let (_reader, writer) = io::pipe().expect("a pipe");
+        let (log, end) = AccessLog::start(writer, LogFormat::Json, Arc::default()).expect("a thread");
+        let other = log.clone();
+        for on in [false, true, false] {
+            log.set_on(on);
+            assert_eq!(other.is_on(), on);
+        }
+        let never = AccessLog::off();
+        never.set_on(true);
+        assert!(!never.is_on(), "it has no writer");
+        end.finish(Duration::from_secs(10));
     }
 
     #[test]

@@ -18,9 +18,11 @@ use super::discovery::{Discovery, SystemResolver};
 use super::exit::Exit;
 use super::fleet::{Crew, Parts};
 use super::lifecycle::{self, Event};
+use super::live::Live;
 use super::notify::{self, Notifier};
 use super::operator::Operator;
 use super::privileges::Privileges;
+use super::process_log::LevelSwitch;
 use super::reload::{
     Document, FIRST_LOOKUPS, HandoverParts, History, Overrides, Reloader, Removals, Requests,
 };
@@ -98,28 +100,30 @@ fn logged(
     let server = &config.server;
     // Files and not the handles of the standard library: those have locks that a blocked writer would hold.
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-    let (subscriber, process_log) =
+    let (subscriber, level, process_log) =
         process_log::subscriber(stderr, server.log_level, server.log_format, metrics.process())?;
     tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)?;
-    let (access_log, access_log_writer) = if server.access_log {
-        let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        let (log, writer) = AccessLog::start(stdout, server.log_format, metrics.process())?;
-        (log, Some(writer))
-    } else {
-        (AccessLog::off(), None)
-    };
+    // Switched off it waits, for a reload that switches it on.
+    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let (access_log, access_log_writer) = AccessLog::start(stdout, server.log_format, metrics.process())?;
+    access_log.set_on(server.access_log);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let serving = serve(config, source, overrides, beginning, workers, Arc::clone(metrics), access_log);
+    let serving =
+        serve(config, source, overrides, beginning, workers, Arc::clone(metrics), Logs { level, access_log });
     let exit = runtime.block_on(serving);
     let exit = exit.unwrap_or_else(|error| {
         tracing::error!(%error, "cannot serve");
         Exit::Failed
     });
-    if let Some(writer) = access_log_writer {
-        writer.finish(LOG_PATIENCE);
-    }
+    access_log_writer.finish(LOG_PATIENCE);
     process_log.finish(LOG_PATIENCE);
     Ok(exit)
+}
+
+/// What the logs are changed by, and written to.
+struct Logs {
+    level: LevelSwitch,
+    access_log: AccessLog,
 }
 
 async fn serve(
@@ -129,7 +133,7 @@ async fn serve(
     Beginning { passed, heir, outline }: Beginning,
     workers: usize,
     metrics: Arc<Metrics>,
-    access_log: AccessLog,
+    logs: Logs,
 ) -> io::Result<Exit> {
     let started = Instant::now();
     let invocation = Arc::new(Invocation::of_this_process());
@@ -200,6 +204,14 @@ async fn serve(
         lineage: Arc::clone(&lineage),
         metrics: Arc::clone(&metrics),
     });
+    let Logs { level, access_log } = logs;
+    let live = Live {
+        level,
+        access_log: access_log.clone(),
+        admission: Arc::clone(&admission),
+        workers,
+        descriptors: limits.descriptors,
+    };
     let is_draining = Arc::new(AtomicBool::new(false));
     let door = Arc::new(Door::new());
     let snapshot = lineage.current();
@@ -254,6 +266,7 @@ async fn serve(
             .map(Arc::new),
         overrides,
         started: Settings { server: config.server, admin: config.admin },
+        live,
         history: match estate.versions.take() {
             Some(versions) => History::resumed(versions, &lineage.current()),
             None => History::new(&lineage.current(), Arc::clone(&source.document)),

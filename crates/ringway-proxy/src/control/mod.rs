@@ -11,6 +11,7 @@ mod fleet;
 mod lifecycle;
 mod limits;
 mod line_queue;
+mod live;
 mod notify;
 pub mod operator;
 mod panic;

@@ -10,6 +10,7 @@ use tracing::Subscriber;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Registry, reload};
 
 use super::line_queue::{self, LineQueue, LineWriter};
 use crate::metrics::{ProcessCounter, ProcessMetrics};
@@ -30,6 +31,23 @@ impl ProcessLogWriter {
     }
 }
 
+/// Changes which lines are logged.
+#[derive(Clone, Debug)]
+pub struct LevelSwitch(reload::Handle<Targets, Registry>);
+
+impl LevelSwitch {
+    /// Logs by this level from now on.
+    pub fn set(&self, level: LogLevel) {
+        // Fails only when the subscriber is gone, and with it every line.
+        let _ = self.0.reload(targets(level));
+    }
+}
+
+/// Libraries tell their own story at `debug`; it matters only if something is wrong.
+fn targets(level: LogLevel) -> Targets {
+    Targets::new().with_default(filter(level).min(LevelFilter::WARN)).with_target("ringway", filter(level))
+}
+
 /// A subscriber for `tracing` that writes to `output` by a thread of its own.
 ///
 /// # Errors
@@ -39,21 +57,18 @@ pub fn subscriber(
     level: LogLevel,
     format: LogFormat,
     metrics: Arc<ProcessMetrics>,
-) -> io::Result<(Box<dyn Subscriber + Send + Sync>, ProcessLogWriter)> {
+) -> io::Result<(Box<dyn Subscriber + Send + Sync>, LevelSwitch, ProcessLogWriter)> {
     let text = |line: &Vec<u8>, out: &mut Vec<u8>| out.extend_from_slice(line);
     let dropped = ProcessCounter::ProcessLogDropped;
     let (queue, writer) = line_queue::start("process-log", LINES_MAX, output, text, metrics, dropped)?;
-    // Libraries tell their own story at `debug`; it matters only if something is wrong.
-    let targets = Targets::new()
-        .with_default(filter(level).min(LevelFilter::WARN))
-        .with_target("ringway", filter(level));
+    let (targets, switch) = reload::Layer::new(targets(level));
     let layer = tracing_subscriber::fmt::layer().with_target(false).with_writer(LineMaker { queue });
     let registry = tracing_subscriber::registry().with(targets);
     let subscriber: Box<dyn Subscriber + Send + Sync> = match format {
         LogFormat::Human => Box::new(registry.with(layer.with_ansi(false))),
         LogFormat::Json => Box::new(registry.with(layer.json().flatten_event(true))),
     };
-    Ok((subscriber, ProcessLogWriter { writer }))
+    Ok((subscriber, LevelSwitch(switch), ProcessLogWriter { writer }))
 }
 
 fn filter(level: LogLevel) -> LevelFilter {
@@ -112,7 +127,7 @@ mod tests {
 
     fn logged(level: LogLevel, format: LogFormat, events: impl FnOnce()) -> String {
         let (mut reader, writer) = io::pipe().expect("a pipe");
-        let (subscriber, end) = subscriber(writer, level, format, Arc::default()).expect("a thread");
+        let (subscriber, _, end) = subscriber(writer, level, format, Arc::default()).expect("a thread");
         tracing::subscriber::with_default(subscriber, events);
         end.finish(Duration::from_secs(10));
         let mut text = String::new();
@@ -128,6 +143,25 @@ mod tests {
         });
         assert!(!text.contains("quiet"), "{text}");
         assert!(text.contains("loud port=80"), "{text}");
+    }
+
+    #[test]
+    fn level_changes_while_lines_are_logged() {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let (subscriber, switch, end) =
+            subscriber(writer, LogLevel::Off, LogFormat::Human, Arc::default()).expect("a thread");
+        tracing::subscriber::with_default(subscriber, || {
+            for (level, heard) in
+                [(None, "first"), (Some(LogLevel::Debug), "second"), (Some(LogLevel::Warn), "third")]
+            {
+                level.into_iter().for_each(|level| switch.set(level));
+                tracing::debug!(heard);
+            }
+        });
+        end.finish(Duration::from_secs(10));
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("text");
+        assert!(text.contains("second") && !text.contains("first") && !text.contains("third"), "{text}");
     }
 
     #[test]

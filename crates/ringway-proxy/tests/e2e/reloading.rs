@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use testkit::backend::{Backend, Behaviour};
 use testkit::{PATIENCE, Ringway, Signal, client, eventually, free_address};
 
-use crate::support::{Engine, NO_CHECKS, command, start, status};
+use crate::support::{Engine, NO_CHECKS, access_line, command, start, status, wait_connections};
 
 on_both_engines!(
     backends_of_a_reload_get_new_connections_and_open_ones_go_on,
@@ -19,6 +19,7 @@ on_both_engines!(
     clients_in_the_kernels_queue_are_served_by_the_app_that_gets_their_address,
     connections_of_removed_backends_end_as_the_policy_says,
     apps_of_included_files_come_and_go_with_their_files,
+    logs_and_the_limit_on_connections_change_while_the_process_runs,
 );
 
 /// An app of this name.
@@ -330,4 +331,42 @@ fn apps_of_included_files_come_and_go_with_their_files(engine: Engine) {
     eventually("the address is closed", PATIENCE, || TcpStream::connect(new).is_err().then_some(()));
     says(&mut open, "still here");
     says(&mut second, "still here");
+}
+
+fn logs_and_the_limit_on_connections_change_while_the_process_runs(engine: Engine) {
+    let backend = Backend::start(Behaviour::Echo);
+    let frontend = free_address();
+    let app = app("web", frontend, backend.address());
+    let ringway = start(engine, &app);
+    let limit = || status(&ringway)["connection_limit"].as_u64().expect("a number");
+    let before = limit();
+    let quiet = "[server]\nlog_level = \"error\"\naccess_log = false\nmax_connections = 1\n\n";
+    write_config(&ringway, &format!("{quiet}{app}"));
+    assert!(!reload(&ringway).contains("restart"));
+    assert_eq!(limit(), 1);
+    let first = opened(frontend);
+    let mut second = client::connect(frontend).expect("the kernel takes it");
+    let unheard = [&first, &second].map(|stream| stream.local_addr().expect("it is bound"));
+    assert_eq!(status(&ringway)["connections"], 1, "the other one waits");
+    first.shutdown(std::net::Shutdown::Both).expect("it is open");
+    says(&mut second, "hello");
+    drop((first, second));
+    wait_connections(&ringway, 0);
+
+    write_config(&ringway, &app);
+    reload(&ringway);
+    assert_eq!(limit(), before);
+    let heard = {
+        let both = [opened(frontend), opened(frontend)];
+        both[0].local_addr().expect("it is bound")
+    };
+    access_line(&ringway, heard);
+    let lines = ringway.process().lines();
+    assert!(
+        unheard.iter().all(|client| !lines.iter().any(|line| line.contains(&format!("client={client} "))))
+    );
+    let applied = |version: &str| {
+        lines.iter().any(|line| line.contains("configuration applied") && line.contains(version))
+    };
+    assert!(applied("version=3") && !applied("version=2"), "{lines:?}");
 }

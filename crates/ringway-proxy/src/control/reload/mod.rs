@@ -21,6 +21,7 @@ use super::admin::Door;
 use super::discovery::{Discovery, SystemResolver};
 use super::fleet::Crew;
 use super::lifecycle::Event;
+use super::live::Live;
 use super::notify::Notifier;
 use super::supervisor;
 use super::upgrade::{BinaryRecord, Farewell, House, Invocation, Journal, JournalLine, Order};
@@ -193,6 +194,8 @@ pub(super) struct Reloader {
     pub(super) overrides: Overrides,
     /// What the process was started with: some of it stays whatever the file says.
     pub(super) started: Settings,
+    /// What of it changes at once.
+    pub(super) live: Live,
     pub(super) lineage: Arc<Lineage>,
     pub(super) history: History,
     pub(super) crew: Arc<Crew>,
@@ -411,6 +414,7 @@ impl Reloader {
         }
         outcome.difference = Difference::between(&before, &config);
         outcome.is_new = true;
+        outcome.warnings.extend(self.live.apply(&config));
         let next = self.lineage.advance(config, origin);
         outcome.version = next.version();
         self.history.push(&next, outcome.difference.summary(), document);
@@ -471,21 +475,36 @@ fn tell_of(refusal: &Refusal, version: u64) {
 
 /// The keys that differ from what the process was started with and stay as they were.
 fn needs_restart(started: &Settings, config: &Config) -> Vec<String> {
-    let (old, new) = (&started.server, &config.server);
+    // Every key has its place here: in the list below, or among those that hold at once.
+    let Server {
+        workers,
+        engine,
+        log_level: _,
+        log_format,
+        drain_timeout: _,
+        access_log: _,
+        max_connections: _,
+        spin,
+        congestion,
+        bulk_low_water,
+        resolvers,
+        resolve_timeout,
+        user,
+        group,
+        binary: _,
+    } = &config.server;
+    let old = &started.server;
     let keys = [
-        ("server.workers", old.workers != new.workers),
-        ("server.engine", old.engine != new.engine),
-        ("server.log_level", old.log_level != new.log_level),
-        ("server.log_format", old.log_format != new.log_format),
-        ("server.access_log", old.access_log != new.access_log),
-        ("server.max_connections", old.max_connections != new.max_connections),
-        ("server.spin", old.spin != new.spin),
-        ("server.congestion", old.congestion != new.congestion),
-        ("server.bulk_low_water", old.bulk_low_water != new.bulk_low_water),
-        ("server.resolvers", old.resolvers != new.resolvers),
-        ("server.resolve_timeout", old.resolve_timeout != new.resolve_timeout),
-        ("server.user", old.user != new.user),
-        ("server.group", old.group != new.group),
+        ("server.workers", old.workers != *workers),
+        ("server.engine", old.engine != *engine),
+        ("server.log_format", old.log_format != *log_format),
+        ("server.spin", old.spin != *spin),
+        ("server.congestion", old.congestion != *congestion),
+        ("server.bulk_low_water", old.bulk_low_water != *bulk_low_water),
+        ("server.resolvers", old.resolvers != *resolvers),
+        ("server.resolve_timeout", old.resolve_timeout != *resolve_timeout),
+        ("server.user", old.user != *user),
+        ("server.group", old.group != *group),
         ("admin.listen", started.admin != config.admin),
     ];
     let changed = keys.into_iter().filter(|(_, is_changed)| *is_changed);
