@@ -13,3 +13,4 @@ pub mod host_name;
 pub mod http1;
 pub mod proxy_protocol;
 pub mod reader;
+pub mod sniff;

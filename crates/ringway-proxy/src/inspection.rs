@@ -9,6 +9,7 @@ use std::time::Duration;
 use ringway::SocketAddress;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::control::access_log::Asked;
 use crate::endpoint::{AppCore, Endpoint};
 use crate::model::Network;
 use crate::session::Ending;
@@ -118,6 +119,8 @@ pub struct Sighting {
     pub app: Arc<str>,
     /// Name of its route, if it took one.
     pub route: Option<Arc<str>>,
+    /// What the client asked for, where its first bytes were looked at.
+    pub asked: Option<Arc<Asked>>,
     /// Name of its frontend.
     pub frontend: Arc<str>,
     /// The client's address.

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod prober;
+pub mod routing;
 pub mod session;
 pub mod snapshot;
 pub mod worker;

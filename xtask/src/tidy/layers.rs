@@ -17,6 +17,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("inspection", 45),
     ("session", 40),
     ("admission", 18),
+    ("routing", 19),
     ("balance", 30),
     ("health", 30),
     ("plan", 27),

@@ -106,7 +106,7 @@ fn keeps_alive(version: Version, headers: &Headers<'_>) -> bool {
 }
 
 /// What is wrong with a head. The message cannot be understood; answer 400 and close.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HeadError {
     /// More than [`HEAD_BYTES_MAX`] bytes or [`HEADERS_MAX`] lines (answer 431).
     TooLarge,

@@ -6,7 +6,7 @@ use super::arguments::CheckArguments;
 use super::{complain, print};
 use crate::config::{self, render_faults};
 use crate::control::exit::Exit;
-use crate::model::Config;
+use crate::model::{App, Config};
 
 /// Prints the faults, or that there are none.
 pub(super) fn main(arguments: &CheckArguments) -> Exit {
@@ -32,10 +32,13 @@ fn summary(path: &Path) -> Result<String, String> {
     let loaded = config::load(path).map_err(|errors| render_faults(&errors))?;
     let Config { apps, .. } = &loaded.config;
     let frontends = apps.iter().map(|app| app.frontends.len()).sum();
-    let backends = apps.iter().map(|app| app.backends.len()).sum();
+    let routes: usize = apps.iter().map(|app| app.routes.len()).sum();
+    let of_pools = |app: &App| -> usize { app.pools().map(|(_, pool)| pool.backends.len()).sum() };
+    let backends = apps.iter().map(|app| app.backends.len() + of_pools(app)).sum();
+    let routes = if routes == 0 { String::new() } else { format!(", {}", count(routes, "route")) };
     let files = loaded.fragments.map(|fragments| format!(", from {}", count(1 + fragments.len(), "file")));
     Ok(format!(
-        "{}: configuration is valid: {}, {}, {}{}\n",
+        "{}: configuration is valid: {}, {}{routes}, {}{}\n",
         path.display(),
         count(apps.len(), "app"),
         count(frontends, "frontend"),

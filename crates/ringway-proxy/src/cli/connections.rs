@@ -5,7 +5,7 @@ use super::ask::Asker;
 use super::table::Table;
 use super::units::{bytes, count, time};
 use crate::control::exit::Exit;
-use crate::control::operator::{ConnectionList, ConnectionsQuery, Killed};
+use crate::control::operator::{ConnectionList, ConnectionStatus, ConnectionsQuery, Killed};
 
 /// Lists.
 pub(super) fn list(arguments: &ConnectionsArguments) -> Exit {
@@ -47,8 +47,20 @@ fn query_of(filter: &FilterArguments) -> ConnectionsQuery {
 }
 
 fn render(list: &ConnectionList) -> String {
-    let heads =
-        ["ID", "APP", "ROUTE", "FRONTEND", "CLIENT", "BACKEND", "PHASE", "AGE", "IDLE", "SENT", "RECEIVED"];
+    let heads = [
+        "ID",
+        "APP",
+        "ROUTE",
+        "FRONTEND",
+        "CLIENT",
+        "ASKED FOR",
+        "BACKEND",
+        "PHASE",
+        "AGE",
+        "IDLE",
+        "SENT",
+        "RECEIVED",
+    ];
     let mut table = Table::new(&heads);
     for connection in &list.connections {
         table.push([
@@ -57,6 +69,7 @@ fn render(list: &ConnectionList) -> String {
             connection.route.clone().unwrap_or_else(|| "-".to_owned()),
             connection.frontend.clone(),
             connection.client.clone(),
+            asked_for(connection),
             backend(connection.backend.as_deref(), connection.endpoint.as_deref()),
             connection.phase.clone(),
             time(connection.age_seconds),
@@ -76,6 +89,12 @@ fn render(list: &ConnectionList) -> String {
     text
 }
 
+/// The host that a client named, or what else is known of its first bytes.
+fn asked_for(connection: &ConnectionStatus) -> String {
+    let known = [&connection.sni, &connection.host, &connection.protocol];
+    known.into_iter().flatten().next().cloned().unwrap_or_else(|| "-".to_owned())
+}
+
 /// A backend that is named by host, with the address that was dialled.
 fn backend(name: Option<&str>, endpoint: Option<&str>) -> String {
     match (name, endpoint) {
@@ -88,7 +107,6 @@ fn backend(name: Option<&str>, endpoint: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::operator::ConnectionStatus;
 
     #[test]
     fn the_table_has_a_line_for_each_connection_and_says_what_it_leaves_out() {
@@ -97,6 +115,10 @@ mod tests {
             worker: 1,
             app: "app".to_owned(),
             route: Some("api".to_owned()),
+            protocol: Some("tls".to_owned()),
+            sni: Some("a.example".to_owned()),
+            host: None,
+            alpn: None,
             frontend: ":80".to_owned(),
             client: "192.0.2.1:5000".to_owned(),
             backend: Some("db:5432".to_owned()),
@@ -110,6 +132,8 @@ mod tests {
         let new = ConnectionStatus {
             id: 8,
             route: None,
+            protocol: None,
+            sni: None,
             backend: None,
             endpoint: None,
             phase: "waiting".to_owned(),
@@ -120,9 +144,12 @@ mod tests {
         let list = ConnectionList { matched: 5, connections: vec![one, new] };
         assert_eq!(
             render(&list),
-            "ID  APP  ROUTE  FRONTEND  CLIENT          BACKEND                  PHASE     AGE   IDLE  SENT  RECEIVED\n\
-             7   app  api    :80       192.0.2.1:5000  db:5432 (10.0.0.1:5432)  relaying  1m1s  2s    10 B  2.0 KiB\n\
-             8   app  -      :80       192.0.2.1:5000  -                        waiting   1m1s  -     10 B  0 B\n\
+            "ID  APP  ROUTE  FRONTEND  CLIENT          ASKED FOR  BACKEND                  PHASE     AGE   IDLE  SENT  \
+             RECEIVED\n\
+             7   app  api    :80       192.0.2.1:5000  a.example  db:5432 (10.0.0.1:5432)  relaying  1m1s  2s    10 B  \
+             2.0 KiB\n\
+             8   app  -      :80       192.0.2.1:5000  -          -                        waiting   1m1s  -     10 B  \
+             0 B\n\
              2 of 5 connections; --limit lists more\n"
         );
         assert_eq!(render(&ConnectionList { matched: 0, connections: Vec::new() }), "0 connections\n");

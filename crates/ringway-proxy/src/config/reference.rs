@@ -72,6 +72,11 @@ fn table_of(name: &str) -> Result<String, String> {
         let kind = words_of(&key.kind);
         let _ = writeln!(text, "| `{}` | {kind} | {default} | {} |", key.name(), key.help);
     }
+    for key in keys::of_routes().filter(|_| name == "app.route") {
+        let kind = words_of(&key.kind);
+        let default = if key.name() == "backends" { "must be given" } else { "that of the app" };
+        let _ = writeln!(text, "| `{}` | {kind} | {default} | As of an app. |", key.name());
+    }
     Ok(text)
 }
 

@@ -11,6 +11,9 @@ use super::keys::{self, Default, Key, Kind, Since};
 const DURATION: &str = r"^([0-9]+(\.[0-9]{1,9})?(d|h|m|s|ms|us|ns))+$";
 const SIZE: &str = r"^[0-9]+(\.[0-9]{1,9})?(B|kB|KB|MB|GB|KiB|MiB|GiB)$";
 
+/// The table that has keys of an app beside its own.
+const ROUTE: &str = "app.route";
+
 /// The schema.
 pub fn schema() -> Value {
     let mut root = Map::new();
@@ -80,13 +83,27 @@ fn of_kind(kind: &Kind, path: &str) -> Value {
         }
         Kind::Table => {
             let keys = || keys::all().chain(keys::of_the_seed());
-            let required: Vec<&str> = keys::children(keys(), path)
+            let mut required: Vec<&str> = keys::children(keys(), path)
                 .filter(|key| key.default == Default::Required)
                 .map(Key::name)
                 .collect();
+            let mut properties = properties(keys(), path);
+            if path == ROUTE {
+                required.push("backends");
+                for key in keys::of_routes() {
+                    let mut schema = of_kind(&key.kind, key.path);
+                    schema["description"] = json!(key.help);
+                    if let Some(inner) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+                        inner.retain(|name, _| {
+                            !keys::NOT_OF_ROUTES.contains(&format!("{}.{name}", key.path).as_str())
+                        });
+                    }
+                    properties.insert(key.name().to_owned(), schema);
+                }
+            }
             let mut table = json!({
                 "type": "object",
-                "properties": properties(keys(), path),
+                "properties": properties,
                 "required": required,
                 "additionalProperties": false,
             });

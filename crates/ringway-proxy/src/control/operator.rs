@@ -9,6 +9,7 @@ use ringway::Mailer;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+use super::access_log::Asked;
 use super::drain::Drains;
 use super::lifecycle::Event;
 use super::status::{BackendStatus, Process, backends_status, whole_milliseconds};
@@ -91,6 +92,18 @@ pub struct ConnectionStatus {
     /// Name of the route that it took, if it took one.
     #[serde(default)]
     pub route: Option<String>,
+    /// What the client speaks, where its first bytes were looked at.
+    #[serde(default)]
+    pub protocol: Option<String>,
+    /// The server name that it asked for in TLS.
+    #[serde(default)]
+    pub sni: Option<String>,
+    /// The host that its HTTP/1 request asked for.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// The application protocols that it offered in TLS.
+    #[serde(default)]
+    pub alpn: Option<String>,
     /// Name of its frontend.
     pub frontend: String,
     /// The client's address.
@@ -114,11 +127,16 @@ pub struct ConnectionStatus {
 impl From<Sighting> for ConnectionStatus {
     fn from(seen: Sighting) -> Self {
         let [bytes_sent, bytes_received] = seen.bytes;
+        let asked = seen.asked.as_deref();
         Self {
             id: seen.connection,
             worker: seen.worker,
             app: seen.app.to_string(),
             route: seen.route.map(|name| name.to_string()),
+            protocol: asked.map(|asked| asked.protocol.as_str().to_owned()),
+            sni: asked.and_then(Asked::sni).map(str::to_owned),
+            host: asked.and_then(Asked::host).map(str::to_owned),
+            alpn: asked.and_then(|asked| asked.alpn.as_deref()).map(str::to_owned),
             frontend: seen.frontend.to_string(),
             client: seen.client.to_string(),
             backend: seen.backend.map(|name| name.to_string()),

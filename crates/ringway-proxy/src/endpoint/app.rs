@@ -17,6 +17,7 @@ use super::{Endpoint, EndpointSet, ExactCount, FrontendState, OutlierGate};
 use crate::admission::{AppCounts, AppRules, Queue};
 use crate::metrics::AppCounters;
 use crate::model;
+use crate::routing::RouteTable;
 
 /// What stays of an app while its configuration changes. It lives until its last connection has ended, if it is
 /// removed before; until then its slot is its own.
@@ -124,6 +125,7 @@ pub struct AppState {
     core: Arc<AppCore>,
     model: Arc<model::App>,
     rules: AppRules,
+    routes: RouteTable,
     frontends: Vec<Arc<FrontendState>>,
     /// In the order of [`model::App::pools`].
     pools: Vec<Arc<AppState>>,
@@ -163,7 +165,8 @@ impl AppState {
             }
         };
         let rules = AppRules::new(&model.limits);
-        Self { core, rules, model, frontends, pools, endpoints: Mutex::new(set) }
+        let routes = RouteTable::new(&model);
+        Self { core, rules, routes, model, frontends, pools, endpoints: Mutex::new(set) }
     }
 
     /// What stays of it while its configuration changes.
@@ -194,6 +197,11 @@ impl AppState {
     /// What is counted against the limits of the app.
     pub fn counts(&self) -> &AppCounts {
         self.core.counts()
+    }
+
+    /// Which of its clients takes which of its routes.
+    pub fn routes(&self) -> &RouteTable {
+        &self.routes
     }
 
     /// The pools of its routes, in the order of the configuration.

@@ -199,6 +199,16 @@ impl App {
         }
     }
 
+    /// Whether a client that waits for the server to speak first may be served: it fits a route, or there are backends for
+    /// those that fit none.
+    pub fn takes_silence(&self) -> bool {
+        let may_take = |route: &Route| match route.rule.protocols.is_any() {
+            true => self.tls.is_none() && !route.rule.needs_bytes(),
+            false => route.rule.protocols.contains(Client::Silent),
+        };
+        self.routes.iter().any(may_take) || self.tls.is_none() && !self.backends.is_empty()
+    }
+
     /// The pools of its routes, and at the end the one of clients that cannot be read, each with the name of its route.
     /// Each is an app without frontends, and without what is asked before a client is let in.
     pub fn pools(&self) -> impl Iterator<Item = (&str, &Arc<App>)> {

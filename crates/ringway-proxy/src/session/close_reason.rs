@@ -109,6 +109,16 @@ close_reasons! {
     HeaderMalformed: Ringway, Accept, "header_malformed";
     /// PROXY headers are taken, and the client is none of those that are trusted.
     Untrusted: Ringway, Accept, "untrusted";
+    /// The client left before its first bytes said where it goes.
+    ClientLeftBeforeRoute: Client, Accept, "left_hello";
+    /// The client's connection broke before its first bytes said where it goes.
+    ClientFailedBeforeRoute: System, Accept, "failed_hello";
+    /// The client's first bytes did not say within `timeouts.handshake` where it goes.
+    HelloTimedOut: Ringway, Accept, "hello_timeout";
+    /// The client's first bytes are no hello of TLS that can be read, where one must come, or break a rule of HTTP/1.
+    HelloUnreadable: Ringway, Accept, "hello_unreadable";
+    /// The client fits no route, and the app has no backends of its own.
+    NoRoute: Ringway, Accept, "no_route";
     /// The client's address is denied, or not among those that are allowed.
     Denied: Ringway, Accept, "denied";
     /// The app has as many connections as `limits.connections` allows.

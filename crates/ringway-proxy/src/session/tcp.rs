@@ -3,8 +3,8 @@
 //! ```text
 //! AwaitingAdmission ─admitted─▶ AwaitingChoice ─chosen─▶ AwaitingConnect ─connected─▶ Relaying ─▶ Ended
 //!        │ PROXY header due           ▲ │                      │                         │
-//!        └──────▶ AwaitingPreface ────┘ │                      │                         │
-//!                                     ▲                        │                         │ timeout, shutdown
+//!        └──────▶ AwaitingPreface ────┤ │                      │                         │
+//!              routes AwaitingRoute ───┘                        │                         │ timeout, shutdown
 //!                                     ├──── dial failed ───────┤                 AwaitingRelayEnd ─▶ Ended
 //!                                     └─ AwaitingDescriptors ◀─┘
 //! ```
@@ -64,6 +64,11 @@ enum State {
     AwaitingPreface,
     /// The app's limits are looked at.
     AwaitingEntry,
+    /// The first bytes of the client must say where it goes. `may_be_silent`: it may turn out that it waits for the
+    /// server to speak first.
+    AwaitingRoute {
+        may_be_silent: bool,
+    },
     AwaitingChoice {
         attempts: u8,
         last: Option<DialFailure>,
@@ -98,6 +103,12 @@ pub enum Event {
     PrefaceRead,
     /// The app's limits let it in.
     Entered,
+    /// The client's first bytes are to be looked at, to find its route.
+    RouteDue,
+    /// Its route is known.
+    Routed,
+    /// More has to come before its route is known.
+    RoutePending,
     /// It is turned away.
     Refused(CloseReason),
     /// An endpoint was chosen and reserved. `sources`: how many local addresses it can be dialled from.
@@ -205,6 +216,12 @@ pub enum Action {
     StartPreface,
     /// The time for the header is over; answer with `PrefaceRead` or `Refused`.
     EndPreface,
+    /// Find its route; answer with `RouteDue`, `Routed` or `Refused`.
+    Route,
+    /// Look at the client's first bytes until they say enough; answer with `Routed` or `Refused`.
+    StartSniff,
+    /// A client that has sent nothing waits for the server; answer with `Routed`, `Refused` or `RoutePending`.
+    EndSilence,
     /// Check the app's limits; answer with `Entered` or `Refused`.
     Enter,
     /// Choose and reserve an endpoint that was not tried; answer with `Chosen`, `NoneAvailable` or `AllFull`.
@@ -248,6 +265,12 @@ pub struct Limits {
     pub preface: Option<Duration>,
     /// Whether there are limits on who is let in.
     pub checks_entry: bool,
+    /// Whether there are several places to go to.
+    pub has_routes: bool,
+    /// For what says where a client goes.
+    pub hello: Duration,
+    /// Who has sent nothing for so long waits for the server; `None`: nobody does.
+    pub silence: Option<Duration>,
     /// Whether a connection waits if all endpoints are full.
     pub has_queue: bool,
     /// For that wait.
@@ -259,7 +282,7 @@ pub struct Limits {
 impl Limits {
     /// The limits of an app.
     pub fn of(app: &model::App) -> Self {
-        let model::Timeouts { connect, idle, half_close, lifetime, handshake, sniff: _ } = app.timeouts;
+        let model::Timeouts { connect, idle, half_close, lifetime, handshake, sniff } = app.timeouts;
         let checks_entry = app.limits != model::Limits::default();
         let preface = (app.proxy_protocol.accept != model::AcceptHeader::Never).then_some(handshake);
         let connect_attempts = u8::try_from(app.connect_attempts).unwrap_or(u8::MAX).max(1);
@@ -272,6 +295,9 @@ impl Limits {
             lifetime,
             preface,
             checks_entry,
+            has_routes: app.tls.is_some() || !app.routes.is_empty(),
+            hello: handshake,
+            silence: app.takes_silence().then_some(sniff),
             has_queue,
             queue,
             connect_attempts,
@@ -331,9 +357,19 @@ impl Session {
         self.identity.peer = peer;
     }
 
-    /// Whether its first bytes are looked at.
+    /// Whether its first bytes are looked at for a PROXY header.
     pub fn awaits_preface(&self) -> bool {
         self.state == State::AwaitingPreface
+    }
+
+    /// Whether its first bytes are looked at to find its route.
+    pub fn awaits_route(&self) -> bool {
+        matches!(self.state, State::AwaitingRoute { .. })
+    }
+
+    /// It goes on by another place, which leads from the same frontend to the pool of its route.
+    pub fn set_frontend(&mut self, frontend: u32) {
+        self.identity.frontend = frontend;
     }
 
     /// Whether it is new to the endpoints: it has neither tried one nor waited for one.
@@ -369,7 +405,10 @@ impl Session {
     /// What it does now.
     pub fn stage(&self) -> Stage {
         match self.state {
-            State::AwaitingAdmission | State::AwaitingPreface | State::AwaitingEntry => Stage::Waiting,
+            State::AwaitingAdmission
+            | State::AwaitingPreface
+            | State::AwaitingEntry
+            | State::AwaitingRoute { .. } => Stage::Waiting,
             State::AwaitingRoom => Stage::Queued,
             State::AwaitingChoice { .. }
             | State::AwaitingConnect { .. }
@@ -391,7 +430,10 @@ impl Session {
         match self.state {
             State::AwaitingAdmission => self.handle_awaiting_admission(event, limits),
             State::AwaitingPreface => self.handle_awaiting_preface(event, limits, now),
-            State::AwaitingEntry => self.handle_awaiting_entry(event),
+            State::AwaitingEntry => self.handle_awaiting_entry(event, limits),
+            State::AwaitingRoute { may_be_silent } => {
+                self.handle_awaiting_route(event, may_be_silent, limits, now)
+            }
             State::AwaitingChoice { attempts, last } => {
                 self.handle_awaiting_choice(event, attempts, last, limits, now)
             }

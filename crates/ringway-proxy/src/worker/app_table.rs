@@ -40,6 +40,14 @@ impl AppTable {
         }
     }
 
+    /// The pool with this state; one that is gone from the configuration already is kept as such.
+    pub(super) fn ensure(&mut self, state: &Arc<AppState>, endpoints: &mut EndpointTable) {
+        if self.get_mut(state.slot()).is_none() {
+            self.put(state, endpoints);
+            self[state.slot()].is_retired = true;
+        }
+    }
+
     /// Where this worker counts what belongs to an app. Its pools count with it.
     fn counters_of(&mut self, state: &AppState) -> Arc<AppBlock> {
         let parent = state.core().parent().and_then(|parent| self.get_mut(parent.slot()));

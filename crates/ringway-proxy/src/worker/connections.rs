@@ -6,6 +6,7 @@ mod inspect;
 mod outliers;
 mod paced;
 mod queue;
+mod routing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use std::time::Duration;
 
 use ringway::{ConnectionId, Mailer, Operations, Side, SocketAddress, SocketOptions, Time, TimerId};
 use ringway_proto::proxy_protocol::HEADER_BYTES_MAX;
+use ringway_proto::sniff::SNIFF_BYTES_MAX;
 
+use self::routing::FirstBytes;
 use super::app_table::AppTable;
 use super::endpoint_table::{EndpointTable, NO_ENDPOINT};
 use super::mail::MailBell;
@@ -48,6 +51,7 @@ pub(super) struct Connections {
     /// Endpoints that failed, of the sessions for which another one is being dialled.
     tried: HashMap<u32, Vec<EndpointId>>,
     prefaces: Prefaces,
+    first_bytes: FirstBytes,
     /// What counts a connection at its source, where that is limited, by the place of its session.
     permits: HashMap<u32, SourcePermit>,
     /// Of the sessions whose bytes are counted on their way, by their places.
@@ -95,6 +99,7 @@ impl Connections {
             endpoints: EndpointTable::default(),
             tried: HashMap::new(),
             prefaces: Prefaces::default(),
+            first_bytes: FirstBytes::default(),
             permits: HashMap::new(),
             paced: HashMap::new(),
             seats: HashMap::new(),
@@ -116,7 +121,7 @@ impl Connections {
         self.apps[app].socket_options()
     }
 
-    /// The app in its slot is this one from now on.
+    /// The app or pool in its slot is this one from now on.
     pub(super) fn put_app(&mut self, ops: &mut Operations<'_>, state: &Arc<AppState>) {
         let slot = state.slot();
         let was_paced = self.apps.get_mut(slot).map(|app| app.is_paced());
@@ -139,9 +144,7 @@ impl Connections {
 
     /// No connection will come from a frontend any more, or one that did has ended.
     pub(super) fn let_go_of_route(&mut self, place: u32) {
-        if let Some(app) = self.routes.let_go(place) {
-            self.apps.let_go(app, &mut self.endpoints);
-        }
+        self.routes.let_go(place, &mut |slot| self.apps.let_go(slot, &mut self.endpoints));
     }
 
     pub(super) fn worker(&self) -> u32 {
@@ -303,11 +306,12 @@ impl Connections {
         let mut next = Some(event);
         while let Some(event) = next.take() {
             let Some(entry) = self.entries.get_mut(place) else { return };
-            let app = self.routes.app_of(entry.session.identity().frontend);
+            let frontend = entry.session.identity().frontend;
+            let (app, pool) = (self.routes.app_of(frontend), self.routes.pool_of(frontend));
             let was_admitted = !entry.session.is_waiting();
             self.starved -= usize::from(entry.session.is_starved());
             let had_entered = entry.session.has_entered();
-            let actions = entry.session.handle(event, &self.apps[app].limits, ops.now());
+            let actions = entry.session.handle(event, &self.apps[pool].limits, ops.now());
             if entry.session.has_entered() && !had_entered && event != Event::Entered {
                 // Nothing was to be checked; it counts all the same, for a limit may be set while it is open.
                 self.apps[app].state.counts().open().acquire();
@@ -315,17 +319,19 @@ impl Connections {
             self.starved += usize::from(entry.session.is_starved());
             for action in actions.as_slice() {
                 match *action {
-                    Action::Choose => next = Some(self.choose(place, app, ops.now())),
+                    Action::Choose => next = Some(self.choose(place, pool, ops.now())),
                     Action::Enter => next = Some(self.enter(place, app, ops.now())),
-                    Action::JoinQueue => next = Some(self.join_queue(place, app, ops.now())),
-                    Action::StayQueued => self.stay_queued(place, app, ops.now()),
+                    Action::JoinQueue => next = Some(self.join_queue(place, pool, ops.now())),
+                    Action::StayQueued => self.stay_queued(place, pool, ops.now()),
                     Action::Inspect => next = Some(self.look_for_header(place, app)),
                     Action::EndPreface => next = Some(self.end_preface(ops, place, app)),
                     Action::CutRelay if self.paced.contains_key(&place) => {
                         (next, bytes) = self.cut_paced(ops, place);
                     }
-                    Action::End(reason) => self.end(ops, place, app, reason, was_admitted, bytes),
-                    action => self.perform(ops, place, app, action),
+                    Action::Route => next = Some(self.route(ops, place, app)),
+                    Action::EndSilence => next = Some(self.end_silence(ops, place)),
+                    Action::End(reason) => self.end(ops, place, (app, pool), reason, was_admitted, bytes),
+                    action => self.perform(ops, place, pool, action),
                 }
             }
         }
@@ -379,6 +385,7 @@ impl Connections {
                 self.prefaces.set(place, Preface::Awaited { has_bytes: false });
                 ops.start_peek(entry.client, HEADER_BYTES_MAX);
             }
+            Action::StartSniff => ops.start_peek(entry.client, SNIFF_BYTES_MAX),
             Action::StartRelay => {
                 let endpoint = endpoint.expect("what is connected was chosen, and is held");
                 endpoint.count_connected();
@@ -404,6 +411,8 @@ impl Connections {
             | Action::Inspect
             | Action::Enter
             | Action::EndPreface
+            | Action::Route
+            | Action::EndSilence
             | Action::End(_) => unreachable!("done by the caller"),
         }
     }
@@ -437,7 +446,7 @@ impl Connections {
         &mut self,
         ops: &mut Operations<'_>,
         place: u32,
-        app: usize,
+        (app, pool): (usize, usize),
         reason: CloseReason,
         was_admitted: bool,
         bytes: [u64; 2],
@@ -445,6 +454,7 @@ impl Connections {
         let Some(entry) = self.entries.remove(place) else { return };
         self.tried.remove(&place);
         let via = self.prefaces.remove(place);
+        let asked = self.first_bytes.remove(place);
         if !self.permits.is_empty() {
             self.permits.remove(&place);
         }
@@ -463,6 +473,9 @@ impl Connections {
         }
         let counters = &self.apps[app].counters;
         self.apps[app].state.active().release();
+        if pool != app {
+            self.apps[pool].state.active().release();
+        }
         self.metrics.count_end(reason.is_shutdown());
         self.summary.ended += 1;
         self.summary.cut += u64::from(reason.is_shutdown());
@@ -474,13 +487,14 @@ impl Connections {
                 counters.add(*counter, bytes);
             }
         }
-        if self.is_early_close(app, reason, bytes) {
-            self.judge(ops, app, entry.endpoint, Outcome::FailedLater);
+        if self.is_early_close(pool, reason, bytes) {
+            self.judge(ops, pool, entry.endpoint, Outcome::FailedLater);
         }
         // Taken even if nobody wants to know: some addresses have a place in the table.
         let client = self.peers.take(entry.session.identity().peer);
         if self.recorder.is_on() {
-            let record = AccessRecord { via, ..self.record(ops, &entry, app, client, reason, bytes) };
+            let record = self.record(ops, &entry, pool, client, reason, bytes);
+            let record = AccessRecord { via, asked, ..record };
             self.recorder.record(record);
         }
         self.endpoints.let_go(entry.endpoint);
@@ -491,7 +505,7 @@ impl Connections {
         &self,
         ops: &Operations<'_>,
         entry: &Entry,
-        app: usize,
+        pool: usize,
         client: SocketAddress,
         reason: CloseReason,
         bytes: [u64; 2],
@@ -502,8 +516,8 @@ impl Connections {
             ended: ops.now(),
             connection: self.number_of(entry),
             worker: self.worker,
-            app: Arc::clone(self.apps[app].state.name()),
-            route: self.apps[app].state.route().cloned(),
+            app: Arc::clone(self.apps[pool].state.name()),
+            route: self.apps[pool].state.route().cloned(),
             asked: None,
             frontend: Arc::clone(self.routes.frontend(identity.frontend).name()),
             client,

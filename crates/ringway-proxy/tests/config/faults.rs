@@ -145,7 +145,63 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
     ("timeout = {}", &[r#"5:1: app[0].timeout: unknown key; did you mean "timeouts"?"#]),
     ("Protocol = 'tcp'", &[r#"5:1: app[0].Protocol: unknown key; did you mean "protocol"?"#]),
     ("quux = 1", &["5:1: app[0].quux: unknown key"]),
-    ("tls = { mode = 'terminate' }", &["5:1: app[0].tls: not supported yet"]),
+    ("tls = { mode = 'terminate' }", &[r#"5:16: app[0].tls.mode: "terminate" is not supported yet"#]),
+    (
+        "tls = { unreadable = 'allow', certificates = [] }",
+        &[
+            r#"5:7: app[0].tls.mode: missing; expected "passthrough""#,
+            r#"5:22: app[0].tls.unreadable: found "allow", expected an address such as "10.0.0.1:5432", "db.internal:5432", "[::1]:5432" or "unix:/path"; the port is missing"#,
+            "5:31: app[0].tls.certificates: not supported yet",
+        ],
+    ),
+    (
+        "[[app.route]]\n\
+         name = 'r'\n\
+         protocols = ['tsl', 'ssh']\n\
+         server_names = ['a..b', '192.0.2.1', 'bücher.example', 'a.*.b', 'a:443', '~(']\n\
+         alpn = ['']\n\
+         paths = ['chat', '/a?b']\n\
+         source = ['10.0.0.1/8']\n\
+         destination_ports = [0, '9-8']\n\
+         backends = ['127.0.0.1:80', 'b:1', 'b:1']\n\
+         timeouts = { sniff = '1s' }\n\
+         listen = [':1']",
+        &[
+            r#"7:14: app[0].route[0].protocols[0]: found "tsl", expected "tls", "http1", "http2", "ssh", "postgresql", "websocket", "silent" or "other"; did you mean "tls"?"#,
+            r#"8:17: app[0].route[0].server_names[0]: found "a..b", expected a host name such as "www.example.com" or "*.example.com", or "~" and a regular expression"#,
+            r#"8:25: app[0].route[0].server_names[1]: found "192.0.2.1", expected a host name such as "www.example.com" or "*.example.com", or "~" and a regular expression; clients ask for no IP address: name it in `destination`"#,
+            r#"8:38: app[0].route[0].server_names[2]: found "bücher.example", expected a host name such as "www.example.com" or "*.example.com", or "~" and a regular expression; write the name as DNS has it, as "xn--bcher-kva.example""#,
+            r#"8:56: app[0].route[0].server_names[3]: found "a.*.b", expected a host name such as "www.example.com" or "*.example.com", or "~" and a regular expression; a wildcard is the whole first label; for others write "~" and a regular expression"#,
+            r#"8:65: app[0].route[0].server_names[4]: found "a:443", expected a host name such as "www.example.com" or "*.example.com", or "~" and a regular expression; leave out the port, and name it in `destination_ports`"#,
+            r#"8:74: app[0].route[0].server_names[5]: found "~(", expected a regular expression after "~": unclosed group"#,
+            "9:8: app[0].route[0].alpn: none of the route's protocols has this; tls does",
+            r#"9:9: app[0].route[0].alpn[0]: found "", expected a protocol of 1 to 255 bytes such as "h2""#,
+            "10:9: app[0].route[0].paths: none of the route's protocols has this; http1 does",
+            r#"10:10: app[0].route[0].paths[0]: found "chat", expected a path such as "/chat" or "/chat/*""#,
+            r#"10:18: app[0].route[0].paths[1]: found "/a?b", expected a path such as "/chat" or "/chat/*"; a query is not looked at, and `*` stands at the end"#,
+            r#"11:11: app[0].route[0].source[0]: found "10.0.0.1/8", expected a network such as "10.0.0.0/8", or an IP address; the network of that address is "10.0.0.0/8""#,
+            r#"12:22: app[0].route[0].destination_ports[0]: found 0, expected a range such as "8000-8010", or a whole number from 1 to 65535"#,
+            r#"12:25: app[0].route[0].destination_ports[1]: found "9-8", expected a port such as 443, or a range such as "8000-8010""#,
+            r#"13:13: app[0].route[0].backends[0]: the app would connect to itself: it listens on ":80""#,
+            "13:36: app[0].route[0].backends[2]: this is the same backend as app[0].route[0].backends[1]; to give it more connections, raise its weight",
+            "14:14: app[0].route[0].timeouts.sniff: unknown key",
+            "15:1: app[0].route[0].listen: unknown key",
+        ],
+    ),
+    (
+        "route = [\n\
+         { name = 'a', backends = ['b:1'] },\n\
+         { name = 'a', server_names = ['x'], backends = ['b:1'] },\n\
+         { name = 'unreadable', server_names = ['y'] },\n\
+         ]",
+        &[
+            "7:1: app[0].route[1]: app[0].route[0] asks for nothing and takes every client, so that this one gets none; move the route that takes the rest to the end",
+            r#"7:10: app[0].route[1].name: "a" is the name of app[0].route[0] too"#,
+            r#"8:1: app[0].route[2].backends: missing; expected an array of addresses, as ["10.0.0.1:443"]"#,
+            "8:1: app[0].route[2]: app[0].route[0] asks for nothing and takes every client, so that this one gets none; move the route that takes the rest to the end",
+            r#"8:10: app[0].route[2].name: "unreadable" is the name of clients that cannot be read too"#,
+        ],
+    ),
     (
         "[app.limits]\n\
              connections = 0\n\

@@ -10,5 +10,6 @@ mod probes;
 mod proxy_protocol;
 mod queue;
 mod reloading;
+mod routing;
 mod serving;
 mod world;

@@ -8,7 +8,7 @@ use ringway::{KeepAlive, SocketAddress};
 use super::document::Document;
 use super::fields::{Checker, Fields, Item};
 use super::{
-    FRONTENDS_MAX, PlacedApp, address, covers, health, is_same_address, limits, proxy_protocol, value,
+    FRONTENDS_MAX, PlacedApp, address, covers, health, is_same_address, limits, proxy_protocol, route, value,
 };
 use crate::config::tree::{Value, quote};
 use crate::model::{App, Backend, Balance, Frontend, RemovedBackends, Target, Timeouts};
@@ -28,9 +28,6 @@ const NAME_BYTES_MAX: usize = 64;
 /// A backend that is warm after a day is warm.
 const SLOW_START_MAX: Duration = Duration::from_secs(86_400);
 const CONNECT_ATTEMPTS_MAX: u32 = 100;
-
-/// Keys and words of the plan that this version does not have.
-const LATER_KEYS: [&str; 2] = ["tls", "route"];
 
 const BACKENDS: &str = "an array of addresses, as [\"10.0.0.1:5432\"]";
 const FRONTENDS: &str = "an array of addresses, as [\":443\"]";
@@ -67,40 +64,24 @@ pub(super) fn app<'t>(
         }
     }
     if let Some(item) = fields.take("balance") {
-        let words = [
-            ("least-connections", Balance::LeastConnections),
-            ("round-robin", Balance::RoundRobin),
-            ("random", Balance::Random),
-            ("two-choices", Balance::TwoChoices),
-            ("source-hash", Balance::SourceHash),
-            ("maglev", Balance::Maglev),
-        ];
-        app.balance = checker.choice(&item, &words, &[]).unwrap_or(app.balance);
+        app.balance = balance(&item, checker).unwrap_or(app.balance);
     }
-    let mut backends = Vec::new();
+    let routes = fields.take("route");
+    let item = match routes {
+        // Clients that fit none are refused.
+        Some(_) => fields.take("backends"),
+        None => fields.require("backends", BACKENDS, checker),
+    };
+    // Those of routes may be the ones that can.
     let mut can_be_full = true;
-    if let Some(item) = fields.require("backends", BACKENDS, checker) {
-        let all = elements(&item, BACKENDS, checker);
-        let count = all.len();
-        for element in all {
-            if let Some((backend, place)) = backend(&element, checker) {
-                app.backends.push(backend);
-                backends.push(place);
-            }
-        }
-        // Faulty backends might be the ones that count.
-        if app.backends.len() == count {
-            check_backends_serve(&app, &item, checker);
-            can_be_full = app.backends.iter().any(|backend| backend.max_connections.is_some());
-        }
+    if let Some(item) = item {
+        can_be_full = backends(&item, &mut app, checker) || routes.is_some();
     }
-    check_backends_differ(&app, &backends, checker);
-    check_no_loop(&app, &backends, checker);
     if let Some(item) = fields.take("source") {
         source(&item, &mut app, checker);
     }
     if let Some(item) = fields.take("timeouts") {
-        app.timeouts = timeouts(&item, checker).unwrap_or(app.timeouts);
+        app.timeouts = timeouts(&item, true, checker).unwrap_or(app.timeouts);
     }
     if let Some(item) = fields.take("health") {
         app.health = health::health(&item, checker).unwrap_or(app.health);
@@ -112,8 +93,7 @@ pub(super) fn app<'t>(
         app.user_timeout = checker.duration(&item, TIMEOUT_MIN..=TIMEOUT_MAX_MILLIS, None);
     }
     if let Some(item) = fields.take("connect_attempts") {
-        let attempts = checker.number(&item, 1..=CONNECT_ATTEMPTS_MAX, "");
-        app.connect_attempts = attempts.unwrap_or(app.connect_attempts);
+        app.connect_attempts = connect_attempts(&item, checker).unwrap_or(app.connect_attempts);
     }
     if let Some(item) = fields.take("removed_backends") {
         app.removed_backends = removed_backends(&item, checker).unwrap_or(app.removed_backends);
@@ -127,14 +107,58 @@ pub(super) fn app<'t>(
     if let Some(item) = fields.take("proxy_protocol") {
         app.proxy_protocol = proxy_protocol::read(&item, checker).unwrap_or_default();
     }
-    fields.finish(&LATER_KEYS, checker);
+    if let Some(item) = fields.take("tls") {
+        app.tls = route::tls(&item, &app, checker);
+    }
+    if let Some(item) = routes {
+        app.routes = route::routes(&item, &app, checker);
+    }
+    fields.finish(&[], checker);
     Some(PlacedApp { app, document, name, frontends })
 }
 
 /// TCP_USER_TIMEOUT is an int of milliseconds: 24 days.
 const TIMEOUT_MAX_MILLIS: Duration = Duration::from_secs(24 * 86_400);
 
-fn removed_backends(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<RemovedBackends> {
+/// The backends of an app, or of a route of one: `app` is then the route's pool with the frontends of the app. Says
+/// whether they can be full, as far as that is known.
+pub(super) fn backends(item: &Item<'_>, app: &mut App, checker: &mut Checker<'_>) -> bool {
+    let mut places = Vec::new();
+    let all = elements(item, BACKENDS, checker);
+    let count = all.len();
+    for element in all {
+        if let Some((backend, place)) = backend(&element, checker) {
+            app.backends.push(backend);
+            places.push(place);
+        }
+    }
+    // Faulty backends might be the ones that count.
+    let is_whole = app.backends.len() == count;
+    if is_whole {
+        check_backends_serve(app, item, checker);
+    }
+    check_backends_differ(app, &places, checker);
+    check_no_loop(app, &places, checker);
+    !is_whole || app.backends.iter().any(|backend| backend.max_connections.is_some())
+}
+
+pub(super) fn balance(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Balance> {
+    let words = [
+        ("least-connections", Balance::LeastConnections),
+        ("round-robin", Balance::RoundRobin),
+        ("random", Balance::Random),
+        ("two-choices", Balance::TwoChoices),
+        ("source-hash", Balance::SourceHash),
+        ("maglev", Balance::Maglev),
+    ];
+    checker.choice(item, &words, &[])
+}
+
+pub(super) fn connect_attempts(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<u32> {
+    checker.number(item, 1..=CONNECT_ATTEMPTS_MAX, "")
+}
+
+pub(super) fn removed_backends(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<RemovedBackends> {
     match item.as_text() {
         Some("keep") => Some(RemovedBackends::Keep),
         Some("close") => Some(RemovedBackends::Close),
@@ -148,7 +172,7 @@ fn removed_backends(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Remove
     }
 }
 
-fn slow_start(item: &Item<'_>, balance: Balance, checker: &mut Checker<'_>) -> Option<Duration> {
+pub(super) fn slow_start(item: &Item<'_>, balance: Balance, checker: &mut Checker<'_>) -> Option<Duration> {
     let period = checker.duration(item, TIMEOUT_MIN..=SLOW_START_MAX, Some("leave the key out"))?;
     match balance {
         Balance::LeastConnections | Balance::RoundRobin | Balance::Random | Balance::TwoChoices => {
@@ -287,7 +311,7 @@ fn check_backends_differ(app: &App, places: &[Item<'_>], checker: &mut Checker<'
 }
 
 /// A backend that is one of the app's own frontends would be connected to without end.
-fn check_no_loop(app: &App, places: &[Item<'_>], checker: &mut Checker<'_>) {
+pub(super) fn check_no_loop(app: &App, places: &[Item<'_>], checker: &mut Checker<'_>) {
     for (backend, place) in app.backends.iter().zip(places) {
         let Target::Address(address) = &backend.target else { continue };
         let target = Frontend::new("", address.clone());
@@ -337,7 +361,8 @@ fn source(item: &Item<'_>, app: &mut App, checker: &mut Checker<'_>) {
     }
 }
 
-fn timeouts(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Timeouts> {
+/// `is_app`: those are read too that hold before a route is known.
+pub(super) fn timeouts(item: &Item<'_>, is_app: bool, checker: &mut Checker<'_>) -> Option<Timeouts> {
     let mut timeouts = Timeouts::default();
     let mut fields = checker.table(item, "a table, [app.timeouts] in TOML")?;
     if let Some(item) = fields.take("connect") {
@@ -347,9 +372,11 @@ fn timeouts(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Timeouts> {
     timeouts.idle = optional(&mut fields, "idle", timeouts.idle, checker);
     timeouts.half_close = optional(&mut fields, "half_close", timeouts.half_close, checker);
     timeouts.lifetime = optional(&mut fields, "lifetime", timeouts.lifetime, checker);
-    if let Some(item) = fields.take("handshake") {
-        timeouts.handshake =
-            checker.duration(&item, TIMEOUT_MIN..=TIMEOUT_MAX, None).unwrap_or(timeouts.handshake);
+    for (name, value) in [("handshake", &mut timeouts.handshake), ("sniff", &mut timeouts.sniff)] {
+        let item = if is_app { fields.take(name) } else { None };
+        if let Some(item) = item {
+            *value = checker.duration(&item, TIMEOUT_MIN..=TIMEOUT_MAX, None).unwrap_or(*value);
+        }
     }
     fields.finish(&[], checker);
     Some(timeouts)

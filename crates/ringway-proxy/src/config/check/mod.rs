@@ -13,6 +13,7 @@ mod limits;
 mod network;
 mod part;
 mod proxy_protocol;
+mod route;
 mod seed;
 mod server;
 mod value;

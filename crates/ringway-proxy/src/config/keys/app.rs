@@ -23,6 +23,8 @@ const OR_NONE: Kind = Kind::AnyOf(&[duration("1ms", "365d"), words(&["none"])]);
 /// One HTTP status, or some in a row.
 const STATUS: Kind =
     Kind::AnyOf(&[number(100, 599), text("range of statuses", "^[1-5][0-9]{2}-[1-5][0-9]{2}$")]);
+/// A port, or some in a row.
+const PORTS: Kind = Kind::AnyOf(&[number(1, 65_535), text("range of ports", "^[0-9]{1,5}-[0-9]{1,5}$")]);
 const HEX: Kind = text("bytes in hexadecimal", r"^\s*([0-9A-Fa-f]\s*[0-9A-Fa-f]\s*)+$");
 
 /// Limits that the checker reads too are asserted there against these.
@@ -64,10 +66,12 @@ pub(super) const KEYS: &[Key] = &[
         Default::Words("by umask"),
         "Permission bits of a Unix socket, as `\"0660\"`. Only for Unix sockets.",
     ),
-    required(
+    key(
         "app.backends",
         Kind::Array { of: &Kind::AnyOf(&[BACKEND, Kind::Table]), min: 1 },
-        "Backends: addresses, or tables with one and more about it.",
+        Default::OneOf(&["backends", "route"]),
+        "Backends: addresses, or tables with one and more about it. In an app with routes, those of clients that fit none; \
+         without any, such clients are refused.",
     ),
     key("app.backends.address", BACKEND, ADDRESS_OR_SERVICE, "Where to connect to."),
     key(
@@ -184,7 +188,15 @@ pub(super) const KEYS: &[Key] = &[
         "app.timeouts.handshake",
         duration("1ms", "365d"),
         value("\"5s\""),
-        "For a PROXY header to arrive, from the moment the connection is admitted.",
+        "For a PROXY header to arrive, from the moment the connection is admitted; and then for what tells the route: a hello \
+         of TLS, or the head of a request.",
+    ),
+    key(
+        "app.timeouts.sniff",
+        duration("1ms", "365d"),
+        value("\"1s\""),
+        "Where routes go by a client's first bytes: one that has not sent any for so long waits for the server to speak \
+         first, and is `\"silent\"`.",
     ),
     table("app.health", "How backends are checked."),
     key(
@@ -361,8 +373,83 @@ pub(super) const KEYS: &[Key] = &[
         "What takes it back. `\"time\"`: the time is over. `\"check\"`: that, or the next good check. `\"both\"`: the first \
          good check after the time is over.",
     ),
-    later("app.tls"),
-    later("app.route"),
+    table("app.tls", "Clients speak TLS."),
+    required(
+        "app.tls.mode",
+        Kind::Choice { words: &["passthrough"], later: &["terminate"] },
+        "`\"passthrough\"`: backends end TLS. The hello is read to find the route, and passed on as it came.",
+    ),
+    key(
+        "app.tls.unreadable",
+        Kind::AnyOf(&[words(&["refuse"]), BACKEND]),
+        value("\"refuse\""),
+        "What becomes of a client that does not begin with a hello that can be read, unless a route names its protocol. \
+         `\"refuse\"`: it is closed. An address: it goes to this backend.",
+    ),
+    later("app.tls.certificates"),
+    later("app.tls.client_ca"),
+    later("app.tls.alpn"),
+    key(
+        "app.route",
+        Kind::Array { of: &Kind::Table, min: 0 },
+        value("[]"),
+        "Where clients go by what they say of themselves. The first route that fits is taken; all that it asks for must fit.",
+    ),
+    key(
+        "app.route.name",
+        NAME,
+        Default::Words("made of what it asks for"),
+        "In logs, metrics and `ringway status`. No two routes of an app have the same.",
+    ),
+    key(
+        "app.route.protocols",
+        Kind::Array {
+            of: &words(&["tls", "http1", "http2", "ssh", "postgresql", "websocket", "silent", "other"]),
+            min: 1,
+        },
+        Default::Words("any; in an app with `tls`, `\"tls\"`"),
+        "What the client speaks. `\"http1\"` has `\"websocket\"` in it; `\"http2\"` is without TLS; `\"postgresql\"` with its \
+         request for TLS or without. `\"silent\"`: it waits for the server to speak first. `\"other\"`: something else.",
+    ),
+    key(
+        "app.route.server_names",
+        Kind::Array { of: &text("host name or pattern", "^.+$"), min: 1 },
+        Default::Words("any, or none"),
+        "Hosts that the client asks for, by the server name of TLS or the host of an HTTP/1 request: `\"www.example.com\"`; \
+         `\"*.example.com\"`, which stands for a label or more before it and not for `example.com`; `\"~\"` and a regular \
+         expression for the whole name. In lower case or not.",
+    ),
+    key(
+        "app.route.alpn",
+        Kind::Array { of: &text("protocol", "^.{1,255}$"), min: 1 },
+        Default::Words("any, or none"),
+        "The client offers one of these protocols within TLS, as `\"h2\"`.",
+    ),
+    key(
+        "app.route.paths",
+        Kind::Array { of: &text("path", r"^/[!-~]*$"), min: 1 },
+        Default::Words("any"),
+        "The path of an HTTP/1 request, as it was sent and without its query: `\"/chat\"`, or `\"/chat/*\"` for those that begin \
+         like this.",
+    ),
+    key(
+        "app.route.source",
+        Kind::Array { of: &NETWORK, min: 1 },
+        Default::Words("any"),
+        "Networks that the client comes from. With a PROXY header, the client that it names.",
+    ),
+    key(
+        "app.route.destination",
+        Kind::Array { of: &NETWORK, min: 1 },
+        Default::Words("any"),
+        "Networks of the address that the client connected to. With a PROXY header, the one that it names.",
+    ),
+    key(
+        "app.route.destination_ports",
+        Kind::Array { of: &PORTS, min: 1 },
+        Default::Words("any"),
+        "Ports that the client connected to, as `443` or `\"8000-8010\"`. With a PROXY header, the one that it names.",
+    ),
     table("app.limits", "Who may come, how many, and how fast; exact over all workers."),
     key(
         "app.limits.connections",

@@ -146,10 +146,28 @@ pub(super) fn children(
     keys.filter(move |key| key.parent() == path)
 }
 
+/// Keys of an app that a route may have for itself.
+const OF_ROUTES: [&str; 7] =
+    ["backends", "balance", "slow_start", "connect_attempts", "removed_backends", "timeouts", "health"];
+
+/// Keys in those tables that hold before a route is known.
+pub(super) const NOT_OF_ROUTES: [&str; 2] = ["app.timeouts.handshake", "app.timeouts.sniff"];
+
+/// The keys of an app that a route may have for itself, in their order; what it leaves out is that of the app. Their paths
+/// are those of the app.
+pub(super) fn of_routes() -> impl Iterator<Item = &'static Key> {
+    children(all(), "app").filter(|key| OF_ROUTES.contains(&key.name()))
+}
+
 /// The key that `path`, as faults write it (`app[2].health.interval`), is an instance of.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
     let path = without_indexes(path);
-    all().chain(of_the_seed()).find(|key| key.path == path)
+    let find = |path: &str| all().chain(of_the_seed()).find(|key| key.path == path);
+    find(&path).or_else(|| {
+        let rest = path.strip_prefix("app.route.")?;
+        let first = rest.split('.').next()?;
+        OF_ROUTES.contains(&first).then(|| find(&format!("app.{rest}")))?
+    })
 }
 
 /// Whether the table has `path` with a kind of which `agrees` holds, in an array or among others, too.

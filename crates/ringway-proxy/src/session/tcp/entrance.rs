@@ -1,8 +1,11 @@
-//! From the accept to the choice of a backend: admission, and the PROXY header where one may come.
+//! From the accept to the choice of a backend: admission, the PROXY header where one may come, and the route where there
+//! are several.
+
+use std::time::Duration;
 
 use ringway::Time;
 
-use super::{Action, Actions, Event, Limits, Session, State};
+use super::{Action, Actions, Event, Limits, Session, State, micros};
 use crate::session::{CloseReason, Phase};
 
 impl Session {
@@ -43,9 +46,9 @@ impl Session {
         }
     }
 
-    pub(super) fn handle_awaiting_entry(&mut self, event: Event) -> Actions {
+    pub(super) fn handle_awaiting_entry(&mut self, event: Event, limits: &Limits) -> Actions {
         match event {
-            Event::Entered => self.enter(),
+            Event::Entered => self.enter(limits),
             Event::Refused(reason) => self.end(&[Action::CloseClient], reason),
             // It is answered before anything else can happen.
             _ => Actions::of(&[]),
@@ -54,14 +57,58 @@ impl Session {
 
     fn ask_to_enter(&mut self, limits: &Limits) -> Actions {
         if !limits.checks_entry {
-            return self.enter();
+            return self.enter(limits);
         }
         self.state = State::AwaitingEntry;
         Actions::of(&[Action::Enter])
     }
 
-    fn enter(&mut self) -> Actions {
+    pub(super) fn handle_awaiting_route(
+        &mut self,
+        event: Event,
+        may_be_silent: bool,
+        limits: &Limits,
+        now: Time,
+    ) -> Actions {
+        // No dial has begun that would need it.
+        let deadline = self.accepted + Duration::from_micros(self.connect_micros.into()) + limits.hello;
+        match event {
+            Event::RouteDue => {
+                self.connect_micros = micros(now.since(self.accepted));
+                let silence = limits.silence.map(|silence| silence.min(limits.hello));
+                self.state = State::AwaitingRoute { may_be_silent: silence.is_some() };
+                let due = now + silence.unwrap_or(limits.hello);
+                Actions::of(&[Action::StartSniff, Action::SetTimer(due)])
+            }
+            Event::Routed => self.begin_to_choose(),
+            Event::Refused(reason) => self.end(&[Action::CloseClient], reason),
+            Event::TimerFired(_) if may_be_silent => {
+                self.state = State::AwaitingRoute { may_be_silent: false };
+                Actions::of(&[Action::EndSilence])
+            }
+            Event::RoutePending if now < deadline => Actions::of(&[Action::SetTimer(deadline)]),
+            Event::TimerFired(_) if now < deadline => Actions::of(&[Action::SetTimer(deadline)]),
+            Event::RoutePending | Event::TimerFired(_) => {
+                self.end(&[Action::CloseClient], CloseReason::HelloTimedOut)
+            }
+            Event::ClientLeft { .. } => self.end(&[Action::CloseClient], CloseReason::ClientLeftBeforeRoute),
+            Event::ClientLost { reset: true } => self.end(&[], CloseReason::ClientLeftBeforeRoute),
+            Event::ClientLost { reset: false } => self.end(&[], CloseReason::ClientFailedBeforeRoute),
+            Event::Close(ending) => self.end(&[Action::CloseClient], ending.reason(Phase::Accept)),
+            _ => Actions::of(&[]),
+        }
+    }
+
+    fn enter(&mut self, limits: &Limits) -> Actions {
         self.has_entered = true;
+        if limits.has_routes {
+            self.state = State::AwaitingRoute { may_be_silent: false };
+            return Actions::of(&[Action::Route]);
+        }
+        self.begin_to_choose()
+    }
+
+    fn begin_to_choose(&mut self) -> Actions {
         self.state = State::AwaitingChoice { attempts: 0, last: None };
         Actions::of(&[Action::Choose])
     }

@@ -88,6 +88,10 @@ impl Shell {
                 let answer = self.inspection();
                 self.tell(answer);
             }
+            (Backend::None, 2..=4) if self.session.awaits_route() => {
+                let answer = self.routing();
+                self.tell(answer);
+            }
             (Backend::None, 2..=5) if self.is_queued => self.tell(Event::RoomMade),
             (Backend::None, 6) if self.session.is_waiting() => self.tell(Event::MustWait),
             (Backend::None | Backend::Dialling, 8) => {
@@ -104,6 +108,10 @@ impl Shell {
 
     fn inspection(&mut self) -> Event {
         if self.draw(3) == 0 { Event::Refused(CloseReason::Untrusted) } else { Event::PrefaceRead }
+    }
+
+    fn routing(&mut self) -> Event {
+        if self.draw(3) == 0 { Event::Refused(CloseReason::NoRoute) } else { Event::Routed }
     }
 
     fn let_time_pass(&mut self, time: Duration) {
@@ -138,6 +146,7 @@ impl Shell {
         if matches!(self.backend, Backend::Dialling)
             || self.session.is_starved()
             || self.session.awaits_preface()
+            || self.session.awaits_route()
             || self.is_queued
         {
             assert!(self.timer.is_some(), "a wait without a limit, after {event:?}");
@@ -151,6 +160,13 @@ impl Shell {
                 return Some(if self.draw(3) == 0 { self.inspection() } else { Event::PrefaceDue });
             }
             Action::EndPreface => return Some(self.inspection()),
+            Action::Route => {
+                return Some(if self.draw(3) == 0 { self.routing() } else { Event::RouteDue });
+            }
+            Action::StartSniff => assert!(self.client_is_open && self.session.awaits_route()),
+            Action::EndSilence => {
+                return Some(if self.draw(2) == 0 { self.routing() } else { Event::RoutePending });
+            }
             Action::Enter => {
                 let is_refused = self.draw(3) == 0;
                 return Some(if is_refused {
@@ -222,6 +238,8 @@ proptest! {
         lifetime in prop::option::of(1u64..100),
         preface in prop::option::of(1u64..10),
         checks_entry: bool,
+        has_routes: bool,
+        silence in prop::option::of(1u64..10),
         queue in prop::option::of(1u64..30),
         connect_attempts in 1u8..4,
     ) {
@@ -233,6 +251,9 @@ proptest! {
             lifetime: seconds(lifetime),
             preface: seconds(preface),
             checks_entry,
+            has_routes,
+            hello: Duration::from_secs(6),
+            silence: seconds(silence),
             has_queue: queue.is_some(),
             queue: seconds(queue).unwrap_or_default(),
             connect_attempts,
@@ -266,6 +287,9 @@ proptest! {
             lifetime: lifetime.map(Duration::from_secs),
             preface: None,
             checks_entry: false,
+            has_routes: false,
+            hello: Duration::from_secs(6),
+            silence: None,
             has_queue: false,
             queue: Duration::from_secs(8),
             connect_attempts: 3,

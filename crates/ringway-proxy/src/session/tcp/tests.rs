@@ -14,6 +14,9 @@ const LIMITS: Limits = Limits {
     lifetime: None,
     preface: None,
     checks_entry: false,
+    has_routes: false,
+    hello: Duration::from_secs(6),
+    silence: None,
     has_queue: false,
     queue: Duration::from_secs(8),
     connect_attempts: 3,
@@ -79,6 +82,9 @@ fn all_events() -> Vec<Event> {
         Event::BackendLost { reset: false },
         Event::TimerFired(progress(NOW)),
         Event::PrefaceDue,
+        Event::RouteDue,
+        Event::Routed,
+        Event::RoutePending,
         Event::PrefaceRead,
         Event::Entered,
         Event::AllFull,
@@ -159,6 +165,66 @@ fn header_is_awaited_for_so_long_where_one_may_come() {
             (FINISHED_WITH_BYTES, State::Ended, &left),
             (LOST_BY_RESET, State::Ended, &[End(CloseReason::ClientLeftBeforeHeader)]),
             (LOST, State::Ended, &[End(CloseReason::ClientFailedBeforeHeader)]),
+            (
+                Event::Close(Ending::Shutdown),
+                State::Ended,
+                &[CloseClient, End(CloseReason::ShutdownBeforeAdmission)],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_says_where_a_client_goes_is_awaited_for_so_long() {
+    use Action::*;
+    let limits = Limits { has_routes: true, ..LIMITS };
+    let mut waiting = session();
+    assert_eq!(waiting.handle(Event::Admitted, &limits, NOW).as_slice(), [Route]);
+    assert!(waiting.has_entered(), "whoever says nothing yet counts against the limits");
+    let mut session = waiting.clone();
+    let actions = session.handle(Event::RouteDue, &limits, NOW);
+    assert_eq!(actions.as_slice(), [StartSniff, SetTimer(NOW + 6 * SECOND)]);
+    let early = session.handle(Event::TimerFired(progress(NOW)), &limits, NOW + 5 * SECOND);
+    assert_eq!(early.as_slice(), [SetTimer(NOW + 6 * SECOND)], "that was a timer of before");
+    let due = session.handle(Event::TimerFired(progress(NOW)), &limits, NOW + 6 * SECOND);
+    assert_eq!(due.as_slice(), [CloseClient, End(CloseReason::HelloTimedOut)]);
+
+    let limits = Limits { silence: Some(2 * SECOND), ..limits };
+    let actions = waiting.handle(Event::RouteDue, &limits, NOW);
+    assert_eq!(actions.as_slice(), [StartSniff, SetTimer(NOW + 2 * SECOND)]);
+    let actions = waiting.handle(Event::TimerFired(progress(NOW)), &limits, NOW + 2 * SECOND);
+    assert_eq!(actions.as_slice(), [EndSilence]);
+    let mut silent = waiting.clone();
+    assert_eq!(silent.handle(Event::Routed, &limits, NOW + 2 * SECOND).as_slice(), [Choose]);
+    let pending = waiting.handle(Event::RoutePending, &limits, NOW + 2 * SECOND);
+    assert_eq!(pending.as_slice(), [SetTimer(NOW + 6 * SECOND)]);
+    let due = waiting.handle(Event::TimerFired(progress(NOW)), &limits, NOW + 6 * SECOND);
+    assert_eq!(due.as_slice(), [CloseClient, End(CloseReason::HelloTimedOut)]);
+}
+
+#[test]
+fn client_whose_route_is_awaited_may_leave() {
+    use Action::*;
+    let state = State::AwaitingRoute { may_be_silent: true };
+    let asked = State::AwaitingRoute { may_be_silent: false };
+    let left = [CloseClient, End(CloseReason::ClientLeftBeforeRoute)];
+    assert_table(
+        state,
+        &[
+            (Event::RouteDue, asked, &[StartSniff, SetTimer(NOW + 6 * SECOND)]),
+            (Event::Routed, State::AwaitingChoice { attempts: 0, last: None }, &[Choose]),
+            (Event::RoutePending, state, &[SetTimer(START + 6 * SECOND)]),
+            (
+                Event::Refused(CloseReason::Untrusted),
+                State::Ended,
+                &[CloseClient, End(CloseReason::Untrusted)],
+            ),
+            (Event::TimerFired(progress(NOW)), asked, &[EndSilence]),
+            (GONE, State::Ended, &left),
+            (FINISHED_EMPTY, State::Ended, &left),
+            (FINISHED_WITH_BYTES, State::Ended, &left),
+            (LOST_BY_RESET, State::Ended, &[End(CloseReason::ClientLeftBeforeRoute)]),
+            (LOST, State::Ended, &[End(CloseReason::ClientFailedBeforeRoute)]),
             (
                 Event::Close(Ending::Shutdown),
                 State::Ended,

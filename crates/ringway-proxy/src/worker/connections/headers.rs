@@ -29,6 +29,9 @@ impl Connections {
         bytes: &[u8],
         ended: bool,
     ) {
+        if self.entries.get(place).is_some_and(|entry| entry.session.awaits_route()) {
+            return self.read_first_bytes(ops, place, bytes, ended);
+        }
         let Some(entry) = self.entries.get_mut(place).filter(|entry| entry.session.awaits_preface()) else {
             return;
         };

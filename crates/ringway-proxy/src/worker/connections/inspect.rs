@@ -57,7 +57,7 @@ impl Connections {
         let identity = entry.session.identity();
         entry.session.stage() != Stage::Closing
             && selection.has_age_and_number(now.since(entry.session.accepted()), self.number_of(entry))
-            && selection.has_pool(self.apps[self.routes.app_of(identity.frontend)].state.core())
+            && selection.has_pool(self.apps[self.routes.pool_of(identity.frontend)].state.core())
             && selection.has_endpoint(self.endpoints.get(entry.endpoint).map(|endpoint| &**endpoint))
             && (selection.source.is_none() || selection.has_source(&self.peers.address(identity.peer)))
     }
@@ -66,7 +66,7 @@ impl Connections {
         let entry = self.entries.get(place)?;
         let (session, identity) = (&entry.session, entry.session.identity());
         let endpoint = self.endpoints.get(entry.endpoint);
-        let pool = &self.apps[self.routes.app_of(identity.frontend)].state;
+        let pool = &self.apps[self.routes.pool_of(identity.frontend)].state;
         let age = ops.now().since(session.accepted());
         let flows = matches!(session.stage(), Stage::Relaying | Stage::HalfClosed);
         let progress = if flows { self.relay_progress(ops, place, entry.client) } else { Default::default() };
@@ -75,6 +75,7 @@ impl Connections {
             worker: self.worker,
             app: pool.name().clone(),
             route: pool.route().cloned(),
+            asked: self.first_bytes.asked(place).cloned(),
             frontend: self.routes.frontend(identity.frontend).name().clone(),
             client: self.peers.address(identity.peer),
             backend: endpoint.map(|endpoint| endpoint.name().clone()),

@@ -140,7 +140,7 @@ impl Connections {
         for place in 0..self.entries.places() {
             let Some(entry) = self.entries.get(place) else { continue };
             let is_relayed = matches!(entry.session.stage(), Stage::Relaying | Stage::HalfClosed);
-            if !is_relayed || self.routes.app_of(entry.session.identity().frontend) != app {
+            if !is_relayed || self.routes.pool_of(entry.session.identity().frontend) != app {
                 continue;
             }
             match self.paced.entry(place) {
@@ -166,7 +166,7 @@ impl Connections {
         stop: RelayStop,
     ) {
         let Some(entry) = self.entries.get(place) else { return };
-        let app = &self.apps[self.routes.app_of(entry.session.identity().frontend)];
+        let app = &self.apps[self.routes.pool_of(entry.session.identity().frontend)];
         let is_closing = entry.session.stage() == Stage::Closing;
         let mut own = OwnPace::default();
         let mut gate = AppGate { own: &mut own, app: &app.state, counters: &app.counters };
@@ -189,7 +189,7 @@ impl Connections {
         act: impl FnOnce(&mut TransformRelay, &mut AppGate<'_>) -> R,
     ) -> Option<R> {
         let Paced { relay, own } = self.paced.get_mut(&place)?;
-        let app = &self.apps[self.routes.app_of(self.entries.get(place)?.session.identity().frontend)];
+        let app = &self.apps[self.routes.pool_of(self.entries.get(place)?.session.identity().frontend)];
         Some(act(relay, &mut AppGate { own, app: &app.state, counters: &app.counters }))
     }
 

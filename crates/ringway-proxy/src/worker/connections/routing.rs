@@ -1,0 +1,195 @@
+//! Where a client goes: by what it is, or by its first bytes, which are looked at and stay where they are.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ringway::Operations;
+use ringway_proto::sniff::{SNIFF_BYTES_MAX, Sniffed, sniff};
+
+use super::Connections;
+use crate::control::access_log::Asked;
+use crate::model::{Client, Unreadable};
+use crate::routing::Inquirer;
+use crate::session::CloseReason;
+use crate::session::tcp::Event;
+
+const _: () = assert!(SNIFF_BYTES_MAX <= ringway::PEEK_BYTES_MAX);
+
+/// What is known of connections by their first bytes, by the places of their sessions.
+#[derive(Debug, Default)]
+pub(super) struct FirstBytes {
+    /// Of those that have sent some which do not say enough: whether they are of one protocol for sure.
+    pending: HashMap<u32, bool>,
+    asked: HashMap<u32, Arc<Asked>>,
+}
+
+impl FirstBytes {
+    /// What the client asked for.
+    pub(super) fn asked(&self, place: u32) -> Option<&Arc<Asked>> {
+        if self.asked.is_empty() { None } else { self.asked.get(&place) }
+    }
+
+    /// The session at `place` ended. Gives what its client asked for.
+    pub(super) fn remove(&mut self, place: u32) -> Option<Arc<Asked>> {
+        if !self.pending.is_empty() {
+            self.pending.remove(&place);
+        }
+        if self.asked.is_empty() { None } else { self.asked.remove(&place) }
+    }
+}
+
+/// What a client says of itself with its first bytes.
+struct Said<'a> {
+    asked: Asked,
+    offers: &'a dyn Fn(&[u8]) -> bool,
+    path: Option<&'a str>,
+}
+
+impl Said<'_> {
+    fn only(protocol: Client) -> Self {
+        Self { asked: Asked { protocol, name: None, alpn: None }, offers: &|_| false, path: None }
+    }
+}
+
+impl Connections {
+    /// Finds the route of the session at `place`, unless it is to be found by its first bytes.
+    pub(super) fn route(&mut self, ops: &mut Operations<'_>, place: u32, app: usize) -> Event {
+        if self.apps[app].state.routes().needs_bytes() {
+            return Event::RouteDue;
+        }
+        self.take_route(ops, place, None)
+    }
+
+    /// Bytes of a client wait that may say where it goes, or its end.
+    pub(super) fn read_first_bytes(
+        &mut self,
+        ops: &mut Operations<'_>,
+        place: u32,
+        bytes: &[u8],
+        ended: bool,
+    ) {
+        let event = match sniff(bytes) {
+            Sniffed::More { .. } if ended && bytes.is_empty() => {
+                Event::ClientLeft { reset: false, unread: false }
+            }
+            Sniffed::More { is_bound: true } if ended => Event::ClientLeft { reset: false, unread: true },
+            Sniffed::More { is_bound: false } if ended => {
+                self.take_route(ops, place, Some(&Said::only(Client::Other)))
+            }
+            Sniffed::More { is_bound } => {
+                if !bytes.is_empty() {
+                    self.first_bytes.pending.insert(place, is_bound);
+                }
+                return;
+            }
+            Sniffed::Tls(hello) => {
+                let offers = |name: &[u8]| hello.alpn().any(|protocol| protocol.as_bytes() == name);
+                let alpn: Vec<String> = hello.alpn().map(|protocol| protocol.to_string()).collect();
+                let asked = Asked {
+                    protocol: Client::Tls,
+                    name: hello.server_name().map(|name| name.as_str().into()),
+                    alpn: (!alpn.is_empty()).then(|| alpn.join(",").into()),
+                };
+                self.take_route(ops, place, Some(&Said { asked, offers: &offers, path: None }))
+            }
+            Sniffed::Http1(request) => {
+                let protocol = if request.is_websocket { Client::WebSocket } else { Client::Http1 };
+                let name = request.host.as_ref().map(|name| name.as_str().into());
+                let asked = Asked { protocol, name, alpn: None };
+                let said = Said { asked, offers: &|_| false, path: Some(request.path) };
+                self.take_route(ops, place, Some(&said))
+            }
+            Sniffed::Http2 => self.take_route(ops, place, Some(&Said::only(Client::Http2))),
+            Sniffed::Ssh => self.take_route(ops, place, Some(&Said::only(Client::Ssh))),
+            Sniffed::PostgreSql => self.take_route(ops, place, Some(&Said::only(Client::PostgreSql))),
+            Sniffed::Other => self.take_route(ops, place, Some(&Said::only(Client::Other))),
+            Sniffed::Unreadable(error) => self.follow_rule_of_unreadable(place, &error.to_string()),
+        };
+        if let Some(entry) = self.entries.get(place) {
+            ops.stop_peek(entry.client);
+        }
+        self.handle(ops, place, event);
+    }
+
+    /// The client at `place` had time to speak first.
+    pub(super) fn end_silence(&mut self, ops: &mut Operations<'_>, place: u32) -> Event {
+        let protocol = match self.first_bytes.pending.get(&place) {
+            Some(true) => return Event::RoutePending,
+            Some(false) => Client::Other,
+            None => Client::Silent,
+        };
+        let event = self.take_route(ops, place, Some(&Said::only(protocol)));
+        if let Some(entry) = self.entries.get(place) {
+            ops.stop_peek(entry.client);
+        }
+        event
+    }
+
+    /// Sends the session at `place` on by the first route that fits. `said`: what its first bytes say, where they were
+    /// looked at.
+    fn take_route(&mut self, ops: &mut Operations<'_>, place: u32, said: Option<&Said<'_>>) -> Event {
+        let Some(entry) = self.entries.get(place) else { return Event::Routed };
+        let identity = entry.session.identity();
+        let state = Arc::clone(&self.apps[self.routes.app_of(identity.frontend)].state);
+        let destination = match state.routes().asks_for_destination() {
+            true => self.prefaces.destination(place).or_else(|| ops.local_address(entry.client)),
+            false => None,
+        };
+        let client = Inquirer {
+            protocol: said.map(|said| said.asked.protocol),
+            name: said.and_then(|said| said.asked.name.as_deref()),
+            offers: said.map_or(&|_| false, |said| said.offers),
+            path: said.and_then(|said| said.path),
+            source: self.peers.address(identity.peer).inet().map(|address| address.ip()),
+            destination: destination.and_then(|address| address.inet()),
+        };
+        let found = state.routes().find(&client);
+        self.first_bytes.pending.remove(&place);
+        if let Some(said) = said {
+            self.first_bytes.asked.insert(place, Arc::new(said.asked.clone()));
+        }
+        let is_tls = said.is_none_or(|said| said.asked.protocol == Client::Tls);
+        match found {
+            Some(route) => self.enter_pool(place, route),
+            None if state.model().tls.is_some() && !is_tls => {
+                return self.follow_rule_of_unreadable(place, "no hello of TLS");
+            }
+            None if state.model().backends.is_empty() => return Event::Refused(CloseReason::NoRoute),
+            None => {}
+        }
+        Event::Routed
+    }
+
+    /// The first bytes of the client at `place` cannot be read as what they have to be.
+    fn follow_rule_of_unreadable(&mut self, place: u32, error: &str) -> Event {
+        let Some(entry) = self.entries.get(place) else { return Event::Routed };
+        let identity = entry.session.identity();
+        let state = &self.apps[self.routes.app_of(identity.frontend)].state;
+        let peer = self.peers.address(identity.peer);
+        tracing::debug!(app = %state.name(), %peer, error, "first bytes cannot be read");
+        match state.model().tls.as_ref().map(|tls| &tls.unreadable) {
+            Some(Unreadable::Pool(_)) => {
+                // It stands behind those of the routes.
+                let pool = state.model().routes.len();
+                self.enter_pool(place, pool);
+                Event::Routed
+            }
+            Some(Unreadable::Refuse) | None => Event::Refused(CloseReason::HelloUnreadable),
+        }
+    }
+
+    /// The session at `place` goes to a pool of its app, by its number.
+    fn enter_pool(&mut self, place: u32, pool: usize) {
+        let Some(entry) = self.entries.get_mut(place) else { return };
+        let trunk = entry.session.identity().frontend;
+        let Some(pool) = self.apps[self.routes.app_of(trunk)].state.pools().get(pool).cloned() else {
+            return;
+        };
+        self.apps.ensure(&pool, &mut self.endpoints);
+        let (branch, is_new) = self.routes.branch(trunk, pool.slot());
+        self.apps[pool.slot()].routes += u32::from(is_new);
+        entry.session.set_frontend(branch);
+        pool.active().acquire();
+        self.let_go_of_route(trunk);
+    }
+}
