@@ -120,7 +120,6 @@ fn meet(listener: &ChannelListener, new: &ProcessHandle, deadline: Instant) -> R
                     return Ok(Line::new(channel));
                 }
                 // Somebody else of this user; it hears nothing and is hung up on.
-                continue;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(HandoverError::Local(error)),
@@ -132,6 +131,7 @@ fn meet(listener: &ChannelListener, new: &ProcessHandle, deadline: Instant) -> R
         if left.is_zero() {
             return Err(HandoverError::Silent);
         }
+        // Comes back at once while somebody waits to be met.
         let both = [(listener.as_fd(), Interest::Read), (new.as_fd(), Interest::Read)];
         wait(both, Some(left)).map_err(HandoverError::Local)?;
     }

@@ -54,6 +54,7 @@ impl Server {
             listeners,
             state_version: H::STATE_VERSION,
             patience: PATIENCE,
+            was_followed: false,
             observe: Box::new(observe),
         })
     }
@@ -66,6 +67,7 @@ pub struct SuccessionServer<M> {
     listeners: Vec<(u32, Listener)>,
     state_version: u32,
     patience: Duration,
+    was_followed: bool,
     observe: Box<dyn Fn(Progress) + Send>,
 }
 
@@ -104,6 +106,10 @@ impl<M: Send + 'static> SuccessionServer<M> {
     /// # Errors
     /// Why it was called off. Then this process goes on as before, and the other one was ended.
     pub fn hand_over(&mut self, command: Command) -> Result<HandoverReport, HandoverError> {
+        if self.was_followed {
+            let error = io::Error::new(io::ErrorKind::NotConnected, "another process serves already");
+            return Err(HandoverError::Local(error));
+        }
         let house = House {
             mailers: self.running.mailers(),
             listeners: &self.listeners,
@@ -113,6 +119,7 @@ impl<M: Send + 'static> SuccessionServer<M> {
             observe: &*self.observe,
         };
         let report = old::hand_over(house, command)?;
+        self.was_followed = true;
         // The new process's handles keep the queues.
         self.listeners.clear();
         Ok(report)
