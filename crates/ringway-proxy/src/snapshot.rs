@@ -23,6 +23,8 @@ pub enum Origin {
     Start,
     /// SIGHUP.
     Signal,
+    /// A file changed, and `server.watch` says that this is enough.
+    Watch,
     /// The admin interface: `ringway reload`.
     Admin,
     /// A configuration that was sent to the admin interface.
@@ -36,6 +38,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Start => f.write_str("start"),
             Self::Signal => f.write_str("SIGHUP"),
+            Self::Watch => f.write_str("watch"),
             Self::Admin => f.write_str("reload"),
             Self::Put => f.write_str("PUT"),
             Self::Rollback(version) => write!(f, "rollback to {version}"),

@@ -12,6 +12,7 @@ mod reference;
 mod schema;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -97,6 +98,20 @@ pub fn load_again(path: &Path, baseline: Option<&Baseline>) -> Result<Loaded, Co
         })
     });
     known.map_or_else(|| load(path), Ok)
+}
+
+/// The files that a configuration is made of; all paths are absolute.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Those that it is read from, and those that it names, whether they are there or not.
+    pub files: BTreeSet<PathBuf>,
+    /// Where more of them may appear.
+    pub directories: BTreeSet<PathBuf>,
+}
+
+/// The files that the configuration at `path` is made of now, as far as they can be read.
+pub fn files(path: &Path) -> Files {
+    check::files(path, &environment)
 }
 
 /// The language of a file, by its extension.

@@ -28,7 +28,7 @@ use super::reload::{
 };
 use super::status::Process;
 use super::upgrade::{Estate, Farewell, Heir, HouseParts, Invocation};
-use super::{engine_choice, limits, panic, pprof, process_log, signals, supervisor};
+use super::{engine_choice, limits, panic, pprof, process_log, signals, supervisor, watch};
 use crate::admission::Admission;
 use crate::config::{Baseline, Outline};
 use crate::demo::Demo;
@@ -249,6 +249,7 @@ async fn serve(
     tokio::spawn(close_those_of_backends_that_are_down(operator.clone(), downs));
     let removals = Removals::new(operator.clone());
     if let Some(admin) = &config.admin {
+        let requests = requests.clone();
         let pages = Admin { process, operator, is_draining: Arc::clone(&is_draining), requests };
         start_admin(pages, admin.listen.clone(), admin_socket, estate.admin.take(), Arc::clone(&door)).await;
     }
@@ -259,6 +260,7 @@ async fn serve(
     let farewell = Arc::new(Mutex::default());
     tokio::spawn(say_ready(Arc::clone(&lineage), workers, config.demo, notifier.clone()));
     tokio::spawn(notify::watch(notifier.clone(), Arc::clone(&crew)));
+    let watched = source.file.clone().filter(|_| config.server.watch);
     let reloader = Reloader {
         file: source.file.clone(),
         baseline: outline
@@ -287,6 +289,9 @@ async fn serve(
         },
     };
     tokio::spawn(reloader.run(asked));
+    if let Some(file) = watched {
+        tokio::spawn(watch::run(file, requests));
+    }
     let drain_timeout = || lineage.current().settings().server.drain_timeout;
     let on_drain = || {
         is_draining.store(true, Ordering::Relaxed);

@@ -26,6 +26,7 @@ pub(crate) mod supervisor;
 mod threads;
 mod timestamp;
 pub mod upgrade;
+mod watch;
 
 pub use boot::Source;
 pub(crate) use boot::{Beginning, run};

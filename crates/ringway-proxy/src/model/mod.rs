@@ -48,6 +48,8 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// Whether each connection is logged when it ends. Default on.
     pub access_log: bool,
+    /// Whether the configuration is read again when a file of it changes. Default no.
+    pub watch: bool,
     /// The most connections of clients at once; `None`: what the descriptor limit carries.
     pub max_connections: Option<usize>,
     /// How long a worker polls before it parks while work comes in quick succession. Default zero: never.
@@ -77,6 +79,7 @@ impl Default for Server {
             log_format: LogFormat::Human,
             drain_timeout: Duration::from_secs(30),
             access_log: true,
+            watch: false,
             max_connections: None,
             spin: Duration::ZERO,
             congestion: None,

@@ -48,6 +48,7 @@ fn the_full_example_says_what_it_shows() {
     assert_eq!(
         config.server,
         Server {
+            watch: true,
             workers: Some(4),
             max_connections: Some(200_000),
             congestion: Some("reno".to_owned()),

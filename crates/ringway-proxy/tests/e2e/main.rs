@@ -50,3 +50,4 @@ mod support;
 mod systemd;
 mod timeouts;
 mod upgrade;
+mod watching;

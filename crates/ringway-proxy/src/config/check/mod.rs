@@ -7,6 +7,7 @@ mod address;
 mod app;
 mod document;
 mod fields;
+mod files;
 mod fragments;
 mod health;
 mod limits;
@@ -36,6 +37,7 @@ use document::Document;
 use fields::{Checker, Item};
 
 pub(super) use fields::nearest;
+pub(super) use files::files;
 pub(super) use part::{HEADER as APP, Part, of_part};
 pub(super) use value::{duration, log_level};
 

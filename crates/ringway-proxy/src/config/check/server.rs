@@ -58,6 +58,9 @@ pub(super) fn server(item: &Item<'_>, checker: &mut Checker<'_>) -> Server {
         let range = Duration::ZERO..=DRAIN_TIMEOUT_MAX;
         server.drain_timeout = checker.duration(&item, range, None).unwrap_or(server.drain_timeout);
     }
+    if let Some(item) = fields.take("watch") {
+        server.watch = checker.boolean(&item).unwrap_or(server.watch);
+    }
     if let Some(item) = fields.take("access_log") {
         server.access_log = checker.boolean(&item).unwrap_or(server.access_log);
     }

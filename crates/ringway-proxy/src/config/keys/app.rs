@@ -1,6 +1,8 @@
 //! `[[app]]` and the tables in it.
 
-use super::{Default, Key, Kind, duration, key, later, number, required, table, text, value, words};
+use super::{
+    Default, FILE_NAME, Key, Kind, duration, key, later, number, required, table, text, value, words,
+};
 
 /// Where to listen.
 const FRONTEND: Kind =
@@ -16,7 +18,7 @@ const NETWORK: Kind = text("network or IP address", r"^[0-9A-Fa-f:.]+(/[0-9]{1,3
 const NETWORKS: Kind = Kind::Array { of: &Kind::AnyOf(&[NETWORK, Kind::Table]), min: 0 };
 /// What goes beyond that no machine carries.
 const BANDWIDTH: Kind = Kind::Size { max: "1000GiB" };
-const FILE: Kind = text("path", "^.+$");
+const FILE: Kind = text(FILE_NAME, "^.+$");
 /// A timeout that can be switched off.
 const OR_NONE: Kind = Kind::AnyOf(&[duration("1ms", "365d"), words(&["none"])]);
 

@@ -123,6 +123,9 @@ const fn text(name: &'static str, pattern: &'static str) -> Kind {
     Kind::Text { name, pattern, length_max: 4_096 }
 }
 
+/// What the path of a file that belongs to the configuration is called: those are watched.
+const FILE_NAME: &str = "path of a file";
+
 /// A default, in JSON.
 const fn value(json: &'static str) -> Default {
     Default::Value(json)
@@ -168,6 +171,12 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
         let first = rest.split('.').next()?;
         OF_ROUTES.contains(&first).then(|| find(&format!("app.{rest}")))?
     })
+}
+
+/// Whether the value of this key is the path of a file that belongs to the configuration.
+pub(super) fn is_file(path: &str) -> bool {
+    let is_path = |kind: &Kind| matches!(kind, Kind::Text { name: FILE_NAME, .. });
+    find(path).is_some_and(|key| key.kind.any(&is_path))
 }
 
 /// Whether the table has `path` with a kind of which `agrees` holds, in an array or among others, too.

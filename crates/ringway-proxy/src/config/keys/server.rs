@@ -44,6 +44,13 @@ pub(super) const KEYS: &[Key] = &[
         "How long connections may take to finish after SIGTERM or SIGINT, before they are closed. `\"0s\"`: closed at \
          once.",
     ),
+    key(
+        "server.watch",
+        Kind::Boolean,
+        value("false"),
+        "Whether the configuration is read again when a file of it changes: this one, those that it includes, and those that \
+         either names.",
+    ),
     key("server.access_log", Kind::Boolean, value("true"), "Whether each connection is logged when it ends."),
     key(
         "server.max_connections",
