@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod endpoint;
+pub mod evening_out;
 pub mod health;
 pub mod inspection;
 pub mod metrics;

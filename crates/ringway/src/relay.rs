@@ -130,6 +130,30 @@ impl TransformRelay {
         true
     }
 
+    /// Takes the relay apart: both connections live on, nothing is read from them, and this one is to be forgotten. The
+    /// pending bytes of the stop have not passed the gate; its count is of those that have, also where the destination
+    /// has not taken them yet. `None`: it stays, as with [`Self::release`].
+    pub fn stop(&mut self, ops: &mut Operations<'_>) -> Option<RelayStop> {
+        if self.broken.is_some() || self.directions.iter().all(|direction| direction.is_done) {
+            return None;
+        }
+        if !self.timer.is_none() {
+            ops.cancel_timer(std::mem::replace(&mut self.timer, TimerId::NONE));
+        }
+        self.sides.iter().for_each(|side| ops.pause_receive(*side));
+        let [a, b] = self.sides;
+        let bytes = [0, 1].map(|index| self.directions[index].sent);
+        let pending = [0, 1].map(|index| std::mem::take(&mut self.directions[index].held));
+        Some(RelayStop { a, b, token: self.token, bytes, pending })
+    }
+
+    /// The same relay, in which bytes moved last at this time.
+    #[must_use]
+    pub fn with_last_activity(mut self, last_activity: Time) -> Self {
+        self.last_activity = last_activity;
+        self
+    }
+
     /// Bytes came from `side`.
     pub fn on_read(
         &mut self,

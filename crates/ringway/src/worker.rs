@@ -27,6 +27,18 @@ type Waiting<M> = Arc<Mutex<Option<Vec<M>>>>;
 /// The worker's side of its mail. When it goes, so does the mail: whoever waits for an answer hears that none comes.
 struct Mailbox<M>(Waiting<M>);
 
+impl<M> Mailbox<M> {
+    /// Closes the box if nothing is in it.
+    fn close(&self) -> bool {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.as_ref().is_some_and(|mail| !mail.is_empty()) {
+            return false;
+        }
+        *waiting = None;
+        true
+    }
+}
+
 impl<M> Drop for Mailbox<M> {
     fn drop(&mut self) {
         let unread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -50,15 +62,22 @@ impl<M> Mailer<M> {
     /// Puts `mail` into the worker's box and wakes it. Mail to a worker that has ended is dropped, as is what such a
     /// worker had not read.
     pub fn send(&self, mail: M) {
+        // What mail does when it is dropped is not done under the lock.
+        drop(self.try_send(mail));
+    }
+
+    /// The same for mail that must not be lost.
+    ///
+    /// # Errors
+    /// The mail, if the worker has ended. What is taken is read, unless the engine of the worker fails: see
+    /// [`Worker::end`].
+    pub fn try_send(&self, mail: M) -> Result<(), M> {
         let mut waiting = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(box_of_worker) = waiting.as_mut() else {
-            // What mail does when it is dropped is not done under the lock.
-            drop(waiting);
-            return drop(mail);
-        };
+        let Some(box_of_worker) = waiting.as_mut() else { return Err(mail) };
         box_of_worker.push(mail);
         drop(waiting);
         self.waker.wake();
+        Ok(())
     }
 }
 
@@ -104,12 +123,17 @@ impl<H: EventHandler> Worker<H> {
         self.engine.turn(&mut self.adapter, wait)
     }
 
-    /// Turns until the handler is finished, and gives it back.
+    /// Takes no more mail, if the handler is finished and none waits; says whether that is so, and the worker over.
+    pub fn end(&mut self) -> bool {
+        self.adapter.handler.is_finished() && self.adapter.mail.close()
+    }
+
+    /// Turns until the handler is finished and all mail is read, and gives it back.
     ///
     /// # Errors
     /// As [`Self::turn`].
     pub fn run(mut self) -> io::Result<H> {
-        while !self.adapter.handler.is_finished() {
+        while !self.end() {
             self.turn(None)?;
         }
         Ok(self.adapter.handler)
@@ -159,8 +183,10 @@ impl<H: EventHandler> ringway_engine::Sink for Adapter<H> {
             Event::Datagrams { socket, token, batch } => handler.on_datagrams(ops, socket, token, batch),
             Event::TimerFired { timer, token } => handler.on_timer(ops, timer, token),
             Event::Woken => {
-                let waiting = self.mail.0.lock().unwrap_or_else(PoisonError::into_inner).replace(Vec::new());
-                for mail in waiting.into_iter().flatten() {
+                let mut waiting = self.mail.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let mail = waiting.as_mut().map(std::mem::take).unwrap_or_default();
+                drop(waiting);
+                for mail in mail {
                     self.handler.on_mail(ops, mail);
                 }
             }

@@ -6,6 +6,7 @@
 //! What is checked: bytes out are bytes in, in order, for each direction that ends cleanly, and a prefix of them where
 //! it was cut; a cut stream never looks complete; every connection ends with one close reason and one access-log
 //! record; the counts return to zero; limits are never passed; nothing is left behind in an engine or in the network;
+//! connections that are moved between workers, in whatever they do, go on;
 //! every client's PROXY header names it to its backend; every thread adopts each snapshot of the configuration, and an app that was removed is gone with its last connection.
 #![forbid(unsafe_code)]
 

@@ -16,7 +16,7 @@ use ringway_proxy::model;
 use ringway_proxy::prober::{ProbeHandler, ProbeMail, ProbeSetup};
 use ringway_proxy::session::CloseReason;
 use ringway_proxy::snapshot::{Adoption, Lineage, Origin};
-use ringway_proxy::worker::{ProxyHandler, Recorder, WorkerMail, WorkerSetup};
+use ringway_proxy::worker::{ProxyHandler, Recorder, TakeOut, Which, WorkerMail, WorkerSetup};
 
 use crate::client::number_of;
 use crate::scenario::Scenario;
@@ -161,6 +161,16 @@ impl Proxy {
         }
     }
 
+    /// A worker gives some of its connections, or all, to another, or has them out and in again.
+    pub(crate) fn move_some(&self, random: &mut Random) {
+        let [from, to] = [0, 0].map(|_: u8| &self.mailers[random.index(self.mailers.len())]);
+        let which = match random.chance(0.3) {
+            true => Which::All,
+            false => Which::Idle { count_max: random.between(1, 5) as u32, silence: Duration::ZERO },
+        };
+        from.send(WorkerMail::TakeOut(TakeOut::to_worker(which, to.clone(), ())));
+    }
+
     /// What must hold once every thread had time to read its mail.
     pub(crate) fn check_adopted(&self) -> Option<String> {
         let threads = self.workers.iter().flatten().count() + usize::from(self.prober.is_some());
@@ -174,7 +184,7 @@ impl Proxy {
         for (index, place) in self.workers.iter_mut().enumerate() {
             let Some(worker) = place else { continue };
             worker.turn(None)?;
-            if worker.handler().is_finished() {
+            if worker.end() {
                 // What it told to close a moment ago is closed by the engine in its own time.
                 worker.turn(None)?;
                 let (_, ops) = worker.parts();

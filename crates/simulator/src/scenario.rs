@@ -49,6 +49,8 @@ pub(crate) enum Incident {
     Reload(usize),
     /// Names mean other addresses.
     Resolve,
+    /// A worker gives connections to another, whatever they do.
+    Move,
     /// From now on streams are ragged still, but nothing breaks.
     Calm,
 }
@@ -116,6 +118,7 @@ impl Scenario {
             next += random.between(500, 6_000);
         }
         incidents.push((at(calm), Incident::Calm));
+        incidents.extend(moves(seed, calm).map(|time| (at(time), Incident::Move)));
         incidents.sort_by_key(|(at, _)| *at);
         let scripts = (0..script_count)
             .map(|number| {
@@ -239,6 +242,18 @@ fn ejection(random: &mut Random) -> model::Ejection {
         max_share: 0.5,
         until: untils[random.index(untils.len())],
     }
+}
+
+/// When connections are moved between workers: often, in two of three simulations.
+fn moves(seed: u64, calm: u64) -> impl Iterator<Item = u64> {
+    // Chance of its own: a seed is otherwise what it was.
+    let mut random = Random::new(seed ^ 0x6d6f_7665);
+    let pause = if random.chance(0.66) { random.between(5, 400) } else { calm };
+    let mut next = random.below(pause);
+    std::iter::from_fn(move || {
+        next += random.between(1, 2 * pause);
+        (next < calm).then_some(next)
+    })
 }
 
 /// Whether a client with this number is one of those that may not come, where anybody is.

@@ -206,6 +206,7 @@ impl World {
             Incident::Reload(configuration) => {
                 self.proxy.reload(&self.scenario.configurations[configuration]);
             }
+            Incident::Move => self.proxy.move_some(&mut self.random),
             Incident::Resolve => self.proxy.resolve(&self.scenario.backends, &mut self.random),
             Incident::Calm => {
                 let calm =

@@ -20,6 +20,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("routing", 19),
     ("balance", 30),
     ("health", 30),
+    ("evening_out", 30),
     ("plan", 27),
     ("snapshot", 25),
     ("endpoint", 20),

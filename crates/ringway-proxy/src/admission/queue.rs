@@ -109,10 +109,25 @@ impl std::fmt::Debug for Queue {
     }
 }
 
+impl std::fmt::Debug for Seat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seat").field("ticket", &self.ticket).finish_non_exhaustive()
+    }
+}
+
 impl Seat {
     /// Whether this is the one that is called.
     pub fn is_meant(&self, call: Call) -> bool {
         call.ticket == self.ticket
+    }
+
+    /// The client is at `place` of another worker now. It is where it was in the line; if it was called, it has to look
+    /// for room there, for the call went to where it was.
+    pub fn move_to(&mut self, bell: &Arc<dyn Bell>, place: u32) {
+        self.waiter = Waiter { place, bell: Arc::clone(bell) };
+        if let Some(waiter) = self.queue.lock().waiters.get_mut(&self.ticket) {
+            waiter.clone_from(&self.waiter);
+        }
     }
 
     /// It was called and got no place: it is where it was in the line. The caller then looks for room once more, and

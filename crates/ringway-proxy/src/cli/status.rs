@@ -27,6 +27,10 @@ fn render(status: &Status) -> String {
         status.connections,
         status.connection_limit
     );
+    if let [_, _, ..] = status.worker_connections[..] {
+        let counts: Vec<String> = status.worker_connections.iter().map(u64::to_string).collect();
+        text.push_str(&format!("connections by worker: {}\n", counts.join(", ")));
+    }
     let mut frontends = Table::new(&["APP", "FRONTEND", "ADDRESS", "STATE", "CONNECTIONS"]);
     let mut backends = backend_table();
     for app in &status.apps {

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::access_log::AccessLog;
 use super::admin::{self, Admin, Door};
 use super::discovery::{Discovery, SystemResolver};
+use super::evening_out::EveningOut;
 use super::exit::Exit;
 use super::fleet::{Crew, Parts};
 use super::lifecycle::{self, Event};
@@ -247,6 +248,13 @@ async fn serve(
     crew.start_checks(&lineage.current());
     let operator = Operator::new(Arc::clone(&process), crew.mailers().to_vec(), events.clone());
     tokio::spawn(close_those_of_backends_that_are_down(operator.clone(), downs));
+    let evening_out = EveningOut {
+        workers: crew.mailers().to_vec(),
+        metrics: Arc::clone(&process.metrics),
+        lineage: Arc::clone(&lineage),
+        gate: operator.gate(),
+    };
+    tokio::spawn(evening_out.run());
     let removals = Removals::new(operator.clone());
     if let Some(admin) = &config.admin {
         let requests = requests.clone();

@@ -6,6 +6,7 @@ mod boot;
 pub mod discovery;
 pub mod drain;
 mod engine_choice;
+mod evening_out;
 pub mod exit;
 mod fleet;
 mod lifecycle;

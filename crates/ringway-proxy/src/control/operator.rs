@@ -180,6 +180,8 @@ pub struct Operator {
     pub(super) workers: Vec<Mailer<WorkerMail>>,
     pub(super) events: UnboundedSender<Event>,
     pub(super) drains: Drains,
+    /// Whoever looks through the connections of all workers holds it: none is between two of them then.
+    gate: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Operator {
@@ -189,12 +191,17 @@ impl Operator {
         workers: Vec<Mailer<WorkerMail>>,
         events: UnboundedSender<Event>,
     ) -> Self {
-        Self { process, workers, events, drains: Drains::default() }
+        Self { process, workers, events, drains: Drains::default(), gate: Arc::default() }
     }
 
     /// The process it acts on.
     pub fn process(&self) -> &Arc<Process> {
         &self.process
+    }
+
+    /// Held while connections go from one worker to another.
+    pub(super) fn gate(&self) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(&self.gate)
     }
 
     /// Lists connections.
@@ -210,6 +217,7 @@ impl Operator {
             return Err(Refusal::Wrong(format!("limit: {limit}; expected at most {ROWS_MAX}")));
         }
         let selection = Arc::new(self.selection(query)?);
+        let _none_moves = self.gate.lock().await;
         let mut list = ConnectionList { matched: 0, connections: Vec::new() };
         for worker in &self.workers {
             let mut from = Some(0);
@@ -347,6 +355,7 @@ impl Operator {
     /// Ends connections; says how many.
     pub async fn close(&self, selection: Selection, ending: Ending) -> u64 {
         let selection = Arc::new(selection);
+        let _none_moves = self.gate.lock().await;
         let mut closed = 0;
         for worker in &self.workers {
             let mut from = Some(0);

@@ -47,6 +47,9 @@ pub struct Status {
     pub engine_reason: String,
     /// Worker threads.
     pub workers: usize,
+    /// Connections of clients that are open in each worker, those included that wait.
+    #[serde(default)]
+    pub worker_connections: Vec<u64>,
     /// Connections of clients that are open.
     pub connections: u32,
     /// The most connections of clients at once.
@@ -175,6 +178,7 @@ impl Process {
             engine: self.engine.to_owned(),
             engine_reason: self.engine_reason.clone(),
             workers: self.workers,
+            worker_connections: self.metrics.open_by_worker(),
             connections: self.admission.open(),
             connection_limit: self.admission.connections_max(),
             config: config_status(&snapshot),
@@ -199,6 +203,10 @@ impl Process {
             Sample::new(Reading::Workers, [self.engine], self.workers as f64),
             Sample::new(Reading::ConnectionLimit, [""; 0], self.admission.connections_max()),
         ];
+        for (worker, open) in self.metrics.open_by_worker().into_iter().enumerate() {
+            // Exact up to 2^53.
+            samples.push(Sample::new(Reading::WorkerConnections, [&worker.to_string()], open as f64));
+        }
         for app in self.lineage.living() {
             samples.push(Sample::new(Reading::Connections, [&**app.name()], app.active().get()));
             samples.push(Sample::new(Reading::QueuedConnections, [&**app.name()], app.queue().waiting()));

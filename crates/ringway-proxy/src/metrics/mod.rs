@@ -71,6 +71,11 @@ impl Metrics {
         (self.sum(|worker| &worker.ends.counters[0]), self.sum(|worker| &worker.ends.counters[1]))
     }
 
+    /// Connections of clients that are open, of each worker.
+    pub fn open_by_worker(&self) -> Vec<u64> {
+        self.workers.iter().map(|worker| worker.ends.counters[2].load(Ordering::Relaxed)).collect()
+    }
+
     fn sum(&self, of: impl Fn(&WorkerMetrics) -> &AtomicU64) -> u64 {
         self.workers.iter().map(|worker| of(worker).load(Ordering::Relaxed)).sum()
     }
@@ -80,8 +85,8 @@ impl Metrics {
 #[derive(Default)]
 pub struct WorkerMetrics {
     own: Padded<{ WorkerCounter::COUNT }>,
-    /// Connections that ended, and those of them that were cut by the end of the process.
-    ends: Padded<2>,
+    /// Connections that ended, those of them that were cut by the end of the process, and those that are open.
+    ends: Padded<3>,
 }
 
 /// Two cache lines, because processors fetch lines in pairs.
@@ -113,6 +118,11 @@ impl WorkerMetrics {
         for (counter, n) in self.ends.counters.iter().zip(ended) {
             counter.fetch_add(n, Ordering::Relaxed);
         }
+    }
+
+    /// So many connections of clients are open in this worker.
+    pub fn note_open(&self, connections: usize) {
+        self.ends.counters[2].store(connections as u64, Ordering::Relaxed);
     }
 }
 

@@ -112,6 +112,8 @@ rows! {
     WorkerCounter:
     AcceptPauses = Counter "ringway_accept_pauses_total" [] {}
         in "pauses": "Times that a listener rested because descriptors or memory ran out.";
+    ConnectionsMoved = Counter "ringway_connections_moved_total" [] {}
+        in "connections": "Open connections that came from another worker, so that all have about as many.";
     BindRetries = Counter "ringway_bind_retries_total" [] {}
         in "attempts": "Attempts to bind a busy address that failed and will be repeated.";
 }
@@ -138,6 +140,8 @@ rows! {
         in "seconds": "Time since the process started.";
     Workers = Gauge "ringway_workers" ["engine"] {}
         in "threads": "Worker threads; the label names the engine they run on.";
+    WorkerConnections = Gauge "ringway_worker_connections" ["worker"] {}
+        in "connections": "Connections of clients that are open in a worker, those included that wait.";
     ConnectionLimit = Gauge "ringway_connection_limit" [] {}
         in "connections": "The most connections of clients that are open at once.";
     Connections = Gauge "ringway_connections" ["app"] {}

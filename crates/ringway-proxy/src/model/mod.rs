@@ -58,6 +58,8 @@ pub struct Server {
     pub congestion: Option<String>,
     /// SO_RCVLOWAT in bytes for the source of bulk streams; `None`: none.
     pub bulk_low_water: Option<u32>,
+    /// Whether idle connections go from workers that hold many to workers that hold few. Default on.
+    pub even_workers: bool,
     /// Name servers that are asked for names of backends; empty: those of the system.
     pub resolvers: Vec<SocketAddr>,
     /// How long a name server may take to answer, before it is asked again or another one is. Default 2 s.
@@ -84,6 +86,7 @@ impl Default for Server {
             spin: Duration::ZERO,
             congestion: None,
             bulk_low_water: None,
+            even_workers: true,
             resolvers: Vec::new(),
             resolve_timeout: Duration::from_secs(2),
             user: None,

@@ -9,6 +9,7 @@
 //!                                     └─ AwaitingDescriptors ◀─┘
 //! ```
 //! Where all backends are full and there is a queue, `AwaitingRoom` lies between the first choice and the first dial.
+//! From each state that lasts it can be [frozen](moving), to go on in another worker.
 //!
 //! One timer serves all limits. It is set again only when a limit may pass *sooner* than it fires; where the limit
 //! moved away it fires, finds that nothing is due, and is set anew. So bytes that flow cost no timer work at all.
@@ -22,7 +23,10 @@ use crate::endpoint::DialFailure;
 use crate::model;
 
 mod entrance;
+mod moving;
 mod room;
+
+pub use moving::{FrozenPhase, FrozenSession};
 
 /// Pause before another try when dialling found no descriptor or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -34,8 +38,8 @@ pub struct Session {
     accepted: Time,
     /// From the accept to the first dial.
     queue_micros: u32,
-    /// While it waits for room: from the accept to the begin of that. While dialling: from the accept to the start of this
-    /// dial. After: from the first dial to the connection.
+    /// While it waits for its header, or for room: from the accept to the begin of that. While dialling: from the accept to
+    /// the start of this dial. After: from the first dial to the connection.
     connect_micros: u32,
     state: State,
     /// It was let in, so that its app counts it.
@@ -88,6 +92,8 @@ enum State {
     },
     AwaitingRelayEnd(CloseReason),
     Ended,
+    /// Its connections leave this worker, or have just come.
+    Frozen(FrozenPhase),
 }
 
 /// What happened to a connection.
@@ -399,7 +405,12 @@ impl Session {
 
     /// Whether it waits to be admitted.
     pub fn is_waiting(&self) -> bool {
-        self.state == State::AwaitingAdmission
+        matches!(self.state, State::AwaitingAdmission | State::Frozen(FrozenPhase::AwaitingAdmission))
+    }
+
+    /// Whether its connections are on their way.
+    pub fn is_frozen(&self) -> bool {
+        matches!(self.state, State::Frozen(_))
     }
 
     /// What it does now.
@@ -416,6 +427,7 @@ impl Session {
             State::Relaying { half_closed: false } => Stage::Relaying,
             State::Relaying { half_closed: true } => Stage::HalfClosed,
             State::AwaitingRelayEnd(_) | State::Ended => Stage::Closing,
+            State::Frozen(phase) => phase.stage(),
         }
     }
 
@@ -452,6 +464,7 @@ impl Session {
                 _ => Actions::of(&[]),
             },
             State::Ended => Actions::of(&[]),
+            State::Frozen(phase) => self.handle_frozen(event, phase, limits, now),
         }
     }
 

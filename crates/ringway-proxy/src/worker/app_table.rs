@@ -40,18 +40,19 @@ impl AppTable {
         }
     }
 
-    /// The pool with this state; one that is gone from the configuration already is kept as such.
+    /// Where this worker counts what belongs to an app. Its pools count with it.
+    fn counters_of(&mut self, state: &AppState) -> Arc<AppBlock> {
+        let parent = state.core().parent().and_then(|parent| self.get_mut(parent.slot()));
+        parent.map_or_else(|| state.counters().block(), |parent| Arc::clone(&parent.counters))
+    }
+
+    /// The app with this state, whatever snapshot this worker is at: if it knows none in its slot, it is kept as one that
+    /// is gone from the configuration, unless a snapshot says otherwise.
     pub(super) fn ensure(&mut self, state: &Arc<AppState>, endpoints: &mut EndpointTable) {
         if self.get_mut(state.slot()).is_none() {
             self.put(state, endpoints);
             self[state.slot()].is_retired = true;
         }
-    }
-
-    /// Where this worker counts what belongs to an app. Its pools count with it.
-    fn counters_of(&mut self, state: &AppState) -> Arc<AppBlock> {
-        let parent = state.core().parent().and_then(|parent| self.get_mut(parent.slot()));
-        parent.map_or_else(|| state.counters().block(), |parent| Arc::clone(&parent.counters))
     }
 
     /// The app in this slot is gone from the configuration.

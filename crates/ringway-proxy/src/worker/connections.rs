@@ -3,6 +3,7 @@
 mod entry_limits;
 mod headers;
 mod inspect;
+pub(super) mod moving;
 mod outliers;
 mod paced;
 mod queue;
@@ -16,6 +17,7 @@ use ringway::{ConnectionId, Mailer, Operations, Side, SocketAddress, SocketOptio
 use ringway_proto::proxy_protocol::HEADER_BYTES_MAX;
 use ringway_proto::sniff::SNIFF_BYTES_MAX;
 
+use self::moving::Moves;
 use self::routing::FirstBytes;
 use super::app_table::AppTable;
 use super::endpoint_table::{EndpointTable, NO_ENDPOINT};
@@ -30,11 +32,11 @@ use crate::control::access_log::AccessRecord;
 use crate::endpoint::{AppState, DialFailure, EndpointId, FrontendState, Outcome};
 use crate::health::passive;
 use crate::metrics::{AppCounter, WorkerMetrics};
-use crate::session::tcp::{Action, Event, Identity, RelayOutcome, Session};
+use crate::session::tcp::{Action, Actions, Event, Identity, RelayOutcome, Session};
 use crate::session::{CloseReason, Ending, PeerTable, Phase, Slab};
 use outliers::Ejections;
-pub(super) use paced::AppGate;
 use paced::Paced;
+pub(super) use paced::{AppGate, OwnPace};
 
 /// How often a worker looks whether another one has made room below the limit.
 const LIMIT_PAUSE: Duration = Duration::from_millis(10);
@@ -66,6 +68,9 @@ pub(super) struct Connections {
     metrics: Arc<WorkerMetrics>,
     recorder: Box<dyn Recorder>,
     next_number: u32,
+    /// Numbers in the process of those that came from elsewhere, by their number here.
+    numbers: HashMap<u32, u64>,
+    moves: Moves,
     /// Sessions that wait for descriptors: nobody is accepted meanwhile.
     starved: usize,
     /// Whoever comes is closed at once.
@@ -110,6 +115,8 @@ impl Connections {
             metrics: setup.metrics,
             recorder: setup.recorder,
             next_number: 0,
+            numbers: HashMap::new(),
+            moves: Moves::default(),
             starved: 0,
             is_closing: false,
             summary: WorkerSummary::default(),
@@ -203,6 +210,7 @@ impl Connections {
             timer: TimerId::NONE,
             endpoint: NO_ENDPOINT,
         });
+        self.note_count();
         ops.set_token(client, Owner::Session(place).token());
         // Nobody overtakes those that wait.
         if !self.is_closing && self.line.first().is_none() && self.line.try_admit() {
@@ -216,8 +224,11 @@ impl Connections {
     /// Serves those that wait, as far as the limit allows.
     pub(super) fn admit_waiting(&mut self, ops: &mut Operations<'_>) {
         while let Some((place, number)) = self.line.first() {
-            let waits =
-                |entry: &Entry| entry.session.is_waiting() && entry.session.identity().number == number;
+            let waits = |entry: &Entry| {
+                entry.session.is_waiting()
+                    && !entry.session.is_frozen()
+                    && entry.session.identity().number == number
+            };
             let is_there = self.entries.get(place).is_some_and(waits);
             if is_there && !self.line.try_admit() {
                 return;
@@ -303,6 +314,11 @@ impl Connections {
 
     /// A choice is answered at once: by another event, as long as endpoints and attempts last.
     fn drive(&mut self, ops: &mut Operations<'_>, place: u32, event: Event, mut bytes: [u64; 2]) {
+        if let Event::Close(ending) = event
+            && self.close_when_out(place, ending)
+        {
+            return;
+        }
         let mut next = Some(event);
         while let Some(event) = next.take() {
             let Some(entry) = self.entries.get_mut(place) else { return };
@@ -317,24 +333,39 @@ impl Connections {
                 self.apps[app].state.counts().open().acquire();
             }
             self.starved += usize::from(entry.session.is_starved());
-            for action in actions.as_slice() {
-                match *action {
-                    Action::Choose => next = Some(self.choose(place, pool, ops.now())),
-                    Action::Enter => next = Some(self.enter(place, app, ops.now())),
-                    Action::JoinQueue => next = Some(self.join_queue(place, pool, ops.now())),
-                    Action::StayQueued => self.stay_queued(place, pool, ops.now()),
-                    Action::Inspect => next = Some(self.look_for_header(place, app)),
-                    Action::EndPreface => next = Some(self.end_preface(ops, place, app)),
-                    Action::CutRelay if self.paced.contains_key(&place) => {
-                        (next, bytes) = self.cut_paced(ops, place);
-                    }
-                    Action::Route => next = Some(self.route(ops, place, app)),
-                    Action::EndSilence => next = Some(self.end_silence(ops, place)),
-                    Action::End(reason) => self.end(ops, place, (app, pool), reason, was_admitted, bytes),
-                    action => self.perform(ops, place, pool, action),
+            next = self.act(ops, place, (app, pool), &actions, was_admitted, &mut bytes);
+        }
+    }
+
+    /// Does what a session decided; gives the answer if it asked for one.
+    fn act(
+        &mut self,
+        ops: &mut Operations<'_>,
+        place: u32,
+        (app, pool): (usize, usize),
+        actions: &Actions,
+        was_admitted: bool,
+        bytes: &mut [u64; 2],
+    ) -> Option<Event> {
+        let mut next = None;
+        for action in actions.as_slice() {
+            match *action {
+                Action::Choose => next = Some(self.choose(place, pool, ops.now())),
+                Action::Enter => next = Some(self.enter(place, app, ops.now())),
+                Action::JoinQueue => next = Some(self.join_queue(place, pool, ops.now())),
+                Action::StayQueued => self.stay_queued(place, pool, ops.now()),
+                Action::Inspect => next = Some(self.look_for_header(place, app)),
+                Action::EndPreface => next = Some(self.end_preface(ops, place, app)),
+                Action::CutRelay if self.is_paced(place) => {
+                    (next, *bytes) = self.cut_paced(ops, place);
                 }
+                Action::Route => next = Some(self.route(ops, place, app)),
+                Action::EndSilence => next = Some(self.end_silence(ops, place)),
+                Action::End(reason) => self.end(ops, place, (app, pool), reason, was_admitted, *bytes),
+                action => self.perform(ops, place, pool, action),
             }
         }
+        next
     }
 
     fn choose(&mut self, place: u32, app: usize, now: Time) -> Event {
@@ -453,7 +484,8 @@ impl Connections {
     ) {
         let Some(entry) = self.entries.remove(place) else { return };
         self.tried.remove(&place);
-        let via = self.prefaces.remove(place);
+        let via = self.prefaces.remove(place).map(|carried| carried.via);
+        self.leave_no_more(ops, place);
         let asked = self.first_bytes.remove(place);
         if !self.permits.is_empty() {
             self.permits.remove(&place);
@@ -497,8 +529,15 @@ impl Connections {
             let record = AccessRecord { via, asked, ..record };
             self.recorder.record(record);
         }
+        self.numbers.remove(&entry.session.identity().number);
         self.endpoints.let_go(entry.endpoint);
         self.let_go_of_route(entry.session.identity().frontend);
+        self.note_count();
+    }
+
+    /// Tells how many there are.
+    fn note_count(&self) {
+        self.metrics.note_open(self.entries.len());
     }
 
     fn record(

@@ -16,6 +16,7 @@ pub(super) const NO_ENDPOINT: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(super) struct EndpointTable {
     known: Slab<Known>,
+    places: HashMap<EndpointId, u32>,
 }
 
 #[derive(Debug)]
@@ -29,19 +30,23 @@ impl EndpointTable {
     /// Takes in a set; gives the places of its endpoints, in its order. `before`: the places of the set that it
     /// takes the place of.
     pub(super) fn adopt(&mut self, set: &EndpointSet, before: &[u32]) -> Vec<u32> {
-        let mut places = Vec::with_capacity(set.endpoints().len());
-        let known: HashMap<EndpointId, u32> =
-            before.iter().filter_map(|place| Some((self.get(*place)?.id(), *place))).collect();
-        for endpoint in set.endpoints() {
-            let place = match known.get(&endpoint.id()) {
-                Some(place) => *place,
-                None => self.known.insert(Known { endpoint: Arc::clone(endpoint), holders: 0 }),
-            };
-            self.hold(place);
-            places.push(place);
-        }
+        let places = set.endpoints().iter().map(|endpoint| self.hold_endpoint(endpoint)).collect();
         before.iter().for_each(|place| self.let_go(*place));
         places
+    }
+
+    /// One more names this endpoint; gives its place.
+    pub(super) fn hold_endpoint(&mut self, endpoint: &Arc<Endpoint>) -> u32 {
+        let place = match self.places.get(&endpoint.id()) {
+            Some(place) => *place,
+            None => {
+                let place = self.known.insert(Known { endpoint: Arc::clone(endpoint), holders: 0 });
+                self.places.insert(endpoint.id(), place);
+                place
+            }
+        };
+        self.hold(place);
+        place
     }
 
     pub(super) fn get(&self, place: u32) -> Option<&Arc<Endpoint>> {
@@ -58,12 +63,14 @@ impl EndpointTable {
         let Some(known) = self.known.get_mut(place) else { return };
         known.holders -= 1;
         if known.holders == 0 {
+            self.places.remove(&known.endpoint.id());
             self.known.remove(place);
         }
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
+        assert_eq!(self.known.len(), self.places.len());
         self.known.len()
     }
 }

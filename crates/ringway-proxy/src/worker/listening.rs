@@ -131,14 +131,18 @@ impl Frontends {
         heir_of: Option<u32>,
     ) {
         let options = frontend.listen_options(socket);
-        let (frontend, state) = (Arc::clone(frontend), State::New);
-        self.places.insert(identity(&frontend), place);
-        let slot = Slot { frontend, options, next_pause: FIRST_PAUSE, state };
-        match self.slots.get_mut(place as usize) {
-            Some(free) => *free = slot,
-            // Places are given out one by one, the lowest first.
-            None => self.slots.push(slot),
+        self.places.insert(identity(frontend), place);
+        // Routes that connections of other workers brought along have no listener here.
+        while self.slots.len() <= place as usize {
+            self.slots.push(Slot {
+                frontend: Arc::clone(frontend),
+                options: options.clone(),
+                next_pause: FIRST_PAUSE,
+                state: State::Closed,
+            });
         }
+        self.slots[place as usize] =
+            Slot { frontend: Arc::clone(frontend), options, next_pause: FIRST_PAUSE, state: State::New };
         let inherited = heir_of.map(|old| self.leave(ops, old));
         match inherited {
             Some(State::Listening(listeners)) => self.take_over(ops, place, listeners),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use ringway::Mailer;
 
 use super::listening::LentListener;
+use super::moving::{Arrivals, TakeOut};
 use crate::admission::{Bell, Call};
 use crate::inspection::Inquiry;
 use crate::snapshot::Adoption;
@@ -28,6 +29,10 @@ pub enum WorkerMail {
     },
     /// One of its clients that wait for a backend is called: there may be room.
     Room(Call),
+    /// Give connections away.
+    TakeOut(TakeOut),
+    /// Carry these on.
+    PutIn(Parcel<Arrivals>),
     /// Look at connections, or end some.
     Inspect(Inquiry),
     /// Add one: this worker turns.

@@ -12,6 +12,7 @@ mod endpoint_table;
 mod handover;
 mod listening;
 mod mail;
+mod moving;
 mod preface;
 mod recorder;
 mod routes;
@@ -24,12 +25,13 @@ use std::sync::mpsc;
 
 use ringway::relay::{Step, TransformRelay};
 use ringway::{
-    CloseReason, ConnectionId, EventHandler, Listener, ListenerId, Mailer, Operations, RelayCause, RelayEnd,
-    RelayStop, Side, SocketAddress, TimerId, Token,
+    CloseReason, ConnectionId, EventHandler, ExportedConnection, Listener, ListenerId, Mailer, Operations,
+    RelayCause, RelayEnd, RelayStop, Side, SocketAddress, TimerId, Token,
 };
 
 pub use listening::LentListener;
 pub use mail::{Legacy, Parcel, Rested, WorkerMail};
+pub use moving::{Arrivals, MovedSession, TakeOut, Taken, Which};
 pub use recorder::Recorder;
 
 use crate::admission::Admission;
@@ -37,6 +39,7 @@ use crate::endpoint::DialFailure;
 use crate::metrics::WorkerMetrics;
 use crate::session::tcp::{Event, RelayOutcome};
 use crate::snapshot::Snapshot;
+use connections::moving::reset;
 use connections::{AppGate, Connections};
 use listening::Frontends;
 use token::Owner;
@@ -304,6 +307,25 @@ impl EventHandler for ProxyHandler {
         }
     }
 
+    fn on_exported(
+        &mut self,
+        ops: &mut Operations<'_>,
+        connection: ConnectionId,
+        token: Token,
+        exported: ExportedConnection,
+    ) {
+        let side = match Owner::of(token) {
+            Owner::Session(place) => self.connections.side(place, connection).map(|side| (place, side)),
+            Owner::Frontend(_) | Owner::SocketFile(_) | Owner::Admission | Owner::Ejections => None,
+        };
+        match side {
+            Some((place, side)) => self.connections.handle_exported(ops, place, side, exported),
+            // Its session ended meanwhile.
+            None => reset(ops, exported),
+        }
+        self.settle(ops);
+    }
+
     fn on_timer(&mut self, ops: &mut Operations<'_>, timer: TimerId, token: Token) {
         match Owner::of(token) {
             Owner::Session(place) => self.connections.handle_timer(ops, place, timer),
@@ -324,6 +346,12 @@ impl EventHandler for ProxyHandler {
             WorkerMail::Endpoints { app } => self.connections.refresh(app),
             WorkerMail::Serve { app } => self.serve(ops, app),
             WorkerMail::Room(call) => self.connections.handle_call(ops, call),
+            WorkerMail::TakeOut(request) => self.connections.take_out(ops, request),
+            WorkerMail::PutIn(parcel) => {
+                if let Some(arrivals) = parcel.open() {
+                    self.connections.put_all_in(ops, arrivals);
+                }
+            }
             WorkerMail::Inspect(inquiry) => self.connections.inspect(ops, &inquiry),
             WorkerMail::Beat(count) => drop(count.fetch_add(1, Ordering::Relaxed)),
             WorkerMail::Drain => self.drain(ops),

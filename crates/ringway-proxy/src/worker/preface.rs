@@ -10,6 +10,7 @@ use ringway_proto::proxy_protocol::{self, HeaderError};
 
 use crate::admission::AddressList;
 use crate::model::{AcceptHeader, ProxyProtocol};
+use crate::session::CarriedAddresses;
 
 /// Whose headers are taken, of an app.
 #[derive(Debug)]
@@ -96,12 +97,7 @@ pub(super) enum Preface {
     /// Whether some of it came.
     Awaited { has_bytes: bool },
     /// It named another client.
-    Carried {
-        /// The end of the connection itself.
-        via: SocketAddress,
-        /// What the client connected to.
-        destination: SocketAddr,
-    },
+    Carried(CarriedAddresses),
 }
 
 impl Prefaces {
@@ -123,18 +119,18 @@ impl Prefaces {
     /// What the client connected to, where a header says so.
     pub(super) fn destination(&self, place: u32) -> Option<SocketAddress> {
         match self.known.get(&place)? {
-            Preface::Carried { destination, .. } => Some((*destination).into()),
+            Preface::Carried(carried) => Some(carried.destination.into()),
             Preface::Awaited { .. } => None,
         }
     }
 
-    /// The session at `place` ended. Gives the end of its connection itself, where a header named another client.
-    pub(super) fn remove(&mut self, place: u32) -> Option<SocketAddress> {
+    /// The session at `place` ended, or leaves. Gives what a header said, where it named another client.
+    pub(super) fn remove(&mut self, place: u32) -> Option<CarriedAddresses> {
         if self.known.is_empty() {
             return None;
         }
         match self.known.remove(&place)? {
-            Preface::Carried { via, .. } => Some(via),
+            Preface::Carried(carried) => Some(carried),
             Preface::Awaited { .. } => None,
         }
     }

@@ -17,6 +17,8 @@ pub(super) struct Routes {
     known: Slab<Route>,
     /// Those that lead to a pool, by the place that they branch off from and the slot of the pool.
     branches: HashMap<(u32, usize), u32>,
+    /// The newest route of each frontend, by where its state is in memory.
+    places: HashMap<usize, u32>,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,15 @@ struct Route {
 impl Routes {
     /// A new route, held by its listener.
     pub(super) fn open(&mut self, app: usize, frontend: Arc<FrontendState>) -> u32 {
-        self.known.insert(Route { app, pool: app, frontend, trunk: None, holders: 1 })
+        let name = name_of(&frontend);
+        let place = self.known.insert(Route { app, pool: app, frontend, trunk: None, holders: 1 });
+        self.places.insert(name, place);
+        place
+    }
+
+    /// The newest route of a frontend to its own app, if there is one.
+    pub(super) fn find(&self, frontend: &Arc<FrontendState>) -> Option<u32> {
+        self.places.get(&name_of(frontend)).copied()
     }
 
     /// The route of the same frontend to a pool, held by one session more. Says whether it is new.
@@ -79,7 +89,7 @@ impl Routes {
     ///
     /// # Panics
     /// If there is no such route.
-    pub(super) fn frontend(&self, place: u32) -> &FrontendState {
+    pub(super) fn frontend(&self, place: u32) -> &Arc<FrontendState> {
         &self.get(place).frontend
     }
 
@@ -102,7 +112,16 @@ impl Routes {
             self.branches.remove(&(trunk, route.pool));
             self.let_go(trunk, gone);
         }
+        let name = name_of(&route.frontend);
+        if self.places.get(&name) == Some(&place) {
+            self.places.remove(&name);
+        }
     }
+}
+
+/// Tells frontends apart as long as somebody holds them.
+fn name_of(frontend: &Arc<FrontendState>) -> usize {
+    Arc::as_ptr(frontend) as usize
 }
 
 #[cfg(test)]
@@ -123,12 +142,19 @@ mod tests {
     #[test]
     fn route_stays_while_a_session_names_it() {
         let mut routes = Routes::default();
-        let (first, second) = (routes.open(3, frontend()), routes.open(5, frontend()));
+        let state = frontend();
+        let (first, second) = (routes.open(3, Arc::clone(&state)), routes.open(5, frontend()));
         routes.hold(first);
+        assert_eq!(routes.find(&state), Some(first));
         assert!(let_go(&mut routes, first).is_empty());
+        // It is listened at again while a session of before goes on.
+        let again = routes.open(3, Arc::clone(&state));
+        assert_eq!(routes.find(&state), Some(again));
         assert_eq!((routes.app_of(first), routes.app_of(second)), (3, 5));
         assert_eq!(let_go(&mut routes, first), [3]);
-        assert_eq!(routes.open(7, frontend()), first, "the place is free again");
+        assert_eq!(routes.find(&state), Some(again));
+        assert_eq!((let_go(&mut routes, again), routes.find(&state)), (vec![3], None));
+        assert_eq!(routes.open(7, frontend()), again, "the place is free again");
     }
 
     #[test]

@@ -602,7 +602,8 @@ pub(super) const TOML_FILES: &[(&str, &[&str])] = &[
              resolve_timeout = '0s'\n\
              group = 'a b'\n\
              binary = 'bin/ringway'\n\
-             worker = 3",
+             worker = 3\n\
+             even_workers = 'yes'",
         &[
             "1:1: app: missing; expected at least one app, [[app]] in TOML",
             r#"2:11: server.workers: found 0, expected "auto" or a whole number from 1 to 1024"#,
@@ -623,6 +624,7 @@ pub(super) const TOML_FILES: &[(&str, &[&str])] = &[
             r#"14:9: server.group: a group is only given to a user that is named; add server.user"#,
             r#"15:10: server.binary: found "bin/ringway", expected an absolute path, as "/usr/local/bin/ringway""#,
             r#"16:1: server.worker: unknown key; did you mean "workers"?"#,
+            r#"17:16: server.even_workers: found "yes", expected true or false"#,
         ],
     ),
     (

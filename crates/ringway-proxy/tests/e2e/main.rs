@@ -34,6 +34,7 @@ mod command_line;
 mod discovery;
 mod ending;
 mod engines;
+mod evening_out;
 mod frontends;
 mod health;
 mod limits;

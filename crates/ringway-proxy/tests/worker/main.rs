@@ -5,6 +5,7 @@ mod bandwidth;
 mod entry_limits;
 mod inspection;
 mod limits;
+mod moving;
 mod outliers;
 mod probes;
 mod proxy_protocol;

@@ -76,6 +76,9 @@ pub(super) fn server(item: &Item<'_>, checker: &mut Checker<'_>) -> Server {
     if let Some(item) = fields.take("bulk_low_water") {
         server.bulk_low_water = checker.size(&item, BULK_LOW_WATER_MAX.into()).map(|bytes| bytes as u32);
     }
+    if let Some(item) = fields.take("even_workers") {
+        server.even_workers = checker.boolean(&item).unwrap_or(server.even_workers);
+    }
     if let Some(item) = fields.take("resolvers") {
         server.resolvers = resolvers(&item, checker);
     }

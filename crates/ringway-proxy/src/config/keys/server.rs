@@ -81,6 +81,13 @@ pub(super) const KEYS: &[Key] = &[
          processor time for bulk data; a timer takes what stays below the mark.",
     ),
     key(
+        "server.even_workers",
+        Kind::Boolean,
+        value("true"),
+        "Whether idle connections go from workers that hold many to workers that hold few. Differences of a few are left \
+         alone.",
+    ),
+    key(
         "server.resolvers",
         Kind::Array {
             of: &text("IP address with port", r"^([0-9.]+|\[[0-9A-Fa-f:.%]+\]):[0-9]{1,5}$"),

@@ -488,6 +488,7 @@ fn needs_restart(started: &Settings, config: &Config) -> Vec<String> {
         spin,
         congestion,
         bulk_low_water,
+        even_workers: _,
         resolvers,
         resolve_timeout,
         user,

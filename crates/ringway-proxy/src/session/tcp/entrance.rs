@@ -30,6 +30,7 @@ impl Session {
     pub(super) fn handle_awaiting_preface(&mut self, event: Event, limits: &Limits, now: Time) -> Actions {
         match event {
             Event::PrefaceDue => {
+                self.connect_micros = micros(now.since(self.accepted));
                 let due = limits.preface.map(|time| Action::SetTimer(now + time));
                 let mut actions = Actions::of(&[Action::StartPreface]);
                 actions.extend(due.as_slice());

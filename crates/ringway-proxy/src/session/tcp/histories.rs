@@ -56,6 +56,10 @@ impl Shell {
 
     /// Something that can happen now, happens.
     fn step(&mut self) {
+        if self.draw(8) == 0 {
+            self.move_elsewhere();
+            return;
+        }
         let choice = self.draw(10);
         let reset = self.draw(2) == 0;
         match (self.backend, choice) {
@@ -106,6 +110,42 @@ impl Shell {
         }
     }
 
+    /// It freezes, and goes on in another worker, or is lost on the way there.
+    fn move_elsewhere(&mut self) {
+        let Some(actions) = self.session.freeze() else { return };
+        for action in actions.as_slice() {
+            assert!(self.perform(*action).is_none());
+        }
+        self.timer = None;
+        let is_relay = self.backend != Backend::None;
+        for _ in 0..self.draw(3) {
+            // Under way still.
+            self.tell(Event::Connected);
+            self.tell(Event::DialFailed(DialFailure::Refused));
+            self.tell(Event::RoomMade);
+            self.tell(Event::ClientLeft { reset: false, unread: false });
+        }
+        match self.draw(6) {
+            0 if is_relay => return self.end_relay(RelayOutcome::ClientFinished),
+            1 if is_relay => self.tell(Event::HalfClosed),
+            2 => {
+                self.client_is_open = false;
+                return self.tell(Event::ClientLost { reset: true });
+            }
+            _ => {}
+        }
+        self.session = Session::of(self.session.frozen().expect("it is"), *self.session.identity());
+        let actions = self.session.thaw(self.last_activity, &self.limits, self.now);
+        let mut next = None;
+        for action in actions.as_slice() {
+            next = self.perform(*action);
+        }
+        if let Some(event) = next {
+            self.tell(event);
+        }
+        assert!(!self.session.awaits_preface() || self.timer.is_some());
+    }
+
     fn inspection(&mut self) -> Event {
         if self.draw(3) == 0 { Event::Refused(CloseReason::Untrusted) } else { Event::PrefaceRead }
     }
@@ -142,6 +182,9 @@ impl Shell {
                 assert!(next.is_none(), "{action:?} after a choice");
                 next = self.perform(*action);
             }
+        }
+        if self.session.is_frozen() {
+            return;
         }
         if matches!(self.backend, Backend::Dialling)
             || self.session.is_starved()

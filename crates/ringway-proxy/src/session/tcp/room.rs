@@ -38,7 +38,7 @@ impl Session {
     }
 
     /// When it has waited for too long.
-    fn room_deadline(&self, limits: &Limits) -> Time {
+    pub(super) fn room_deadline(&self, limits: &Limits) -> Time {
         self.accepted + std::time::Duration::from_micros(self.connect_micros.into()) + limits.queue
     }
 }

@@ -650,3 +650,151 @@ fn without_limits_a_relay_has_no_timer() {
     assert!(session.handle(Event::TimerFired(progress(START)), &limits, after(5)).as_slice().is_empty());
     assert!(session.handle(Event::HalfClosed, &limits, after(6)).as_slice().is_empty());
 }
+
+const FROZEN: [FrozenPhase; 7] = [
+    FrozenPhase::AwaitingAdmission,
+    FrozenPhase::AwaitingPreface,
+    FrozenPhase::AwaitingRoom,
+    FrozenPhase::AwaitingConnect { attempts: 2 },
+    FrozenPhase::AwaitingDescriptors { attempts: 1 },
+    FrozenPhase::Relaying { half_closed: false },
+    FrozenPhase::Relaying { half_closed: true },
+];
+
+#[test]
+fn frozen_it_hears_of_nothing_but_the_loss_of_its_connections() {
+    use Action::*;
+    let lost = |reset: CloseReason, failed: CloseReason| {
+        [(LOST_BY_RESET, State::Ended, vec![End(reset)]), (LOST, State::Ended, vec![End(failed)])]
+    };
+    for phase in FROZEN {
+        let state = State::Frozen(phase);
+        let mut table: Vec<(Event, State, Vec<Action>)> = Vec::new();
+        match phase {
+            FrozenPhase::AwaitingAdmission => table.extend(lost(
+                CloseReason::ClientLeftBeforeAdmission,
+                CloseReason::ClientFailedBeforeAdmission,
+            )),
+            FrozenPhase::AwaitingPreface => {
+                table
+                    .extend(lost(CloseReason::ClientLeftBeforeHeader, CloseReason::ClientFailedBeforeHeader));
+            }
+            FrozenPhase::AwaitingRoom => {
+                table.extend(lost(CloseReason::ClientLeftInQueue, CloseReason::ClientFailedInQueue));
+            }
+            FrozenPhase::AwaitingConnect { .. } => {
+                let (left, failed) =
+                    (CloseReason::ClientLeftWhileConnecting, CloseReason::ClientFailedWhileConnecting);
+                table.push((LOST_BY_RESET, State::Ended, vec![Release, End(left)]));
+                table.push((LOST, State::Ended, vec![Release, End(failed)]));
+            }
+            FrozenPhase::AwaitingDescriptors { .. } => table.extend(lost(
+                CloseReason::ClientLeftWhileConnecting,
+                CloseReason::ClientFailedWhileConnecting,
+            )),
+            FrozenPhase::Relaying { half_closed } => {
+                for (event, reason) in
+                    [(LOST_BY_RESET, CloseReason::ClientReset), (LOST, CloseReason::ClientFailed)]
+                {
+                    table.push((event, State::Ended, vec![CloseBackend, Release, End(reason)]));
+                }
+                for (reset, reason) in
+                    [(true, CloseReason::BackendReset), (false, CloseReason::BackendFailed)]
+                {
+                    let actions = vec![Release, CloseClient, End(reason)];
+                    table.push((Event::BackendLost { reset }, State::Ended, actions));
+                }
+                for (outcome, reason) in [
+                    (RelayOutcome::ClientFinished, CloseReason::ClientFinished),
+                    (RelayOutcome::BackendFinished, CloseReason::BackendFinished),
+                    (RelayOutcome::ClientReset, CloseReason::ClientReset),
+                    (RelayOutcome::BackendReset, CloseReason::BackendReset),
+                    (RelayOutcome::ClientFailed, CloseReason::ClientFailed),
+                    (RelayOutcome::BackendFailed, CloseReason::BackendFailed),
+                    (RelayOutcome::Cut, CloseReason::Shutdown),
+                ] {
+                    table.push((Event::RelayEnded(outcome), State::Ended, vec![Release, End(reason)]));
+                }
+                if !half_closed {
+                    let next = State::Frozen(FrozenPhase::Relaying { half_closed: true });
+                    table.push((Event::HalfClosed, next, vec![]));
+                }
+            }
+        }
+        let table: Vec<_> =
+            table.iter().map(|(event, next, actions)| (*event, *next, &actions[..])).collect();
+        assert_table(state, &table);
+    }
+}
+
+#[test]
+fn every_state_that_lasts_freezes_and_thaws_to_where_it_was() {
+    use Action::*;
+    let half_closed = |half_closed| State::Relaying { half_closed };
+    let last_activity = after(1);
+    for (state, before, after_thaw, actions) in [
+        (State::AwaitingAdmission, vec![], State::AwaitingAdmission, vec![WatchClient]),
+        (
+            State::AwaitingPreface,
+            vec![],
+            State::AwaitingPreface,
+            // The app takes no headers any more: the time of a dial stands in.
+            vec![StartPreface, SetTimer(START + LIMITS.connect)],
+        ),
+        (
+            State::AwaitingConnect { attempts: 2, sources_left: 1 },
+            vec![CloseBackend],
+            State::AwaitingConnect { attempts: 2, sources_left: 0 },
+            vec![WatchClient, Dial, SetTimer(NOW + LIMITS.connect)],
+        ),
+        (
+            State::AwaitingRoom,
+            vec![],
+            State::AwaitingRoom,
+            vec![WatchClient, SetTimer(START + LIMITS.queue), Choose],
+        ),
+        (
+            State::AwaitingDescriptors { attempts: 1 },
+            vec![],
+            State::AwaitingDescriptors { attempts: 1 },
+            vec![WatchClient, SetTimer(NOW + EXHAUSTED_PAUSE)],
+        ),
+        (half_closed(false), vec![], half_closed(false), vec![SetTimer(last_activity + 60 * SECOND)]),
+        (half_closed(true), vec![], half_closed(true), vec![SetTimer(last_activity + 10 * SECOND)]),
+    ] {
+        let mut session = Session { has_entered: true, queue_micros: 7, ..in_state(state) };
+        let stage = session.stage();
+        let actions_before = session.freeze().expect("it lasts");
+        assert_eq!(actions_before.as_slice(), before, "before it leaves {state:?}");
+        assert!(session.is_frozen() && session.freeze().is_none());
+        assert_eq!((session.stage(), session.is_waiting()), (stage, state == State::AwaitingAdmission));
+        let identity = Identity { frontend: 5, number: 9, ..*session.identity() };
+        let mut session = Session::of(session.frozen().expect("it is"), identity);
+        let thawed = session.thaw(last_activity, &LIMITS, NOW);
+        assert_eq!(thawed.as_slice(), actions, "{state:?} goes on");
+        assert_eq!((session.state, session.stage()), (after_thaw, stage));
+        assert_eq!((session.accepted, session.has_entered, session.queue_micros), (START, true, 7));
+        assert_eq!(session.identity().number, 9);
+        assert!(session.frozen().is_none() && session.thaw(NOW, &LIMITS, NOW).as_slice().is_empty());
+    }
+    for state in [
+        State::AwaitingEntry,
+        State::AwaitingChoice { attempts: 0, last: None },
+        State::AwaitingRelayEnd(CloseReason::Idle),
+        State::Ended,
+    ] {
+        let mut session = in_state(state);
+        assert!(session.freeze().is_none());
+        assert_eq!(session.state, state);
+    }
+}
+
+#[test]
+fn header_that_is_awaited_has_the_time_that_was_left() {
+    let limits = Limits { preface: Some(4 * SECOND), ..LIMITS };
+    let mut session = in_state(State::AwaitingPreface);
+    session.handle(Event::PrefaceDue, &limits, after(1));
+    session.freeze().expect("it lasts");
+    let actions = session.thaw(NOW, &limits, NOW);
+    assert_eq!(actions.as_slice(), [Action::StartPreface, Action::SetTimer(after(5))]);
+}

@@ -5,8 +5,8 @@ use ringway::Operations;
 use super::Connections;
 use crate::endpoint::header_for_client;
 use crate::model::SendHeader;
-use crate::session::CloseReason;
 use crate::session::tcp::Event;
+use crate::session::{CarriedAddresses, CloseReason};
 use crate::worker::preface::{Inspection, Preface, Verdict};
 
 impl Connections {
@@ -52,7 +52,7 @@ impl Connections {
                 if let Some((client, destination)) = addresses {
                     let via = self.peers.take(peer);
                     entry.session.set_peer(self.peers.store(client.into()));
-                    self.prefaces.set(place, Preface::Carried { via, destination });
+                    self.prefaces.set(place, Preface::Carried(CarriedAddresses { via, destination }));
                 }
                 Event::PrefaceRead
             }

@@ -88,8 +88,13 @@ impl Connections {
         })
     }
 
-    /// The number of a connection in the process: those of different workers never meet.
+    /// The number of a connection in the process: those of different workers never meet, and one that came from another
+    /// worker keeps its own.
     pub(super) fn number_of(&self, entry: &Entry) -> u64 {
-        u64::from(entry.session.identity().number) * u64::from(self.workers) + u64::from(self.worker)
+        let number = entry.session.identity().number;
+        match self.numbers.get(&number) {
+            Some(of_elsewhere) => *of_elsewhere,
+            None => u64::from(number) * u64::from(self.workers) + u64::from(self.worker),
+        }
     }
 }

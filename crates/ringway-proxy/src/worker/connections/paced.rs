@@ -23,7 +23,7 @@ pub(super) struct Paced {
 
 /// Of each direction, by the side that sends.
 #[derive(Debug, Default)]
-struct OwnPace {
+pub(in crate::worker) struct OwnPace {
     pacers: [Pacer; 2],
     slices: [Slice; 2],
 }
@@ -76,6 +76,42 @@ impl Connections {
     /// Whether the bytes of the session at `place` are counted on their way.
     pub(in crate::worker) fn is_paced(&self, place: u32) -> bool {
         !self.paced.is_empty() && self.paced.contains_key(&place)
+    }
+
+    /// Joins the two connections of the session at `place`, which has come here.
+    pub(super) fn join_again(
+        &mut self,
+        ops: &mut Operations<'_>,
+        place: u32,
+        app: usize,
+        [client, backend]: [ConnectionId; 2],
+        (bytes, last_activity): ([u64; 2], Time),
+        own: OwnPace,
+    ) {
+        if self.apps[app].is_paced() {
+            let token = Owner::Session(place).token();
+            let relay = TransformRelay::start(ops, [client, backend], token, bytes);
+            let relay = relay.with_last_activity(last_activity);
+            self.paced.insert(place, Paced { relay, own });
+        } else {
+            let last_activity = Some(last_activity);
+            ops.start_relay(
+                client,
+                backend,
+                RelayOptions { bytes, last_activity, ..RelayOptions::default() },
+            );
+        }
+    }
+
+    /// Takes the relay of the session at `place` apart, if its bytes are counted; the stop is none if it is about to
+    /// end.
+    pub(super) fn stop_paced(
+        &mut self,
+        ops: &mut Operations<'_>,
+        place: u32,
+    ) -> Option<Option<(RelayStop, OwnPace)>> {
+        let Some(stop) = self.paced.get_mut(&place)?.relay.stop(ops) else { return Some(None) };
+        self.paced.remove(&place).map(|paced| Some((stop, paced.own)))
     }
 
     /// Joins the two connections of the session at `place`.
@@ -166,6 +202,9 @@ impl Connections {
         stop: RelayStop,
     ) {
         let Some(entry) = self.entries.get(place) else { return };
+        if entry.session.is_frozen() {
+            return self.handle_stopped(ops, place, stop);
+        }
         let app = &self.apps[self.routes.pool_of(entry.session.identity().frontend)];
         let is_closing = entry.session.stage() == Stage::Closing;
         let mut own = OwnPace::default();

@@ -29,6 +29,11 @@ impl FirstBytes {
         if self.asked.is_empty() { None } else { self.asked.get(&place) }
     }
 
+    /// The client of the session at `place` asked for this, as another worker found out.
+    pub(super) fn note(&mut self, place: u32, asked: Arc<Asked>) {
+        self.asked.insert(place, asked);
+    }
+
     /// The session at `place` ended. Gives what its client asked for.
     pub(super) fn remove(&mut self, place: u32) -> Option<Arc<Asked>> {
         if !self.pending.is_empty() {
