@@ -9,7 +9,7 @@ use serde_json::Value;
 use testkit::backend::{Backend, Behaviour};
 use testkit::{PATIENCE, Ringway, client, eventually, free_address};
 
-use crate::support::{Engine, PROGRAM, access_line, app, field, ringway, start, status, wait_connections};
+use crate::support::{Engine, PROGRAM, app, field, ringway, start, status, wait_connections};
 
 on_both_engines!(
     idle_connections_of_a_full_worker_go_to_an_empty_one_and_flow_on,
@@ -33,13 +33,19 @@ fn listed(ringway: &Ringway) -> Vec<Value> {
     list["connections"].as_array().expect("a list").clone()
 }
 
-/// The number and the worker of each connection, by its client.
-fn connections(ringway: &Ringway) -> BTreeMap<SocketAddr, (u64, u64)> {
+/// Client and frontend: one client's port may be used for both frontends.
+type Ends = (SocketAddr, SocketAddr);
+
+/// The number and the worker of each connection, by its ends.
+fn connections(ringway: &Ringway) -> BTreeMap<Ends, (u64, u64)> {
     listed(ringway)
         .iter()
         .map(|row| {
-            let client = row["client"].as_str().expect("text").parse().expect("an address");
-            (client, (row["id"].as_u64().expect("a number"), row["worker"].as_u64().expect("a number")))
+            let address = |key: &str| row[key].as_str().expect("text").parse().expect("an address");
+            (
+                (address("client"), address("frontend")),
+                (row["id"].as_u64().expect("a number"), row["worker"].as_u64().expect("a number")),
+            )
         })
         .collect()
 }
@@ -51,6 +57,10 @@ fn by_worker(ringway: &Ringway) -> Vec<u64> {
 
 fn address_of(stream: &TcpStream) -> SocketAddr {
     stream.local_addr().expect("it is connected")
+}
+
+fn ends_of(stream: &TcpStream) -> Ends {
+    (address_of(stream), stream.peer_addr().expect("it is connected"))
 }
 
 /// Bytes that are different for each connection and each call.
@@ -68,7 +78,7 @@ fn echo(stream: &mut TcpStream, bytes: &[u8]) {
 /// Clients of one worker, and none of the other: who came to that one has left.
 fn all_on_one(ringway: &Ringway, streams: &mut Vec<TcpStream>) -> u64 {
     let seen = connections(ringway);
-    let on = |stream: &TcpStream, worker| seen[&address_of(stream)].1 == worker;
+    let on = |stream: &TcpStream, worker| seen[&ends_of(stream)].1 == worker;
     let kept = u64::from(streams.iter().filter(|stream| on(stream, 1)).count() * 2 > streams.len());
     streams.retain(|stream| on(stream, kept));
     kept
@@ -99,7 +109,7 @@ fn idle_connections_of_a_full_worker_go_to_an_empty_one_and_flow_on(engine: Engi
     }
     let full = all_on_one(&ringway, &mut open);
     let seen = connections(&ringway);
-    half_closed.retain(|stream| seen[&address_of(stream)].1 == full);
+    half_closed.retain(|stream| seen[&ends_of(stream)].1 == full);
     let count = open.len() + half_closed.len();
     wait_connections(&ringway, count);
     let before = connections(&ringway);
@@ -110,30 +120,30 @@ fn idle_connections_of_a_full_worker_go_to_an_empty_one_and_flow_on(engine: Engi
     let on = text.replace("even_workers = false", "even_workers = true");
     std::fs::write(&file, on).expect("the directory can be written to");
     printed(&ringway, &["reload"]);
-    let even = eventually("workers with about as many connections", PATIENCE, || {
-        let counts = by_worker(&ringway);
-        (counts[0].abs_diff(counts[1]) <= 16).then_some(counts)
+    // Looks that fall into a round see some of it.
+    let label = format!("worker=\"{}\"", 1 - full);
+    let after = eventually("workers with about as many connections", PATIENCE, || {
+        let (counts, after) = (by_worker(&ringway), connections(&ringway));
+        let moved = after.values().filter(|(_, worker)| *worker != full).count() as f64;
+        let is_even = counts[0].abs_diff(counts[1]) <= 16 && counts.iter().sum::<u64>() == count as u64;
+        let is_counted = ringway.metric("ringway_connections_moved_total", "") == moved
+            && ringway.metric("ringway_worker_connections", &label) == moved;
+        (is_even && is_counted).then_some(after)
     });
 
-    assert_eq!(even.iter().sum::<u64>(), count as u64);
-    let after = connections(&ringway);
-    let numbers = |seen: &BTreeMap<SocketAddr, (u64, u64)>| -> BTreeSet<u64> {
+    let numbers = |seen: &BTreeMap<Ends, (u64, u64)>| -> BTreeSet<u64> {
         seen.values().map(|(number, _)| *number).collect()
     };
     assert_eq!(numbers(&before), numbers(&after), "everybody keeps its number");
-    let moved = after.values().filter(|(_, worker)| *worker != full).count();
-    assert_eq!(ringway.metric("ringway_connections_moved_total", "") as usize, moved);
-    let label = format!("worker=\"{}\"", 1 - full);
-    assert_eq!(ringway.metric("ringway_worker_connections", &label) as usize, moved);
     for (seed, stream) in open.iter_mut().enumerate() {
         echo(stream, &pattern(200_000, 1_000 + seed));
     }
     for (index, mut stream) in half_closed.into_iter().enumerate() {
+        let wanted = format!(" connection={} ", before[&ends_of(&stream)].0);
         stream.write_all(&pattern(1_000 + index, index)).expect("it is read");
         stream.shutdown(Shutdown::Write).expect("it is open");
-        let line = access_line(&ringway, address_of(&stream));
-        let number = before[&address_of(&stream)].0.to_string();
-        assert_eq!(field(&line, "connection"), number);
+        let is_its = |line: &str| line.contains(&wanted) && line.contains(" why=");
+        let line = ringway.process().wait_for_line(&wanted, PATIENCE, is_its);
         assert_eq!((field(&line, "by"), field(&line, "why")), ("backend", "finished"));
         assert_eq!(field(&line, "sent"), (1_000 + index).to_string(), "{line}");
         assert_eq!(field(&line, "received"), GREETING.to_string(), "{line}");
