@@ -104,6 +104,13 @@ impl AppCounts {
         self.rate.fill_at(full_at);
     }
 
+    /// Counts a client at its source that another process had let in: it is there, whatever the limit says.
+    pub(crate) fn rejoin(&self, rules: &AppRules, ip: IpAddr) -> SourcePermit {
+        let source = Source::of(ip, rules.prefix_v6);
+        let entered = self.sources.enter(source, SourceLimits::default(), Time::ZERO);
+        entered.unwrap_or_else(|_| unreachable!("without limits nobody is refused"))
+    }
+
     /// Lets a client in: counts it in [`Self::open`], which the caller gives back, and at its source, which the permit
     /// does. `ip`: `None` for a client of a Unix socket, of which nothing that goes by address holds.
     ///

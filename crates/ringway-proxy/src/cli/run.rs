@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ringway::PassedDescriptor;
+
 use super::arguments::RunArguments;
 use super::complain;
 use crate::config::{self, Outline, render_faults};
 use crate::control::exit::Exit;
 use crate::control::reload::{Document, Overrides};
-use crate::control::upgrade::{self, Heir, Meeting};
+use crate::control::upgrade::{self, Heir, Meeting, Parted};
 use crate::control::{self, Beginning, Source, supervisor};
 use crate::model::Config;
 
@@ -39,13 +41,22 @@ pub(super) fn main(arguments: RunArguments) -> Exit {
                 overrides,
                 Beginning { passed, heir: Some(heir), outline: None },
             ),
-            Err(reason) => {
+            // As if nobody had been there.
+            Err(Parted::Gone(reason)) => {
+                complain(&format!("{reason}; this process starts by itself"));
+                start(&arguments, overrides, passed)
+            }
+            Err(Parted::CalledOff(reason)) => {
                 complain(&reason);
                 Exit::Misused
             }
         };
     }
-    match find(&arguments) {
+    start(&arguments, overrides, passed)
+}
+
+fn start(arguments: &RunArguments, overrides: Overrides, passed: Vec<PassedDescriptor>) -> Exit {
+    match find(arguments) {
         Ok((config, source, outline)) => {
             control::run(config, &source, overrides, Beginning { passed, heir: None, outline })
         }

@@ -226,6 +226,7 @@ async fn serve(
         down,
     };
     let crew = Arc::new(Crew::start(parts, workers, &engine, &events, heir.is_some())?);
+    let admission = Arc::clone(&process.admission);
     let mut estate = match heir {
         Some(heir) => {
             let house = HouseParts {
@@ -234,6 +235,7 @@ async fn serve(
                 metrics: Arc::clone(&metrics),
                 engine: engine_name,
                 workers,
+                admission: Arc::clone(&process.admission),
             };
             match take_over(heir, house).await {
                 Ok(estate) => estate,
@@ -289,6 +291,7 @@ async fn serve(
         notifier: notifier.clone(),
         handover: HandoverParts {
             metrics,
+            admission,
             door: Arc::clone(&door),
             invocation,
             binaries: estate.binaries,

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringway::{EngineConfig, Mailer};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -19,7 +19,13 @@ use crate::metrics::Metrics;
 use crate::model::Server;
 use crate::prober::{ProbeHandler, ProbeMail, ProbeSetup};
 use crate::snapshot::{Adoption, Snapshot};
-use crate::worker::{LentListener, ProxyHandler, Rested, WorkerMail, WorkerSetup};
+use crate::worker::{
+    Arrivals, LentListener, MovedSession, Parcel, ProxyHandler, Rested, WorkerMail, WorkerSetup,
+};
+
+/// When queues are looked at again after a process died that held them: by then its ring is gone for sure.
+const LOOK_AGAIN: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_secs(2)];
 
 /// What the threads share.
 pub(super) struct Parts {
@@ -110,17 +116,58 @@ impl Crew {
         Ok(all)
     }
 
-    /// Brings all workers to rest.
-    ///
-    /// # Errors
-    /// When a worker does not answer in time.
-    pub(super) fn rest(&self, deadline: Instant) -> io::Result<Vec<Rested>> {
-        self.gather(WorkerMail::Rest, deadline)
+    /// Brings all workers to rest. Gives those that are by then: all, unless one does not answer in time.
+    pub(super) fn rest(&self, deadline: Instant) -> Vec<Rested> {
+        let (reply, answers) = mpsc::channel();
+        self.tell_workers(&WorkerMail::Rest(reply));
+        let mut rested = Vec::with_capacity(self.workers.len());
+        while rested.len() < self.workers.len() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(one) = answers.recv_timeout(left) else { break };
+            rested.push(one);
+        }
+        rested
     }
 
-    /// Has workers that came to rest go on.
-    pub(super) fn resume(&self) {
+    /// Has workers that came to rest go on, each with its connections.
+    pub(super) fn resume(&self, sessions: Vec<(u32, Vec<MovedSession>)>) {
+        self.put_in(sessions);
         self.tell_workers(&WorkerMail::Resume);
+    }
+
+    /// Ends connections of which nobody knows how far they went, each in its worker.
+    pub(super) fn cut(&self, sessions: Vec<(u32, Vec<MovedSession>)>) {
+        for (worker, sessions) in sessions {
+            if let Some(worker) = self.workers.get(worker as usize) {
+                worker.send(WorkerMail::Cut(Parcel::new(Arrivals::new(sessions, ()))));
+            }
+        }
+    }
+
+    /// The other process that held the listening sockets has died. The kernel tells one waiter of a client, and the
+    /// requests of a dead ring wait for a while longer than their process lives: so the queues are looked at again.
+    pub(super) fn look_again(&self) {
+        let workers = self.workers.clone();
+        let look = move || {
+            for pause in LOOK_AGAIN {
+                std::thread::sleep(pause);
+                workers.iter().for_each(|worker| worker.send(WorkerMail::LookAgain));
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("look-again".to_owned()).spawn(look) {
+            tracing::warn!(%error, "clients that came while the other process died may wait");
+        }
+    }
+
+    /// Gives workers connections to carry on.
+    pub(super) fn put_in(&self, sessions: Vec<(u32, Vec<MovedSession>)>) {
+        for (worker, sessions) in sessions {
+            if !sessions.is_empty()
+                && let Some(worker) = self.workers.get(worker as usize)
+            {
+                worker.send(WorkerMail::PutIn(Parcel::new(Arrivals::new(sessions, ()))));
+            }
+        }
     }
 
     /// One answer of each worker.

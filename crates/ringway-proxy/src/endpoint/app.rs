@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ringway::SocketAddress;
 
+use super::ramp::Ramp;
 use super::resolved::Resolved;
 use super::roll::Roll;
 use super::steering::{Steering, SteeringTable};
@@ -268,6 +269,15 @@ impl AppState {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         *endpoints = Arc::new(endpoints.with_addresses(&self.steered(), resolved, &self.core.roll)?);
         Some(Arc::clone(&endpoints))
+    }
+
+    /// An endpoint that is in no set any more, and has connections of another process.
+    pub(crate) fn departed(&self, name: &Arc<str>, address: &SocketAddress) -> Arc<Endpoint> {
+        let changes = Arc::clone(self.core.roll.changes());
+        let (name, address) = (Arc::clone(name), address.clone());
+        let endpoint = Arc::new(Endpoint::new(0, name, address, (0, false), Ramp::full(), changes));
+        self.core.roll.add(&endpoint);
+        endpoint
     }
 
     /// What an operator said of a backend.

@@ -25,6 +25,11 @@ impl Roll {
         all.iter().filter_map(Weak::upgrade).filter(|endpoint| !present.contains(&endpoint.id())).collect()
     }
 
+    /// One more lives, outside of any set.
+    pub(super) fn add(&self, endpoint: &Arc<Endpoint>) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(endpoint));
+    }
+
     /// Takes the endpoints of a new set in, and forgets those that are gone.
     pub(super) fn call(&self, present: &[Arc<Endpoint>]) {
         let absent = self.absent(present);

@@ -4,29 +4,32 @@ use std::sync::mpsc;
 
 use ringway::Operations;
 
+use super::moving::{TakeOut, Taken, Which};
 use super::{Legacy, ProxyHandler, Rested};
 
 impl ProxyHandler {
-    /// Takes the listening sockets out of the engine; `reply` hears when all are.
+    /// Takes the listening sockets out of the engine, then all connections; `reply` hears when all are.
     pub(super) fn rest(&mut self, ops: &mut Operations<'_>, reply: mpsc::Sender<Rested>) {
         self.resting = Some(reply);
         if !self.is_draining {
             self.frontends.release(ops);
         }
-        self.come_to_rest();
+        self.come_to_rest(ops);
     }
 
-    /// Says that this worker rests, if it does by now.
-    pub(super) fn come_to_rest(&mut self) {
-        if self.frontends.are_released()
-            && let Some(reply) = self.resting.take()
-        {
-            // Whoever asked may have given up.
-            let _ = reply.send(Rested {
-                worker: self.connections.worker(),
-                next_number: self.connections.next_number(),
-            });
+    /// Takes the connections out, once nobody is accepted any more.
+    pub(super) fn come_to_rest(&mut self, ops: &mut Operations<'_>) {
+        if !self.frontends.are_released() {
+            return;
         }
+        let Some(reply) = self.resting.take() else { return };
+        let (worker, next_number) = (self.connections.worker(), self.connections.next_number());
+        let deliver = move |taken| {
+            let rested = Rested { worker, next_number, taken };
+            // Whoever asked may have given up: then they go on here.
+            reply.send(rested).map_err(|refused| -> Taken { refused.0.taken })
+        };
+        self.connections.take_out(ops, TakeOut::new(Which::All, deliver));
     }
 
     /// This process goes on.
@@ -45,8 +48,11 @@ impl ProxyHandler {
 
     /// This process goes on, from where another one left.
     pub(super) fn wake(&mut self, ops: &mut Operations<'_>, legacy: Legacy) {
-        let Legacy { listeners, next_number, awake } = legacy;
+        let Legacy { listeners, sessions, next_number, awake } = legacy;
         self.connections.continue_numbers(next_number);
+        for moved in sessions {
+            self.connections.put_in(ops, moved);
+        }
         self.frontends.wake(ops, listeners);
         // Whoever counts may have given up.
         let _ = awake.send(());

@@ -274,6 +274,17 @@ impl Frontends {
         }
     }
 
+    /// Accepts anew, which finds whoever waits. A process that died while it accepted from the same socket may have been
+    /// told of a client in the place of this one.
+    pub(super) fn look_again(&mut self, ops: &mut Operations<'_>) {
+        if !self.is_paused {
+            self.each_listener(|listener| {
+                ops.pause_accept(listener);
+                ops.resume_accept(listener);
+            });
+        }
+    }
+
     fn each_listener(&self, mut act: impl FnMut(ListenerId)) {
         for slot in &self.slots {
             if let State::Listening(listeners) = &slot.state {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use ringway::Mailer;
 
 use super::listening::LentListener;
-use super::moving::{Arrivals, TakeOut};
+use super::moving::{Arrivals, MovedSession, TakeOut, Taken};
 use crate::admission::{Bell, Call};
 use crate::inspection::Inquiry;
 use crate::snapshot::Adoption;
@@ -33,6 +33,8 @@ pub enum WorkerMail {
     TakeOut(TakeOut),
     /// Carry these on.
     PutIn(Parcel<Arrivals>),
+    /// End these: nobody knows how far they went.
+    Cut(Parcel<Arrivals>),
     /// Look at connections, or end some.
     Inspect(Inquiry),
     /// Add one: this worker turns.
@@ -48,6 +50,8 @@ pub enum WorkerMail {
     Rest(mpsc::Sender<Rested>),
     /// It stays this process: go on from where it came to rest.
     Resume,
+    /// Look again who waits in the queues of all listening sockets.
+    LookAgain,
     /// It is another process: what was taken out of the engine is its own.
     Leave,
     /// It is this process: take over what another one left.
@@ -61,6 +65,8 @@ pub struct Rested {
     pub worker: u32,
     /// The smallest number that no connection of it has had, in the process.
     pub next_number: u64,
+    /// Its connections.
+    pub taken: Taken,
 }
 
 /// What another process leaves to a worker of this one.
@@ -68,6 +74,8 @@ pub struct Rested {
 pub struct Legacy {
     /// Listening sockets.
     pub listeners: Vec<LentListener>,
+    /// Connections.
+    pub sessions: Vec<MovedSession>,
     /// The smallest number that no connection of the other process has had.
     pub next_number: u64,
     /// Told when the worker has gone on.

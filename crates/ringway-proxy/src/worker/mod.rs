@@ -7,6 +7,7 @@
 mod adoption;
 mod app;
 mod app_table;
+mod arrival;
 mod connections;
 mod endpoint_table;
 mod handover;
@@ -29,6 +30,7 @@ use ringway::{
     RelayCause, RelayEnd, RelayStop, Side, SocketAddress, TimerId, Token,
 };
 
+pub use arrival::Homes;
 pub use listening::LentListener;
 pub use mail::{Legacy, Parcel, Rested, WorkerMail};
 pub use moving::{Arrivals, MovedSession, TakeOut, Taken, Which};
@@ -352,6 +354,11 @@ impl EventHandler for ProxyHandler {
                     self.connections.put_all_in(ops, arrivals);
                 }
             }
+            WorkerMail::Cut(parcel) => {
+                if let Some(arrivals) = parcel.open() {
+                    self.connections.cut_all(ops, arrivals);
+                }
+            }
             WorkerMail::Inspect(inquiry) => self.connections.inspect(ops, &inquiry),
             WorkerMail::Beat(count) => drop(count.fetch_add(1, Ordering::Relaxed)),
             WorkerMail::Drain => self.drain(ops),
@@ -362,6 +369,7 @@ impl EventHandler for ProxyHandler {
             WorkerMail::Lend(reply) => drop(reply.send(self.frontends.lend(ops))),
             WorkerMail::Rest(reply) => self.rest(ops, reply),
             WorkerMail::Resume => self.resume(ops),
+            WorkerMail::LookAgain => self.frontends.look_again(ops),
             WorkerMail::Leave => self.leave(ops),
             WorkerMail::Wake(legacy) => {
                 if let Some(legacy) = legacy.open() {
@@ -388,14 +396,14 @@ impl EventHandler for ProxyHandler {
 
     fn on_listener_released(
         &mut self,
-        _: &mut Operations<'_>,
+        ops: &mut Operations<'_>,
         _: ListenerId,
         token: Token,
         released: Listener,
     ) {
         if let Owner::Frontend(place) = Owner::of(token) {
             self.frontends.handle_released(place, released);
-            self.come_to_rest();
+            self.come_to_rest(ops);
         }
     }
 

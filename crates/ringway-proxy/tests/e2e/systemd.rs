@@ -11,12 +11,13 @@ use std::time::Duration;
 use testkit::backend::{Backend, Behaviour};
 use testkit::{PATIENCE, Process, Signal, client, eventually, free_address, skip};
 
-use crate::support::{Engine, NO_CHECKS, PROGRAM, app, ringway, status};
+use crate::support::{Engine, NO_CHECKS, PROGRAM, app, command, ringway, status};
 
 on_both_engines!(
     the_service_manager_hears_of_start_reload_watchdog_and_end,
     a_second_process_takes_over_a_port_while_the_first_finishes,
     another_user_gets_nothing_of_a_port_that_is_served,
+    the_service_manager_hears_which_process_an_upgrade_left_in_charge,
 );
 
 /// A service manager's socket.
@@ -152,4 +153,24 @@ fn another_user_gets_nothing_of_a_port_that_is_served(engine: Engine) {
         stream.read_exact(&mut [0; 5]).expect("it is echoed");
     }
     assert!(first.metric("ringway_connections_accepted_total", "") >= 20.0, "all are the first's");
+}
+
+fn the_service_manager_hears_which_process_an_upgrade_left_in_charge(engine: Engine) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("the directory can be written to");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
+    let mut manager = Manager { socket, heard: Vec::new() };
+    let config = app(free_address(), &[free_address()], NO_CHECKS);
+    let ringway = ringway(engine)
+        .config(&config)
+        .environment("NOTIFY_SOCKET", path.to_str().expect("it is text"))
+        .environment("WATCHDOG_USEC", "200000")
+        .start();
+    manager.wait_for("READY=");
+    assert_eq!(command(&ringway, &["upgrade"]).status.code(), Some(0));
+    let new = status(&ringway)["pid"].as_u64().expect("a number");
+    assert_eq!(manager.wait_for("MAINPID="), format!("MAINPID={new}"));
+    assert!(!manager.heard.iter().any(|message| message.starts_with("STOPPING")), "{:?}", manager.heard);
+    manager.wait_for("WATCHDOG=");
 }

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 use testkit::backend::{Backend, Behaviour};
-use testkit::{PATIENCE, Ringway, Signal, client, eventually, free_address};
+use testkit::{PATIENCE, Pattern, Ringway, Signal, client, eventually, free_address};
 
 use crate::support::{Engine, NO_CHECKS, PROGRAM, app, command, ringway, status};
 
@@ -20,6 +20,10 @@ on_both_engines!(
     signal_upgrades_as_the_command_does,
     unix_sockets_and_their_files_are_handed_on,
     new_process_that_cannot_take_over_changes_nothing,
+    open_connections_move_with_every_byte,
+    connections_that_wait_and_dial_move_too,
+    one_process_serves_whoever_of_the_two_dies_or_hangs,
+    supervisor_follows_upgrades_and_starts_a_crashed_server_again,
 );
 
 fn program() -> PathBuf {
@@ -278,4 +282,250 @@ fn new_process_that_cannot_take_over_changes_nothing(engine: Engine) {
     assert_eq!(children.expect("the kernel tells"), "", "nobody that was started is left");
     upgrade(&ringway, &[]);
     visitors.stop();
+}
+
+/// Clients that exchange patterns with a backend for as long as they are told to, both ways at once.
+struct Talkers {
+    stop: Arc<AtomicBool>,
+    rounds: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Talkers {
+    fn start(frontend: SocketAddr, count: usize) -> Self {
+        let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let threads = (0..count as u64).map(|seed| {
+            let (stop, rounds) = (Arc::clone(&stop), Arc::clone(&rounds));
+            thread::spawn(move || {
+                let mut stream = client::connect(frontend)?;
+                let (mut sent, mut expected) = (Pattern::new(seed), Pattern::new(seed));
+                let mut round = 0_usize;
+                while !stop.load(Ordering::Relaxed) {
+                    // From a few bytes to more than the kernel's buffers take.
+                    round += 1;
+                    let length = [3, 1_000, 40_000, 700_000][(round + seed as usize) % 4];
+                    let mut bytes = vec![0; length];
+                    sent.fill(&mut bytes);
+                    let mut writer = stream.try_clone()?;
+                    let writing = thread::spawn(move || writer.write_all(&bytes));
+                    let mut answer = vec![0; length];
+                    stream.read_exact(&mut answer)?;
+                    writing.join().expect("no panic")?;
+                    let mut wanted = vec![0; length];
+                    expected.fill(&mut wanted);
+                    if answer != wanted {
+                        return Err(std::io::Error::other("other bytes came back"));
+                    }
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            })
+        });
+        let threads = threads.collect();
+        Self { stop, rounds, threads }
+    }
+
+    fn wait_for_more(&self, more: u64) {
+        let wanted = self.rounds.load(Ordering::Relaxed) + more;
+        eventually("more rounds", PATIENCE, || {
+            assert!(!self.threads.iter().any(JoinHandle::is_finished), "a connection broke");
+            (self.rounds.load(Ordering::Relaxed) >= wanted).then_some(())
+        });
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().expect("no panic").expect("every byte came back");
+        }
+    }
+}
+
+fn open_connections_move_with_every_byte(engine: Engine) {
+    let backend = Backend::start(Behaviour::Echo);
+    let frontend = free_address();
+    let other = if engine == Engine::Epoll { "io_uring" } else { "epoll" };
+    let config = |workers: usize, engine: &str| {
+        let server = format!("[server]\nworkers = {workers}\nengine = \"{engine}\"\n");
+        format!("{server}{}", app(frontend, &[backend.address()], NO_CHECKS))
+    };
+    let ringway = Ringway::of(PROGRAM).config(&config(1, engine.name())).start();
+    let admin = std::fs::read_to_string(ringway.directory().join("ringway.toml")).expect("it is there");
+    let admin = admin.split("\n\n").next().expect("it comes first").to_owned();
+    let mut idle: Vec<_> = (0..20).map(|_| opened(frontend)).collect();
+    let mut half_closed = opened(frontend);
+    half_closed.write_all(b"last words").expect("it takes bytes");
+    half_closed.shutdown(std::net::Shutdown::Write).expect("it is open");
+    let talkers = Talkers::start(frontend, 6);
+    talkers.wait_for_more(20);
+    let first = pid(&ringway);
+    for (workers, engine) in [(2, engine.name()), (4, other), (1, engine.name()), (2, other)] {
+        let before = pid(&ringway);
+        let text = format!("{admin}\n\n{}", config(workers, engine));
+        std::fs::write(ringway.directory().join("ringway.toml"), text).expect("it can be written");
+        assert_eq!(command(&ringway, &["reload"]).status.code(), Some(0));
+        upgrade(&ringway, &[]);
+        wait_gone(before);
+        talkers.wait_for_more(30);
+        idle.iter_mut().for_each(|stream| says(stream, "still here"));
+    }
+    talkers.stop();
+    let mut said = String::new();
+    half_closed.read_to_string(&mut said).expect("the other half is open");
+    assert_eq!(said, "last words");
+    assert_ne!(pid(&ringway), first);
+    assert_eq!(backend.accepted(), 27, "nobody was dialled anew");
+    drop(idle);
+    eventually("all have one line each", PATIENCE, || {
+        let lines = ringway.process().lines();
+        let ended = lines.iter().filter(|line| line.contains(" why=finished "));
+        let numbers: std::collections::BTreeSet<_> =
+            ended.clone().map(|line| crate::support::field(line, "connection").to_owned()).collect();
+        (ended.count() == 27 && numbers.len() == 27).then_some(())
+    });
+    assert_eq!(ringway.metric("ringway_connections_accepted_total", ""), 27.0);
+    assert_eq!(ringway.metric("ringway_connections_closed_total", ""), 27.0);
+    assert_eq!(ringway.metric("ringway_connections", ""), 0.0);
+}
+
+fn connections_that_wait_and_dial_move_too(engine: Engine) {
+    let backend = Backend::start(Behaviour::Echo);
+    let (direct, headed) = (free_address(), free_address());
+    let silent = testkit::backend::BlackHole::start();
+    let config = format!(
+        "[[app]]\nname = \"dials\"\nlisten = [\"{direct}\"]\nbackends = [\"{}\"]\n\
+         [app.timeouts]\nconnect = \"2s\"\n{NO_CHECKS}\n\
+         [[app]]\nname = \"headed\"\nlisten = [\"{headed}\"]\nbackends = [\"{}\"]\n\
+         proxy_protocol = {{ accept = true, trusted = [\"127.0.0.0/8\"] }}\n{NO_CHECKS}\n",
+        silent.address(),
+        backend.address()
+    );
+    let ringway = ringway(engine).config(&config).start();
+    let mut dialling = client::connect(direct).expect("the frontend listens");
+    let mut heading = client::connect(headed).expect("the frontend listens");
+    heading.write_all(b"PROXY TCP4 192.0.2.7 ").expect("it takes bytes");
+    crate::support::wait_connections(&ringway, 2);
+    let before = pid(&ringway);
+    upgrade(&ringway, &[]);
+    wait_gone(before);
+    heading.write_all(b"198.51.100.1 1000 443\r\nhello").expect("it takes bytes");
+    let mut answer = [0; 5];
+    heading.read_exact(&mut answer).expect("it answers");
+    assert_eq!(&answer, b"hello");
+    drop(heading);
+    let client = "192.0.2.7:1000".parse().expect("an address");
+    assert!(crate::support::access_line(&ringway, client).contains(" via="));
+    let mut end = Vec::new();
+    dialling.read_to_end(&mut end).expect("it is closed in order");
+    let client = dialling.local_addr().expect("an address");
+    assert!(crate::support::access_line(&ringway, client).contains("in=connect"));
+}
+
+fn one_process_serves_whoever_of_the_two_dies_or_hangs(engine: Engine) {
+    /// What becomes of the connections that are open.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Open {
+        Live,
+        Lost,
+    }
+    for (fault, open) in [
+        ("new.start=kill", Open::Live),
+        ("new.configured=kill", Open::Live),
+        ("new.ready=kill", Open::Live),
+        ("new.armed=kill", Open::Live),
+        ("new.armed-and-waiting=kill", Open::Live),
+        ("new.prepared=kill", Open::Live),
+        ("new.prepared=hang", Open::Live),
+        ("new.go=kill", Open::Live),
+        ("new.go=hang", Open::Live),
+        // It had decided: what it had is gone with it.
+        ("new.decided=kill", Open::Lost),
+        ("new.serving=kill", Open::Lost),
+        // What they were had not crossed yet.
+        ("old.hello=kill", Open::Lost),
+        ("old.ready=kill", Open::Lost),
+        ("old.sent-ahead=kill", Open::Lost),
+        ("old.armed=kill", Open::Lost),
+        ("old.frozen=kill", Open::Lost),
+        ("old.sending=kill", Open::Live),
+        ("old.sent=kill", Open::Live),
+        ("old.prepared=kill", Open::Live),
+        ("old.go=kill", Open::Live),
+        ("old.serving=kill", Open::Live),
+    ] {
+        let backend = Backend::start(Behaviour::Echo);
+        let frontend = free_address();
+        let config = app(frontend, &[backend.address()], NO_CHECKS);
+        let ringway = ringway(engine).config(&config).environment("RINGWAY_UPGRADE_FAULT", fault).start();
+        let mut idle: Vec<_> = (0..4).map(|_| opened(frontend)).collect();
+        let before = pid(&ringway);
+        let talkers = (open == Open::Live).then(|| Talkers::start(frontend, 3));
+        if let Some(talkers) = &talkers {
+            talkers.wait_for_more(6);
+        }
+        // What it says is cut off if the old process dies.
+        let output = command(&ringway, &["upgrade"]);
+        let said = format!("{fault}: {}", String::from_utf8_lossy(&output.stderr));
+        let one = eventually(&format!("one process serves after {fault}"), PATIENCE, || {
+            let serving: Vec<u32> = processes(&ringway);
+            let [one] = serving[..] else { return None };
+            let mut stream = client::connect(frontend).ok()?;
+            stream.write_all(b"hello").ok()?;
+            let mut answer = [0; 5];
+            stream.read_exact(&mut answer).ok().map(|()| one)
+        });
+        assert_eq!(one == before, fault.starts_with("new."), "{said}");
+        if let Some(talkers) = talkers {
+            talkers.wait_for_more(6);
+            talkers.stop();
+            idle.iter_mut().for_each(|stream| says(stream, "still here"));
+        }
+        assert_eq!(pid(&ringway), one, "{said}");
+    }
+}
+
+/// The processes of a server that live: the one that was started, and those of its group.
+fn processes(ringway: &Ringway) -> Vec<u32> {
+    let group = ringway.process().id().to_string();
+    let all = std::fs::read_dir("/proc").expect("it is there");
+    let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let is_ours = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+        fields.split(' ').nth(2) == Some(&group) && is_alive(*pid)
+    };
+    pids.filter(is_ours).collect()
+}
+
+fn supervisor_follows_upgrades_and_starts_a_crashed_server_again(engine: Engine) {
+    let backend = Backend::start(Behaviour::Echo);
+    let frontend = free_address();
+    let config = app(frontend, &[backend.address()], NO_CHECKS);
+    let mut ringway = ringway(engine).config(&config).argument("--supervise").start();
+    let supervisor = ringway.process().id();
+    let first = pid(&ringway);
+    assert_ne!(first, supervisor);
+    let mut open = opened(frontend);
+    let second = upgrade(&ringway, &[]);
+    wait_gone(first);
+    says(&mut open, "still here");
+    ringway.process().wait_for_line("who serves", PATIENCE, |line| {
+        line.contains(&format!("supervisor: process {second} serves now"))
+    });
+    let kill = std::process::Command::new("kill").args(["-9", &second.to_string()]).status();
+    assert!(kill.expect("there is a kill").success());
+    ringway.process().wait_for_line("a crash", PATIENCE, |line| {
+        line.contains(&format!("supervisor: process {second} was ended by signal 9"))
+    });
+    eventually("it serves again", PATIENCE, || {
+        let mut stream = client::connect(frontend).ok()?;
+        stream.write_all(b"x").ok()?;
+        stream.read_exact(&mut [0]).ok()
+    });
+    let third = pid(&ringway);
+    assert!(third != second && is_alive(supervisor));
+    // A signal is the server's, and its end is the supervisor's.
+    ringway.terminate();
+    assert_eq!(ringway.wait(PATIENCE).code(), Some(0));
+    assert!(!is_alive(third));
 }

@@ -25,6 +25,7 @@ use super::live::Live;
 use super::notify::Notifier;
 use super::supervisor;
 use super::upgrade::{BinaryRecord, Farewell, House, Invocation, Journal, JournalLine, Order};
+use crate::admission::Admission;
 use crate::config::{self, Baseline, ConfigErrors, Format, Fragment, Loaded, Outline};
 use crate::metrics::Metrics;
 use crate::model::{Config, EngineChoice, LogLevel, Server};
@@ -209,6 +210,7 @@ pub(super) struct Reloader {
 /// What only an upgrade needs.
 pub(super) struct HandoverParts {
     pub(super) metrics: Arc<Metrics>,
+    pub(super) admission: Arc<Admission>,
     pub(super) door: Arc<Door>,
     pub(super) invocation: Arc<Invocation>,
     /// The processes until now, this one last.
@@ -307,7 +309,7 @@ impl Reloader {
         if self.is_draining.load(Ordering::Relaxed) {
             return Err((journal, "the process is draining".to_owned()));
         }
-        let HandoverParts { metrics, door, invocation, binaries, .. } = &self.handover;
+        let HandoverParts { metrics, admission, door, invocation, binaries, .. } = &self.handover;
         let house = House {
             crew: Arc::clone(&self.crew),
             lineage: Arc::clone(&self.lineage),
@@ -318,6 +320,7 @@ impl Reloader {
             versions: self.history.records(),
             binaries: binaries.clone(),
             is_draining: Arc::clone(&self.is_draining),
+            admission: Arc::clone(admission),
         };
         let handed_over = tokio::task::spawn_blocking(move || {
             let result = house.hand_over(&order, &journal);

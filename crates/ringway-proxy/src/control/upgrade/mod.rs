@@ -21,7 +21,7 @@ pub(super) use binary::Invocation;
 pub(super) use journal::Journal;
 pub use journal::{JournalLine, ReportPage, StepPage};
 pub(super) use new::{Estate, HouseParts};
-pub(crate) use new::{Heir, Meeting};
+pub(crate) use new::{Heir, Meeting, Parted};
 pub(super) use old::{Farewell, House};
 pub use wire::BinaryRecord;
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
 use ringway::handover::{Channel, CommitWord, Decision, Interest, Line, Packet, ProcessHandle, wait};
-use ringway::{Clock, Listener, PassedDescriptor};
+use ringway::{Clock, ExportedConnection, Listener, PassedDescriptor};
 
 use super::state::{Counters, State};
 use super::wire::{
@@ -20,6 +20,7 @@ use super::wire::{
     Refuse, Serving,
 };
 use super::{Invocation, fault};
+use crate::admission::Admission;
 use crate::config::render_faults;
 use crate::control::Source;
 use crate::control::fleet::Crew;
@@ -27,8 +28,9 @@ use crate::control::reload::{Overrides, VersionRecord};
 use crate::endpoint::PassedSockets;
 use crate::metrics::Metrics;
 use crate::model::Config;
+use crate::session::record::{self, EndState};
 use crate::snapshot::{Lineage, Origin, Snapshot};
-use crate::worker::{Legacy, LentListener, Parcel, WorkerMail};
+use crate::worker::{Homes, Legacy, LentListener, MovedSession, Parcel, WorkerMail};
 
 /// What a process has open beside what comes: its workers' engines, and whoever comes next.
 const DESCRIPTORS_SPARE: u32 = 1024;
@@ -66,6 +68,15 @@ pub(crate) struct Meeting {
     pub(crate) passed: Vec<PassedDescriptor>,
 }
 
+/// Why two processes part.
+#[derive(Debug)]
+pub(crate) enum Parted {
+    /// The old one has ended before it said what is to be served.
+    Gone(String),
+    /// There will be no upgrade.
+    CalledOff(String),
+}
+
 /// The running process, as far as an inheritance goes.
 pub(in crate::control) struct HouseParts {
     pub(in crate::control) crew: Arc<Crew>,
@@ -73,6 +84,7 @@ pub(in crate::control) struct HouseParts {
     pub(in crate::control) metrics: Arc<Metrics>,
     pub(in crate::control) engine: &'static str,
     pub(in crate::control) workers: usize,
+    pub(in crate::control) admission: Arc<Admission>,
 }
 
 /// What the new process has inherited beside sockets and connections.
@@ -92,29 +104,36 @@ impl Heir {
     ///
     /// # Errors
     /// Why there will be no upgrade. The other process has been told.
-    pub(crate) fn meet(path: &Path, overrides: &Overrides) -> Result<Meeting, String> {
-        let words = |error: io::Error| format!("cannot take over: {error}");
+    pub(crate) fn meet(path: &Path, overrides: &Overrides) -> Result<Meeting, Parted> {
+        let words = |error: io::Error| Parted::CalledOff(format!("cannot take over: {error}"));
         let channel = Channel::connect(path).map_err(words)?;
         let peer = channel.peer().map_err(words)?;
         if !peer.is_this_user() {
-            return Err(format!("cannot take over from a process of user {}", peer.uid));
+            let reason = format!("cannot take over from a process of user {}", peer.uid);
+            return Err(Parted::CalledOff(reason));
         }
         let old = channel.peer_process().map_err(words)?;
         let mut line = Line::new(channel);
-        let hello =
-            Hello { protocol: PROTOCOL, program: env!("CARGO_PKG_VERSION").to_owned(), sessions: vec![1] };
+        let hello = Hello {
+            protocol: PROTOCOL,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            sessions: record::VERSIONS.to_vec(),
+        };
         fault::point("new", "start");
-        say(&mut line, Kind::Hello, &hello).map_err(words)?;
-        let packet = hear(&mut line, Kind::Configure).map_err(words)?;
+        let heard = say(&mut line, Kind::Hello, &hello).and_then(|()| hear(&mut line, Kind::Configure));
+        let packet = heard.map_err(|error| match ends_soon(&old) {
+            true => Parted::Gone("the process that was to be followed is gone".to_owned()),
+            false => words(error),
+        })?;
         let configure: Configure = wire::read(&packet.body).map_err(words)?;
         let mut descriptors = packet.descriptors.into_iter();
-        let word = descriptors.next().ok_or("cannot take over: no commit word came")?;
+        let word = descriptors.next().ok_or_else(|| words(io::ErrorKind::InvalidData.into()))?;
         let word = CommitWord::from_descriptor(word).map_err(words)?;
         fault::point("new", "configured");
         let refuse = |line: &mut Line, reason: String| {
             // It notices in any case.
             let _ = say(line, Kind::Refuse, &Refuse { reason: reason.clone() });
-            Err(reason)
+            Err(Parted::CalledOff(reason))
         };
         if !Clock::continue_from(configure.clock_origin) {
             return refuse(&mut line, "it has a clock of its own already".to_owned());
@@ -162,6 +181,9 @@ impl Heir {
         let pid = self.old.pid();
         tracing::info!(old = pid, "this process serves from now on");
         wake(house, &snapshot, &mut inheritance);
+        if !has_line {
+            house.crew.look_again();
+        }
         fault::point("new", "serving");
         let serving = Serving { micros: u64::try_from(decided.elapsed().as_micros()).unwrap_or(u64::MAX) };
         let is_told = has_line && say(&mut self.line, Kind::Serving, &serving).is_ok();
@@ -190,16 +212,31 @@ impl Heir {
         inheritance.take_listeners(packet, snapshot)?;
         let packet = hear(&mut self.line, Kind::State)?;
         wire::read::<State>(&packet.body)?.restore(snapshot);
-        for app in snapshot.apps() {
+        for app in snapshot.pools() {
             house.crew.tell_workers(&WorkerMail::Endpoints { app: app.slot() });
         }
         fault::point("new", "armed");
         say(&mut self.line, Kind::Armed, &())?;
-        let packet = hear(&mut self.line, Kind::End)?;
-        let end: End = wire::read(&packet.body)?;
+        let mut homes = Homes::new(snapshot, Arc::clone(&house.admission));
+        fault::point("new", "armed-and-waiting");
+        let end: End = loop {
+            let packet = self.line.receive(Instant::now() + PATIENCE)?;
+            match Kind::of(packet.kind)? {
+                Kind::Sessions => inheritance.take_sessions(packet, &mut homes)?,
+                Kind::End => break wire::read(&packet.body)?,
+                found => {
+                    let problem = format!("the old process said {found:?} in the midst of its connections");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+                }
+            }
+        };
         inheritance.next_number = end.next_number;
         fault::point("new", "prepared");
-        say(&mut self.line, Kind::Prepared, &Prepared { taken: 0 })?;
+        let (taken, refused) = (inheritance.sessions.len() as u64, std::mem::take(&mut inheritance.refused));
+        if taken + refused.len() as u64 != end.sessions {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not as many connections as were named"));
+        }
+        say(&mut self.line, Kind::Prepared, &Prepared { taken, refused })?;
         hear(&mut self.line, Kind::Go)?;
         fault::point("new", "go");
         match self.word.decide(Decision::New) {
@@ -232,15 +269,46 @@ impl Heir {
 }
 
 /// What was taken in.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inheritance {
     /// By app, and place among its frontends.
     listeners: HashMap<(String, usize), Vec<Listener>>,
     admin: Option<OwnedFd>,
+    sessions: Vec<MovedSession>,
+    /// Connections that cannot be carried on: the place of each among all, and why.
+    refused: Vec<(u64, String)>,
     next_number: u64,
 }
 
 impl Inheritance {
+    /// Takes connections in, each with its one or two descriptors.
+    fn take_sessions(&mut self, packet: Packet, homes: &mut Homes) -> io::Result<()> {
+        let invalid = |why: &'static str| io::Error::new(io::ErrorKind::InvalidData, why);
+        let mut descriptors = packet.descriptors.into_iter();
+        let mut end = |state: EndState| -> io::Result<ExportedConnection> {
+            let descriptor = descriptors.next().ok_or_else(|| invalid("a connection without its sockets"))?;
+            let mut exported = ExportedConnection::from_descriptor(descriptor)?;
+            (exported.received, exported.queued) = (state.received, state.queued);
+            (exported.ended, exported.shut) = (state.ended, state.shut);
+            Ok(exported)
+        };
+        let mut rest = &packet.body[..];
+        while !rest.is_empty() {
+            let (found, following) = record::read(rest).ok_or_else(|| invalid("half a connection"))?;
+            rest = following;
+            // Which sockets are whose is not known any more. The old process offers versions that this one knows.
+            let found = found.map_err(|_| invalid("a connection that cannot be read"))?;
+            let client = end(found.client)?;
+            let backend = found.backend.map(&mut end).transpose()?;
+            let place = (self.sessions.len() + self.refused.len()) as u64;
+            match MovedSession::arrive(found.facts, &found.routed, (client, backend), homes) {
+                Ok(session) => self.sessions.push(session),
+                Err(why) => self.refused.push((place, why.to_owned())),
+            }
+        }
+        Ok(())
+    }
+
     fn take_listeners(&mut self, packet: Packet, snapshot: &Snapshot) -> io::Result<()> {
         let message: Listeners = wire::read(&packet.body)?;
         let expected = message.frontends.len() + usize::from(message.admin);
@@ -292,8 +360,14 @@ fn wake(house: &HouseParts, snapshot: &Snapshot, inheritance: &mut Inheritance) 
         }
     }
     let (awake, woken) = mpsc::channel();
-    for (mailer, listeners) in house.crew.mailers().iter().zip(shares) {
-        let legacy = Legacy { listeners, next_number: inheritance.next_number, awake: awake.clone() };
+    let mut sessions: Vec<Vec<MovedSession>> = (0..house.workers).map(|_| Vec::new()).collect();
+    for (turn, session) in inheritance.sessions.drain(..).enumerate() {
+        sessions[turn % house.workers].push(session);
+    }
+    let each = shares.into_iter().zip(sessions);
+    for (mailer, (listeners, sessions)) in house.crew.mailers().iter().zip(each) {
+        let next_number = inheritance.next_number;
+        let legacy = Legacy { listeners, sessions, next_number, awake: awake.clone() };
         mailer.send(WorkerMail::Wake(Parcel::new(legacy)));
     }
     drop(awake);
@@ -354,6 +428,12 @@ impl BinaryRecord {
 
 fn say(line: &mut Line, kind: Kind, message: &impl serde::Serialize) -> io::Result<()> {
     line.send(kind as u16, &wire::write(message), &[], Instant::now() + PATIENCE)
+}
+
+/// Whether a process has ended that has fallen silent, or does so in a while.
+fn ends_soon(process: &ProcessHandle) -> bool {
+    let _ = wait([(process.as_fd(), Interest::Read)], Some(BURIAL));
+    process.has_ended()
 }
 
 /// Receives a message, which must be of this kind.

@@ -4,6 +4,7 @@
 //! engines and in nobody's hands, and go back where they were. Once it says so, they are the other process's, and all
 //! that is left to do here is to let go of them. Runs on a thread of its own, and waits for nothing without a deadline.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use ringway::handover::{
     Channel, ChannelListener, CommitWord, Decision, Interest, Line, Packet, ProcessHandle, wait,
 };
-use ringway::{Clock, Listener};
+use ringway::{Clock, ExportedConnection, Listener};
 
 use super::binary::why_not_executable;
 use super::state::{Counters, State};
@@ -24,12 +25,15 @@ use super::wire::{
     Refuse, Serving,
 };
 use super::{Invocation, Journal, Order, ReportPage, TIMEOUT, VARIABLE, fault};
+use crate::admission::Admission;
 use crate::control::admin::Door;
 use crate::control::fleet::Crew;
 use crate::control::private_directory::PrivateDirectory;
 use crate::control::reload::VersionRecord;
 use crate::metrics::Metrics;
+use crate::session::record;
 use crate::snapshot::{Lineage, Snapshot};
+use crate::worker::{MovedSession, Rested};
 
 /// Workers come to rest between two batches of events: one that takes longer is stuck.
 const REST: Duration = Duration::from_secs(2);
@@ -37,6 +41,12 @@ const REST: Duration = Duration::from_secs(2);
 const PREPARE: Duration = Duration::from_secs(2);
 /// From the word to go to the decision: one atomic operation.
 const DECIDE: Duration = Duration::from_secs(1);
+/// Whoever dies takes its time to be buried.
+const BURIAL: Duration = Duration::from_secs(1);
+/// Records and descriptors of one message: as many as one message of the channel holds, so that the new process reads the
+/// first while the next is written.
+const BATCH_BYTES: usize = 48 << 10;
+const BATCH_DESCRIPTORS: usize = 252;
 /// For what is said after the decision, when nobody waits for it.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 
@@ -52,6 +62,7 @@ pub(in crate::control) struct House {
     pub(in crate::control) versions: Vec<VersionRecord>,
     pub(in crate::control) binaries: Vec<BinaryRecord>,
     pub(in crate::control) is_draining: Arc<AtomicBool>,
+    pub(in crate::control) admission: Arc<Admission>,
 }
 
 /// What is left to do at the end of a process that another one follows.
@@ -125,22 +136,33 @@ impl House {
             binary,
             ..ReportPage::default()
         };
-        let told = match self.converse(&mut line, &mut new, &word, deadline, journal, &mut report) {
-            Ok(()) => word.decision() == Decision::New,
-            Err(reason) if word.decide(Decision::Old) != Decision::New => {
-                self.crew.resume();
+        let mut frozen = Frozen::default();
+        let said = self.converse(&mut line, &mut new, &word, deadline, journal, &mut report, &mut frozen);
+        if let Err(reason) = said {
+            let is_undone = word.decide(Decision::Old) != Decision::New;
+            let has_ended = !is_undone && has_ended_soon(&new.handle);
+            if is_undone || has_ended {
                 let ended = new.child.try_wait().ok().flatten();
-                return Err(ended.map_or(reason.clone(), |status| format!("{reason} ({status})")));
+                let reason = ended.map_or(reason.clone(), |status| format!("{reason} ({status})"));
+                if is_undone {
+                    self.crew.resume(frozen.sessions);
+                    return Err(reason);
+                }
+                let lost = frozen.count();
+                self.crew.cut(frozen.sessions);
+                self.crew.resume(Vec::new());
+                self.crew.look_again();
+                return Err(format!(
+                    "{reason}, right after it was decided that it serves: {lost} connections are lost with it"
+                ));
             }
-            // It died, or fell silent, after it had decided: it is too late to go back.
-            Err(reason) => {
-                journal.step("silent", format!("{reason}, after it was decided that it serves"));
-                true
-            }
-        };
-        debug_assert!(told, "whoever says that it serves has decided so");
+            journal.step("silent", format!("{reason}, after it was decided that it serves"));
+        }
         new.serves = true;
         self.door.shut();
+        report.moved = frozen.kinds();
+        report.left = frozen.left();
+        self.let_go(frozen, &mut report);
         report.seconds = journal.seconds();
         let counters = Counters::of(&self.metrics, &self.lineage.current());
         let sent =
@@ -172,6 +194,7 @@ impl House {
     }
 
     /// All that is said until the new process serves.
+    #[allow(clippy::too_many_arguments, reason = "it is one conversation, about all of these")]
     fn converse(
         &self,
         line: &mut Line,
@@ -180,6 +203,7 @@ impl House {
         deadline: Instant,
         journal: &Journal,
         report: &mut ReportPage,
+        frozen: &mut Frozen,
     ) -> Result<(), String> {
         let snapshot = self.lineage.current();
         let hello: Hello = hear(line, Kind::Hello, deadline)?;
@@ -188,6 +212,7 @@ impl House {
             return Err(format!("it speaks version {theirs} of the protocol, and this process {PROTOCOL}"));
         }
         report.program = hello.program.clone();
+        let reads_connections = hello.sessions.contains(&record::VERSION);
         fault::point("old", "hello");
         let (passed, sockets): (Vec<&str>, Vec<BorrowedFd<'_>>) = self.lineage.passed().descriptors().unzip();
         let configure = Configure {
@@ -225,14 +250,23 @@ impl House {
             return Err("the process drains".to_owned());
         }
 
-        let frozen = Instant::now();
-        let next_number = self.rest()?;
+        let stopped = Instant::now();
+        let next_number = self.freeze(frozen)?;
+        let count = frozen.count();
+        journal.step("frozen", format!("{count} connections stand still"));
         fault::point("old", "frozen");
         let deadline = Instant::now() + PREPARE;
-        say(line, Kind::End, &End { sessions: 0, next_number }, &[], deadline)?;
+        if reads_connections {
+            frozen.send(line, deadline)?;
+        }
+        fault::point("old", "sending");
+        let sent = if reads_connections { count } else { 0 };
+        say(line, Kind::End, &End { sessions: sent, next_number }, &[], deadline)?;
         fault::point("old", "sent");
         let prepared: Prepared = hear(line, Kind::Prepared, deadline)?;
-        journal.step("prepared", format!("it has taken in {} connections", prepared.taken));
+        let unknown = |place| (place, "it cannot read records of connections of this version".to_owned());
+        frozen.refused = if reads_connections { prepared.refused } else { (0..count).map(unknown).collect() };
+        journal.step("prepared", format!("it has taken in {} of them", prepared.taken));
         fault::point("old", "prepared");
         if self.is_draining.load(Ordering::Relaxed) {
             return Err("the process drains".to_owned());
@@ -241,7 +275,7 @@ impl House {
         say(line, Kind::Go, &(), &[], deadline)?;
         fault::point("old", "go");
         let _: Serving = hear(line, Kind::Serving, deadline)?;
-        report.pause_seconds = frozen.elapsed().as_micros() as f64 / 1e6;
+        report.pause_seconds = stopped.elapsed().as_micros() as f64 / 1e6;
         journal.step("serving", format!("process {} serves", new.handle.pid()));
         fault::point("old", "serving");
         Ok(())
@@ -283,10 +317,122 @@ impl House {
     }
 
     /// Brings all workers to rest; gives the smallest number that no connection has had.
-    fn rest(&self) -> Result<u64, String> {
-        let rested = self.crew.rest(Instant::now() + REST).map_err(|error| format!("a worker: {error}"))?;
-        Ok(rested.iter().map(|rested| rested.next_number).max().unwrap_or(0))
+    fn freeze(&self, frozen: &mut Frozen) -> Result<u64, String> {
+        let rested = self.crew.rest(Instant::now() + REST);
+        let is_whole = rested.len() == self.crew.mailers().len();
+        let mut next_number = 0;
+        for Rested { worker, next_number: of_worker, taken } in rested {
+            next_number = next_number.max(of_worker);
+            frozen.ending += taken.ending as u64;
+            frozen.sessions.push((worker, taken.sessions));
+        }
+        if is_whole { Ok(next_number) } else { Err("a worker does not come to rest".to_owned()) }
     }
+
+    /// What crossed is another process's. What that one refused goes on here, and the report says why.
+    fn let_go(&self, frozen: Frozen, report: &mut ReportPage) {
+        let refused: BTreeMap<u64, String> = frozen.refused.into_iter().collect();
+        let mut index = 0;
+        let mut kept = Vec::new();
+        for (worker, sessions) in frozen.sessions {
+            let mut of_worker = Vec::new();
+            for session in sessions {
+                match refused.get(&index) {
+                    Some(why) => {
+                        let kind = format!("{}: {why}", kind_of(&session));
+                        *report.refused.entry(kind).or_default() += 1;
+                        if let Some(moved) = report.moved.get_mut(kind_of(&session)) {
+                            *moved -= 1;
+                        }
+                        of_worker.push(session);
+                    }
+                    None => session.let_go(&self.admission),
+                }
+                index += 1;
+            }
+            kept.push((worker, of_worker));
+        }
+        report.moved.retain(|_, count| *count > 0);
+        self.crew.put_in(kept);
+    }
+}
+
+/// What is out of the engines, until it is decided whose it is.
+#[derive(Default)]
+struct Frozen {
+    /// By worker.
+    sessions: Vec<(u32, Vec<MovedSession>)>,
+    /// Connections that were about to end, or that cannot be moved.
+    ending: u64,
+    /// What the new process cannot take: its place among those that were sent, and why.
+    refused: Vec<(u64, String)>,
+}
+
+impl Frozen {
+    fn all(&mut self) -> impl Iterator<Item = &mut MovedSession> {
+        self.sessions.iter_mut().flat_map(|(_, sessions)| sessions)
+    }
+
+    fn count(&self) -> u64 {
+        self.sessions.iter().map(|(_, sessions)| sessions.len() as u64).sum()
+    }
+
+    /// How many there are of each kind.
+    fn kinds(&self) -> BTreeMap<String, u64> {
+        let mut kinds = BTreeMap::new();
+        for session in self.sessions.iter().flat_map(|(_, sessions)| sessions) {
+            *kinds.entry(kind_of(session).to_owned()).or_default() += 1;
+        }
+        kinds
+    }
+
+    fn left(&self) -> BTreeMap<String, u64> {
+        let ending =
+            (self.ending > 0).then(|| ("ending or held back to a bandwidth".to_owned(), self.ending));
+        ending.into_iter().collect()
+    }
+
+    /// Sends all of them, in their order.
+    fn send(&mut self, line: &mut Line, deadline: Instant) -> Result<(), String> {
+        for session in self.all() {
+            session.share();
+        }
+        let mut body = Vec::with_capacity(BATCH_BYTES);
+        let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(BATCH_DESCRIPTORS);
+        for session in self.sessions.iter().flat_map(|(_, sessions)| sessions) {
+            let backend = session.backend();
+            let (client, routed) = (end_of(session.client()), session.routed());
+            record::write(session.facts(), &routed, client, backend.map(end_of), &mut body);
+            descriptors.extend(session.client().descriptor());
+            descriptors.extend(backend.and_then(ExportedConnection::descriptor));
+            if descriptors.len() + 2 > BATCH_DESCRIPTORS || body.len() >= BATCH_BYTES {
+                let sent = line.send(Kind::Sessions as u16, &body, &descriptors, deadline);
+                sent.map_err(|error| in_words(&error))?;
+                body.clear();
+                descriptors.clear();
+            }
+        }
+        if !body.is_empty() {
+            let sent = line.send(Kind::Sessions as u16, &body, &descriptors, deadline);
+            sent.map_err(|error| in_words(&error))?;
+        }
+        Ok(())
+    }
+}
+
+fn end_of(end: &ExportedConnection) -> record::End<'_> {
+    record::End { received: &end.received, queued: &end.queued, ended: end.ended, shut: end.shut }
+}
+
+/// What a connection was doing, in a word.
+fn kind_of(session: &MovedSession) -> &'static str {
+    session.facts().session.phase.stage().as_str()
+}
+
+/// Whether a process has ended that has fallen silent, or does so in a moment.
+fn has_ended_soon(process: &ProcessHandle) -> bool {
+    let _ = wait([(process.as_fd(), Interest::Read)], Some(BURIAL));
+    process.has_ended()
 }
 
 /// Waits until the new process, and nobody else, has dialled.

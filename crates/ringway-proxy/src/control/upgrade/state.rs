@@ -26,6 +26,8 @@ pub(super) struct State {
 #[serde(default)]
 pub(super) struct AppRecord {
     name: String,
+    /// Of the pool of a route: the name of that.
+    route: Option<String>,
     is_drained: bool,
     /// When its bucket of new connections is full again, in nanoseconds of the process clock.
     rate_full_at: u64,
@@ -59,15 +61,18 @@ struct EndpointRecord {
 impl State {
     /// Of a process that runs by this snapshot.
     pub(super) fn of(snapshot: &Snapshot) -> Self {
-        Self { apps: snapshot.apps().map(|app| AppRecord::of(app)).collect() }
+        Self { apps: snapshot.pools().map(|app| AppRecord::of(app)).collect() }
     }
 
     /// Has the apps of another snapshot go on from here.
     pub(super) fn restore(&self, snapshot: &Snapshot) {
-        let by_name: BTreeMap<&str, &AppRecord> =
-            self.apps.iter().map(|record| (record.name.as_str(), record)).collect();
-        for app in snapshot.apps() {
-            if let Some(record) = by_name.get(&**app.name()) {
+        let by_name: BTreeMap<(&str, Option<&str>), &AppRecord> = self
+            .apps
+            .iter()
+            .map(|record| ((record.name.as_str(), record.route.as_deref()), record))
+            .collect();
+        for app in snapshot.pools() {
+            if let Some(record) = by_name.get(&(&**app.name(), app.route().map(|route| &**route))) {
                 record.restore(app);
             }
         }
@@ -86,6 +91,7 @@ impl AppRecord {
         });
         Self {
             name: app.name().to_string(),
+            route: app.route().map(|route| route.to_string()),
             is_drained: app.core().is_drained(),
             rate_full_at: app.counts().rate_full_at(),
             orders: orders.collect(),
@@ -178,7 +184,7 @@ struct AppCounts {
     counters: BTreeMap<String, u64>,
     /// By initiator, phase and reason.
     closed: BTreeMap<String, u64>,
-    /// By address: connections, failed dials.
+    /// By route, backend and address: connections, failed dials.
     endpoints: BTreeMap<String, [u64; 2]>,
 }
 
@@ -231,20 +237,28 @@ impl Counters {
     }
 }
 
+/// The endpoints of an app and its pools, each with what it is counted by.
+fn each_endpoint(app: &Arc<AppState>) -> impl Iterator<Item = (String, Arc<Endpoint>)> {
+    app.with_pools().flat_map(|pool| {
+        let set = pool.endpoints();
+        let route = pool.route().map_or("", |route| &**route);
+        let keyed = |endpoint: &Arc<Endpoint>| {
+            (format!("{route} {} {}", endpoint.name(), endpoint.address()), Arc::clone(endpoint))
+        };
+        set.endpoints().iter().map(keyed).collect::<Vec<_>>()
+    })
+}
+
 impl AppCounts {
-    fn of(app: &AppState) -> Self {
+    fn of(app: &Arc<AppState>) -> Self {
         let counters = app.counters();
         let closed = CloseReason::LABELS.iter().enumerate();
         let closed = closed.map(|(index, labels)| (close_key(labels), counters.closed_total(index)));
-        let set = app.endpoints();
-        let endpoints = set.endpoints().iter();
         Self {
             counters: counted(AppCounter::ALL, |counter| counter.row(), |counter| counters.total(counter)),
             closed: closed.filter(|(_, count)| *count > 0).collect(),
-            endpoints: endpoints
-                .map(|endpoint| {
-                    (endpoint.address().to_string(), [endpoint.total(), endpoint.connect_failures()])
-                })
+            endpoints: each_endpoint(app)
+                .map(|(key, endpoint)| (key, [endpoint.total(), endpoint.connect_failures()]))
                 .collect(),
         }
     }
@@ -271,9 +285,8 @@ impl AppCounts {
                 block.add_closed(index, *count);
             }
         }
-        let set = app.endpoints();
-        for endpoint in set.endpoints() {
-            if let Some([total, failures]) = self.endpoints.get(&endpoint.address().to_string()) {
+        for (key, endpoint) in each_endpoint(app) {
+            if let Some([total, failures]) = self.endpoints.get(&key) {
                 endpoint.add_counts(*total, *failures);
             }
         }

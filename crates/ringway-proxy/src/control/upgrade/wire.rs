@@ -156,6 +156,9 @@ pub(super) struct End {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Prepared {
     pub(super) taken: u64,
+    /// Connections that it cannot carry on: the place of each among those that were sent, and why.
+    #[serde(default)]
+    pub(super) refused: Vec<(u64, String)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -67,7 +67,8 @@ impl FrozenPhase {
         self != Self::AwaitingAdmission
     }
 
-    pub(super) fn stage(self) -> Stage {
+    /// What it was doing.
+    pub fn stage(self) -> Stage {
         match self {
             Self::AwaitingAdmission | Self::AwaitingPreface => Stage::Waiting,
             Self::AwaitingRoom => Stage::Queued,

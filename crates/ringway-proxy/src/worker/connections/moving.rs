@@ -401,6 +401,14 @@ impl Connections {
         branch
     }
 
+    /// Ends what came, of which nobody knows how far it went: no stream must look complete.
+    pub(in crate::worker) fn cut_all(&mut self, ops: &mut Operations<'_>, arrivals: Arrivals) {
+        for moved in arrivals.sessions {
+            let place = self.put_in(ops, moved);
+            self.handle(ops, place, Event::Close(Ending::Shutdown));
+        }
+    }
+
     /// Carries on what came from another worker.
     pub(in crate::worker) fn put_all_in(&mut self, ops: &mut Operations<'_>, arrivals: Arrivals) {
         self.metrics.add_worker(WorkerCounter::ConnectionsMoved, arrivals.sessions.len() as u64);
