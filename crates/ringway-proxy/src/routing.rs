@@ -54,6 +54,19 @@ struct CompiledRule {
     destination: AddressList,
 }
 
+/// Where a client goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// To the pool of the route with this number.
+    Route(usize),
+    /// To the backends of the app itself.
+    Own,
+    /// It had to begin with a hello of TLS, and did not: what `tls.unreadable` says.
+    Unreadable,
+    /// Nowhere: it fits no route, and the app has no backends of its own.
+    NoRoute,
+}
+
 /// The first part of a rule that does not fit a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
@@ -156,6 +169,19 @@ impl RouteTable {
             consider(&self.patterns, false);
         }
         (best != u32::MAX).then_some(best as usize)
+    }
+
+    /// Where a client of `app`, whose table this is, goes.
+    pub fn decide(&self, app: &App, client: &Inquirer<'_>) -> Decision {
+        if let Some(route) = self.find(client) {
+            return Decision::Route(route);
+        }
+        let is_tls = client.protocol.is_none_or(|protocol| protocol == Client::Tls);
+        match (app.tls.is_some() && !is_tls, app.backends.is_empty()) {
+            (true, _) => Decision::Unreadable,
+            (false, true) => Decision::NoRoute,
+            (false, false) => Decision::Own,
+        }
     }
 
     /// What keeps a client from each of the routes, in their order; `None`: it fits.

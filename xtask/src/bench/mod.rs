@@ -71,6 +71,9 @@ pub(crate) struct Arguments {
     /// Measure what a choice among 10 and among 10,000 backends costs, and nothing else
     #[arg(long)]
     balance: bool,
+    /// Measure what it costs to find the route of a client among 10,000, and nothing else
+    #[arg(long)]
+    routing: bool,
     /// Name the rows and variants, and what is missing
     #[arg(long)]
     list: bool,
@@ -78,7 +81,12 @@ pub(crate) struct Arguments {
 
 /// Runs the task.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    match if arguments.balance { balance() } else { bench(arguments) } {
+    let result = match (arguments.balance, arguments.routing) {
+        (true, _) => cargo_bench("balance"),
+        (false, true) => cargo_bench("routing"),
+        (false, false) => bench(arguments),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
@@ -87,11 +95,11 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// Runs the measurement of the choice of a backend, which needs no other program.
-fn balance() -> Result<(), String> {
+/// Runs a measurement that needs no other program.
+fn cargo_bench(name: &str) -> Result<(), String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["bench", "--package", "ringway-proxy", "--bench", "balance"]);
+    command.args(["bench", "--package", "ringway-proxy", "--bench", name]);
     let status = command.status().map_err(|error| format!("cargo bench: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("cargo bench: {status}")) }
 }

@@ -57,6 +57,8 @@ pub(super) enum Command {
     Drain(DrainArguments),
     /// Lets new connections come again
     Undrain(UndrainArguments),
+    /// Says where a client would go, by which route and backend, and what keeps it from the other routes
+    Explain(ExplainArguments),
     /// Reads a table of good, odd and malformed client hellos, and says whether each is understood on this machine
     Selftest,
     /// Drives connections at a proxy and measures it
@@ -239,6 +241,36 @@ pub(super) struct BackendArguments {
     /// New connections again
     #[arg(long)]
     pub(super) ready: bool,
+    #[command(flatten)]
+    pub(super) admin: AdminArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArguments {
+    /// Name of the app that the client comes to
+    #[arg(long, value_name = "NAME")]
+    pub(super) app: String,
+    /// The server name that it asks for in TLS
+    #[arg(long, value_name = "NAME", conflicts_with = "host")]
+    pub(super) sni: Option<String>,
+    /// An application protocol that it offers in TLS, as h2; several with commas
+    #[arg(long, value_name = "PROTOCOL")]
+    pub(super) alpn: Option<String>,
+    /// The host that its HTTP/1 request asks for
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Option<String>,
+    /// The path of its HTTP/1 request
+    #[arg(long, value_name = "PATH")]
+    pub(super) path: Option<String>,
+    /// What it speaks [default: tls with --sni or --alpn, http1 with --host or --path, else silent]
+    #[arg(long, value_name = "WORD")]
+    pub(super) protocol: Option<String>,
+    /// The address that it comes from
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) source: Option<String>,
+    /// The address and port that it connects to
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) destination: Option<String>,
     #[command(flatten)]
     pub(super) admin: AdminArguments,
 }

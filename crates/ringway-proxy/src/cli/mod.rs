@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod connections;
 mod drain;
+mod explain;
 mod generated;
 pub mod reference;
 mod reload;
@@ -54,6 +55,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Schema => generated::schema(),
         Command::Completions(completions) => generated::completions(&completions),
         Command::Man(man) => generated::man(&man),
+        Command::Explain(explain) => explain::main(&explain),
         Command::Selftest => selftest::main(),
         Command::Bench(options) => bench::main(&options),
     };

@@ -8,6 +8,7 @@ pub mod drain;
 mod engine_choice;
 mod evening_out;
 pub mod exit;
+pub mod explain;
 mod fleet;
 mod lifecycle;
 mod limits;

@@ -5,12 +5,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ringway::Mailer;
+use ringway::{Clock, Mailer};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::access_log::Asked;
 use super::drain::Drains;
+use super::explain::{ExplainQuery, Explanation, explain};
 use super::lifecycle::Event;
 use super::status::{BackendStatus, Process, backends_status, whole_milliseconds};
 use crate::config;
@@ -248,6 +249,14 @@ impl Operator {
         let killed = self.close(selection, Ending::Killed).await;
         tracing::info!(killed, selection = ?query, "connections killed by an operator");
         Ok(Killed { killed })
+    }
+
+    /// Where a client would go now.
+    ///
+    /// # Errors
+    /// When the query names what is not there, or says what no client can.
+    pub fn explain(&self, query: &ExplainQuery) -> Result<Explanation, Refusal> {
+        explain(&*self.find_app(&query.app)?, query, Clock::process().now())
     }
 
     /// What a backend is and does.

@@ -193,6 +193,9 @@ proptest! {
             destination: None,
         };
         let explained = table.explain(&client);
-        prop_assert_eq!(table.find(&client), explained.iter().position(Option::is_none));
+        let first = explained.iter().position(Option::is_none);
+        prop_assert_eq!(table.find(&client), first);
+        let decided = table.decide(&App::new("app"), &client);
+        prop_assert_eq!(decided, first.map_or(Decision::NoRoute, Decision::Route));
     }
 }

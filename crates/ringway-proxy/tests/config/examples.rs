@@ -23,6 +23,7 @@ fn every_example_file_is_a_good_configuration() {
         names.push(path.file_name().unwrap().to_string_lossy().into_owned());
     }
     let expected = [
+        "edge.toml",
         "fragments.toml",
         "full.toml",
         "gateway.yaml",

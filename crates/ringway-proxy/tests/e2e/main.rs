@@ -47,6 +47,7 @@ mod programs;
 mod proxy_protocol;
 mod relay;
 mod reloading;
+mod routing;
 mod support;
 mod systemd;
 mod timeouts;

@@ -10,6 +10,7 @@ pub mod configuration;
 mod connections;
 mod door;
 mod drain;
+mod explain;
 mod unix_socket;
 mod upgrade;
 
@@ -206,6 +207,7 @@ fn router(admin: Admin) -> Router {
         .route("/backend", get(backend::show).put(backend::order))
         .route("/connections", get(connections::list).delete(connections::kill))
         .route("/drain", get(drain::status).put(drain::begin).delete(drain::end))
+        .route("/explain", get(explain::explain))
         .route("/reload", post(configuration::reload))
         .route("/config", put(configuration::put))
         .route("/plan", post(configuration::plan))

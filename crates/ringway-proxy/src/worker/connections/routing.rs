@@ -9,7 +9,7 @@ use ringway_proto::sniff::{SNIFF_BYTES_MAX, Sniffed, sniff};
 use super::Connections;
 use crate::control::access_log::Asked;
 use crate::model::{Client, Unreadable};
-use crate::routing::Inquirer;
+use crate::routing::{Decision, Inquirer};
 use crate::session::CloseReason;
 use crate::session::tcp::Event;
 
@@ -148,19 +148,16 @@ impl Connections {
             source: self.peers.address(identity.peer).inet().map(|address| address.ip()),
             destination: destination.and_then(|address| address.inet()),
         };
-        let found = state.routes().find(&client);
+        let decision = state.routes().decide(state.model(), &client);
         self.first_bytes.pending.remove(&place);
         if let Some(said) = said {
             self.first_bytes.asked.insert(place, Arc::new(said.asked.clone()));
         }
-        let is_tls = said.is_none_or(|said| said.asked.protocol == Client::Tls);
-        match found {
-            Some(route) => self.enter_pool(place, route),
-            None if state.model().tls.is_some() && !is_tls => {
-                return self.follow_rule_of_unreadable(place, "no hello of TLS");
-            }
-            None if state.model().backends.is_empty() => return Event::Refused(CloseReason::NoRoute),
-            None => {}
+        match decision {
+            Decision::Route(route) => self.enter_pool(place, route),
+            Decision::Own => {}
+            Decision::Unreadable => return self.follow_rule_of_unreadable(place, "no hello of TLS"),
+            Decision::NoRoute => return Event::Refused(CloseReason::NoRoute),
         }
         Event::Routed
     }
