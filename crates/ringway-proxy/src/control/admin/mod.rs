@@ -177,7 +177,10 @@ impl Bound {
             SocketAddress::Unix(path) => {
                 let listener = UnixListener::from_std(inherited.into())?;
                 let bound = listener.local_addr()?;
-                let path = path.as_deref().filter(|path| bound.as_pathname() == Some(path));
+                let name = bound.as_pathname();
+                let path = path
+                    .as_deref()
+                    .filter(|path| name.is_some_and(|name| unix_socket::is_made_for(name, path)));
                 let file = path.map(unix_socket::SocketFile::at).transpose()?;
                 file.map(|file| Self::Unix(listener, Some(file)))
             }

@@ -46,15 +46,27 @@ pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         }
     }
     // Bound under another name and renamed once it has its mode: there is no moment at which others may connect.
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(format!(".{}", std::process::id()));
-    let fresh = PathBuf::from(fresh);
+    let fresh = fresh_name(path, std::process::id());
     let bound = bind_private(&fresh, path);
     if bound.is_err() {
         // It may not have been made at all.
         let _ = fs::remove_file(&fresh);
     }
     bound
+}
+
+/// The name under which a process binds a socket that is to be at `path`.
+fn fresh_name(path: &Path, process: u32) -> PathBuf {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(format!(".{process}"));
+    PathBuf::from(fresh)
+}
+
+/// Whether a socket that says to be bound to `bound` is one that was made for `path`: by [`bind`], which leaves it the name
+/// from before it was renamed, or by whoever passed it.
+pub(super) fn is_made_for(bound: &Path, path: &Path) -> bool {
+    let process = bound.extension().and_then(|process| process.to_str()?.parse().ok());
+    bound == path || process.is_some_and(|process| bound == fresh_name(path, process))
 }
 
 fn bind_private(fresh: &Path, path: &Path) -> io::Result<(UnixListener, SocketFile)> {
@@ -106,6 +118,19 @@ mod tests {
         assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_known_as_the_one_of_its_path_by_the_process_that_gets_it() {
+        let directory = Directory::new("known");
+        let path = directory.0.join("admin.sock");
+        let (listener, _file) = bind(&path).expect("it binds");
+        let address = listener.local_addr().expect("it is bound");
+        let bound = address.as_pathname().expect("it has a name");
+        assert!(is_made_for(bound, &path));
+        assert!(is_made_for(&path, &path));
+        assert!(!is_made_for(bound, &directory.0.join("other.sock")));
+        assert!(!is_made_for(&directory.0.join("admin.sock.old"), &path));
     }
 
     #[tokio::test]
