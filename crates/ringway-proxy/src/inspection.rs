@@ -82,6 +82,13 @@ pub enum Verb {
     },
     /// End them.
     Close(Ending),
+    /// End so many of them, over all pieces: whoever asks says less each time.
+    CloseSome {
+        /// Why.
+        ending: Ending,
+        /// How many at most.
+        most: u64,
+    },
 }
 
 /// Asks a worker for one piece.

@@ -12,6 +12,7 @@ mod least_connections;
 mod maglev;
 mod pool;
 mod random;
+pub mod rebalance;
 mod round_robin;
 mod source_hash;
 pub(crate) mod table;

@@ -1,6 +1,7 @@
 //! From a checked configuration to a serving process, and to its end.
 
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -29,7 +30,7 @@ use super::reload::{
 };
 use super::status::Process;
 use super::upgrade::{Estate, Farewell, Heir, HouseParts, Invocation};
-use super::{engine_choice, limits, panic, pprof, process_log, signals, supervisor, watch};
+use super::{engine_choice, limits, panic, pprof, process_log, rebalance, signals, supervisor, watch};
 use crate::admission::Admission;
 use crate::config::{Baseline, Outline};
 use crate::demo::Demo;
@@ -257,6 +258,9 @@ async fn serve(
         gate: operator.gate(),
     };
     tokio::spawn(evening_out.run());
+    // Processes that watch the same backends should not act together.
+    let seed = RandomState::new().hash_one(std::process::id());
+    tokio::spawn(rebalance::run(operator.clone(), seed));
     let removals = Removals::new(operator.clone());
     if let Some(admin) = &config.admin {
         let requests = requests.clone();

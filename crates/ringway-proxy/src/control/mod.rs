@@ -21,6 +21,7 @@ mod pprof;
 mod private_directory;
 mod privileges;
 pub mod process_log;
+mod rebalance;
 pub mod reload;
 mod signals;
 pub mod status;

@@ -377,6 +377,26 @@ impl Operator {
         closed
     }
 
+    /// Ends at most so many connections, of each worker about as many; says how many.
+    pub async fn close_some(&self, selection: Selection, ending: Ending, most: u64) -> u64 {
+        let selection = Arc::new(selection);
+        let _none_moves = self.gate.lock().await;
+        let mut closed = 0;
+        for (index, worker) in self.workers.iter().enumerate() {
+            // Rounded up: what one worker does not have another one may.
+            let mut left = (most - closed).div_ceil((self.workers.len() - index) as u64);
+            let mut from = Some(0);
+            while let Some(start) = from.filter(|_| left > 0) {
+                let verb = Verb::CloseSome { ending, most: left };
+                let Some(piece) = ask(worker, &selection, verb, start).await else { break };
+                closed += piece.matched;
+                left = left.saturating_sub(piece.matched);
+                from = piece.next;
+            }
+        }
+        closed
+    }
+
     fn selection(&self, query: &ConnectionsQuery) -> Result<Selection, Refusal> {
         if let Some(name) = &query.app {
             self.check_app(name)?;

@@ -30,3 +30,8 @@ pub(crate) fn app_of_hosts(backends: &[(u16, bool)]) -> model::App {
         ..model::App::new("app")
     }
 }
+
+/// So many names of endpoints.
+pub(crate) fn endpoint_ids(count: usize) -> Vec<super::EndpointId> {
+    (0..count as u64).map(super::EndpointId).collect()
+}

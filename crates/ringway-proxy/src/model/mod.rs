@@ -6,6 +6,7 @@
 mod check;
 mod ejection;
 mod network;
+mod rebalance;
 mod route;
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ use ringway::{KeepAlive, SocketAddress};
 pub use check::{Check, Expected, HttpCheck, Pattern, Preset, SendExpect};
 pub use ejection::{EjectedUntil, Ejection};
 pub use network::{Network, NetworkError};
+pub use rebalance::Rebalance;
 pub use route::{Client, NamePattern, PathPattern, Protocols, Route, Rule, RulesOfTls, Unreadable};
 
 /// A whole, checked configuration.
@@ -167,6 +169,8 @@ pub struct App {
     pub removed_backends: RemovedBackends,
     /// How long a backend that came up or joined takes to its whole weight; `None`: it has it at once. Default none.
     pub slow_start: Option<Duration>,
+    /// How connections that are open spread to a backend that joins; `None`: they stay where they are. Default none.
+    pub rebalance: Option<Rebalance>,
     /// Who may come, how many, and how fast.
     pub limits: Limits,
     /// PROXY headers from clients and to backends.
@@ -198,6 +202,7 @@ impl App {
             connect_attempts: 3,
             removed_backends: RemovedBackends::Keep,
             slow_start: None,
+            rebalance: None,
             limits: Limits::default(),
             proxy_protocol: ProxyProtocol::default(),
             tls: None,

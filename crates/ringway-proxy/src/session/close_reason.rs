@@ -201,6 +201,8 @@ close_reasons! {
     Drained: Ringway, Relay, "drained";
     /// A reload removed the backend, or the app, by `removed_backends`.
     Removed: Ringway, Relay, "removed";
+    /// The backend had too many connections after another one had joined, and `rebalance` says that they spread.
+    Rebalanced: Ringway, Relay, "rebalanced";
 }
 
 /// Why Ringway ends a connection that could have gone on.
@@ -212,6 +214,8 @@ pub enum Ending {
     Killed,
     /// The backend it is relayed to went down. Before that it would be dialled elsewhere instead.
     BackendDown,
+    /// The backend it is relayed to has too many, since another one joined. Before that it is left alone.
+    Rebalanced,
     /// Its app or backend drains, and the time for that is over.
     Drained,
     /// A change of the configuration removed its backend or its app.
@@ -229,6 +233,7 @@ impl Ending {
             (Self::Killed, Phase::Connect) => CloseReason::KilledWhileConnecting,
             (Self::Killed, Phase::Relay) => CloseReason::Killed,
             (Self::BackendDown, Phase::Accept | Phase::Connect | Phase::Relay) => CloseReason::BackendDown,
+            (Self::Rebalanced, Phase::Accept | Phase::Connect | Phase::Relay) => CloseReason::Rebalanced,
             (Self::Drained, Phase::Accept) => CloseReason::DrainedBeforeAdmission,
             (Self::Drained, Phase::Connect) => CloseReason::DrainedWhileConnecting,
             (Self::Drained, Phase::Relay) => CloseReason::Drained,

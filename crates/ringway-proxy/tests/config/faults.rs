@@ -733,3 +733,31 @@ fn a_service_is_a_name_and_nothing_else() {
         assert_eq!(found, [expected], "in:\n{text}");
     }
 }
+
+#[test]
+fn rebalancing_that_makes_no_sense_is_refused_with_the_reason() {
+    for (lines, expected) in [
+        (
+            "balance = 'maglev'\nrebalance = {}",
+            "6:13: app[0].rebalance: a client that is sent by its address comes back to the same backend; leave the table out, or \
+             choose another balance",
+        ),
+        (
+            "rebalance = { share = 0 }",
+            "5:23: app[0].rebalance.share: nothing would ever be closed; leave the table out",
+        ),
+        (
+            "rebalance = { interval = '10ms' }",
+            "5:26: app[0].rebalance.interval: found \"10ms\", expected a duration from \"100ms\" to \"1h\"",
+        ),
+        (
+            "rebalance = { max_close = 3 }",
+            "5:15: app[0].rebalance.max_close: unknown key; did you mean \"max_closed\"?",
+        ),
+    ] {
+        let text = format!("[[app]]\nname = 'a'\nlisten = [':80']\nbackends = ['b:1']\n{lines}\n");
+        let errors = refused(&text, Format::Toml);
+        let found: Vec<String> = errors.faults().iter().map(ToString::to_string).collect();
+        assert_eq!(found, [expected], "in:\n{text}");
+    }
+}

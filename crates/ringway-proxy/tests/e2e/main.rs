@@ -45,6 +45,7 @@ mod privileges;
 mod profiling;
 mod programs;
 mod proxy_protocol;
+mod rebalancing;
 mod relay;
 mod reloading;
 mod routing;

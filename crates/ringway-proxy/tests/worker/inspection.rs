@@ -98,3 +98,31 @@ fn a_piece_ends_a_bounded_number_and_all_pieces_end_those_that_are_meant() {
     assert_eq!((world.app.active().get(), world.admission.open()), (0, 0));
     assert!(world.records().iter().all(|record| record.reason == "killed"));
 }
+
+#[test]
+fn so_many_are_ended_and_no_more_however_many_are_meant() {
+    let mut world = world_of(100);
+    let some = |most| Verb::CloseSome { ending: Ending::Rebalanced, most };
+    let piece = ask(&mut world, &Selection::default(), some(5), 0);
+    assert_eq!((piece.matched, piece.next), (5, None));
+    // More than one piece ends.
+    let piece = ask(&mut world, &Selection::default(), some(40), 0);
+    let next = piece.next.expect("there are more");
+    assert_eq!(piece.matched, 32);
+    assert_eq!(ask(&mut world, &Selection::default(), some(8), next).matched, 8);
+    world.arrive();
+    let why = |record: &ringway_proxy::control::access_log::AccessRecord| record.reason == "rebalanced";
+    assert_eq!(world.records().iter().filter(|record| why(record)).count(), 45);
+    assert_eq!(world.workers[0].handler().connection_count(), 55);
+}
+
+#[test]
+fn a_connection_that_is_dialled_still_is_not_ended_to_rebalance() {
+    let mut world = World::new(&app(1));
+    world.start_backend(0);
+    world.network.block(&crate::world::backend(0));
+    world.client();
+    world.pass(std::time::Duration::from_millis(100));
+    let verb = Verb::CloseSome { ending: Ending::Rebalanced, most: 5 };
+    assert_eq!(ask(&mut world, &Selection::default(), verb, 0).matched, 0);
+}

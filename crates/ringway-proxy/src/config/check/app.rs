@@ -8,7 +8,8 @@ use ringway::{KeepAlive, SocketAddress};
 use super::document::Document;
 use super::fields::{Checker, Fields, Item};
 use super::{
-    FRONTENDS_MAX, PlacedApp, address, covers, health, is_same_address, limits, proxy_protocol, route, value,
+    FRONTENDS_MAX, PlacedApp, address, covers, health, is_same_address, limits, proxy_protocol, rebalance,
+    route, value,
 };
 use crate::config::tree::{Value, quote};
 use crate::model::{App, Backend, Balance, Frontend, RemovedBackends, Target, Timeouts};
@@ -100,6 +101,9 @@ pub(super) fn app<'t>(
     }
     if let Some(item) = fields.take("slow_start") {
         app.slow_start = slow_start(&item, app.balance, checker);
+    }
+    if let Some(item) = fields.take("rebalance") {
+        app.rebalance = rebalance::read(&item, app.balance, checker);
     }
     if let Some(item) = fields.take("limits") {
         app.limits = limits::read(&item, can_be_full, checker).unwrap_or_default();

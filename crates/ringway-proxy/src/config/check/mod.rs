@@ -14,6 +14,7 @@ mod limits;
 mod network;
 mod part;
 mod proxy_protocol;
+mod rebalance;
 mod route;
 mod seed;
 mod server;

@@ -142,6 +142,9 @@ fn route<'t>(item: &Item<'t>, app: &App, checker: &mut Checker<'_>) -> Option<Pa
         // That of the app means nothing to it.
         pool.slow_start = None;
     }
+    if matches!(pool.balance, Balance::SourceHash | Balance::Maglev) {
+        pool.rebalance = None;
+    }
     if let Some(item) = fields.take("connect_attempts") {
         pool.connect_attempts = app::connect_attempts(&item, checker).unwrap_or(pool.connect_attempts);
     }

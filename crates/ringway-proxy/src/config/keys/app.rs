@@ -120,6 +120,48 @@ pub(super) const KEYS: &[Key] = &[
         "A backend that comes up, or joins while the app runs, begins with a tenth of its weight, which grows to all of \
          it in this time. Not for `\"source-hash\"` and `\"maglev\"`.",
     ),
+    table(
+        "app.rebalance",
+        "If it is there, open connections spread to a backend that joins or comes up: those of backends that have too many are \
+         closed, a few at a time, and clients connect anew. Not for `\"source-hash\"` and `\"maglev\"`.",
+    ),
+    key(
+        "app.rebalance.share",
+        Kind::Share,
+        value("0.1"),
+        "Share of what a backend has above its fair part that is closed at each turn, at least one connection.",
+    ),
+    key("app.rebalance.interval", duration("100ms", "1h"), value("\"10s\""), "Time between turns."),
+    key(
+        "app.rebalance.jitter",
+        Kind::Share,
+        value("0.2"),
+        "Share of `interval` by which each turn is moved at random.",
+    ),
+    key(
+        "app.rebalance.min_age",
+        duration("1ms", "365d"),
+        value("\"1m\""),
+        "Connections are closed that are at least so old.",
+    ),
+    key(
+        "app.rebalance.max_closed",
+        number(1, 1_000_000),
+        value("100"),
+        "At each turn at most so many connections are closed, over all backends of the app.",
+    ),
+    key(
+        "app.rebalance.tolerance",
+        Kind::Share,
+        value("0.1"),
+        "Share above its fair part from which a backend has too many.",
+    ),
+    key(
+        "app.rebalance.within",
+        duration("1s", "1d"),
+        value("\"10m\""),
+        "So long after a backend joined it ends, whether connections are spread by then or not.",
+    ),
     key(
         "app.source",
         Kind::Array { of: &text("IP address", r"^([0-9.]+|[0-9A-Fa-f:.]+)$"), min: 0 },

@@ -33,7 +33,13 @@ impl Connections {
                         piece.next = Some(place);
                         break;
                     }
-                    Verb::Close(ending) => self.handle(ops, place, Event::Close(ending)),
+                    Verb::CloseSome { most, .. } if piece.matched >= most.min(ENDED_MAX) => {
+                        piece.next = (piece.matched < most).then_some(place);
+                        break;
+                    }
+                    Verb::Close(ending) | Verb::CloseSome { ending, .. } => {
+                        self.handle(ops, place, Event::Close(ending));
+                    }
                 }
                 piece.matched += 1;
             }
@@ -45,7 +51,11 @@ impl Connections {
 
     /// Whether a connection ends for such a reason: one whose backend is still dialled goes to another one instead.
     fn can_end(&self, place: u32, verb: Verb) -> bool {
-        verb != Verb::Close(Ending::BackendDown)
+        let ending = match verb {
+            Verb::List { .. } => return true,
+            Verb::Close(ending) | Verb::CloseSome { ending, .. } => ending,
+        };
+        !matches!(ending, Ending::BackendDown | Ending::Rebalanced)
             || self
                 .entries
                 .get(place)
