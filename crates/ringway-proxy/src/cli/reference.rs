@@ -21,6 +21,7 @@ const FOOT: &str = "\
 | signal | effect |
 |---|---|
 | SIGTERM, SIGINT | Stop accepting: what waits in the queues is served, and open connections may finish until `server.drain_timeout` is over; what is left then is cut. |
+| SIGUSR2 | Have another process take over, as `ringway upgrade` does; the log tells what came of it. |
 | SIGHUP | Read the configuration again and apply it, as `ringway reload` does; the log tells what came of it. |
 | the second of these | Cut all connections and end now. |
 
