@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: what reloads do under load, and what very many apps cost.
+//! `cargo xtask soak`: what reloads and upgrades do under load, and what very many apps cost.
 //!
 //! One program of `loadgen` is clients and backends; Ringway runs as it is shipped, with a worker for each processor.
 
@@ -10,6 +10,7 @@ mod page;
 mod peers;
 mod ringway;
 mod traffic;
+mod upgrades;
 mod windows;
 
 use std::fs;
@@ -22,10 +23,11 @@ use super::variants::{Places, Setup, Variant};
 use apps::ManyApps;
 use configuration::Relay;
 use many::ManyReloads;
-use page::{APPS_MARKS, RELOAD_MARKS, ReloadPage, apps_markdown};
+use page::{APPS_MARKS, RELOAD_MARKS, ReloadPage, UPGRADE_MARKS, apps_markdown, upgrades_markdown};
 use peers::{Peer, Reloaded, measure_ringway};
 use ringway::Ringway;
 use traffic::{Shape, Traffic};
+use upgrades::{Upgraded, Upgrades};
 use windows::Windows;
 
 /// What to soak.
@@ -39,6 +41,8 @@ pub(crate) struct Arguments {
 enum Task {
     /// Reload under thousands of busy connections, beside HAProxy and nginx
     Reload(ReloadArguments),
+    /// Upgrade under thousands of busy and idle connections
+    Upgrade(UpgradeArguments),
     /// Check and reload a configuration of thousands of apps
     Apps(AppsArguments),
 }
@@ -70,6 +74,39 @@ struct ReloadArguments {
     #[arg(long, default_value_t = 10.0)]
     patience: f64,
     /// Workers of each proxy
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    #[command(flatten)]
+    common: Common,
+    /// The load generator [default: target/release/loadgen]
+    #[arg(long, value_name = "PATH")]
+    loadgen: Option<PathBuf>,
+    /// Processor of the load
+    #[arg(long, default_value_t = 0)]
+    load_cpu: usize,
+}
+
+#[derive(clap::Args, Debug)]
+struct UpgradeArguments {
+    /// Connections that are busy all the time
+    #[arg(long, default_value_t = 4000)]
+    busy: usize,
+    /// Connections that are idle
+    #[arg(long, default_value_t = 4000)]
+    idle: usize,
+    /// Milliseconds in which each busy connection has one round trip
+    #[arg(long, default_value_t = 500)]
+    pace: u64,
+    /// Windows with an upgrade, and as many without
+    #[arg(long, default_value_t = 10)]
+    windows: usize,
+    /// Seconds of a window
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Upgrades one after the other, to see what they leave
+    #[arg(long, default_value_t = 100)]
+    upgrades: usize,
+    /// Workers
     #[arg(long, default_value_t = 2)]
     workers: usize,
     #[command(flatten)]
@@ -124,6 +161,7 @@ impl Common {
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let outcome = match &arguments.task {
         Task::Reload(arguments) => reload(arguments),
+        Task::Upgrade(arguments) => upgrade(arguments),
         Task::Apps(arguments) => apps(arguments),
     };
     match outcome {
@@ -215,6 +253,46 @@ fn reload(arguments: &ReloadArguments) -> Result<(), String> {
     first_failures.into_iter().flatten().for_each(|first| println!("first failure: {first}"));
     match &arguments.common.write {
         Some(path) => RELOAD_MARKS.write(path, &text),
+        None => Ok(()),
+    }
+}
+
+fn upgrade(arguments: &UpgradeArguments) -> Result<(), String> {
+    let (_, program, directory) = arguments.common.places()?;
+    let seconds = Duration::try_from_secs_f64(arguments.seconds).map_err(|error| error.to_string())?;
+    let loadgen = arguments.loadgen.clone();
+    let shape = Shape {
+        loadgen: loadgen.unwrap_or_else(|| super::target_directory().join("release/loadgen")),
+        cpu: arguments.load_cpu,
+        connections: arguments.busy,
+        pace: Duration::from_millis(arguments.pace),
+        churn: 0,
+    };
+    let _alone = super::alone()?;
+    super::raise_descriptor_limit();
+    let mut traffic = Traffic::start(&shape)?;
+    let relay = Relay {
+        engine: arguments.common.engine.clone(),
+        workers: arguments.workers,
+        admin: free_address()?,
+        listen: free_address()?,
+        extra: free_address()?,
+        backends: traffic.backends().to_vec(),
+    };
+    let (admin, listen) = (relay.admin, relay.listen);
+    let log = directory.join("ringway.log");
+    let mut ringway = Ringway::start(&program, &directory, &processors(), relay, &log)?;
+    let mut upgraded = Upgraded::new(&program, admin, ringway.proxy().first());
+    traffic.flow(listen)?;
+    let plan = (arguments.windows, seconds, arguments.upgrades);
+    let upgrades = Upgrades::measure(&mut upgraded, &mut traffic, listen, arguments.idle, plan)?;
+    let text = upgrades_markdown(&upgrades, &shape, &arguments.common.engine, arguments.workers);
+    println!("{text}");
+    if let Some(first) = upgrades.failures().first {
+        println!("first failure: {first}");
+    }
+    match &arguments.common.write {
+        Some(path) => UPGRADE_MARKS.write(path, &text),
         None => Ok(()),
     }
 }

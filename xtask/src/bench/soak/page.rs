@@ -10,6 +10,7 @@ use super::footprint::Footprint;
 use super::many::ManyReloads;
 use super::peers::{RELOADS, Reloaded};
 use super::traffic::{Failures, Shape};
+use super::upgrades::{Upgrades, p99};
 use super::windows::Windows;
 
 pub(super) const RELOAD_MARKS: Marks = Marks {
@@ -19,6 +20,11 @@ pub(super) const RELOAD_MARKS: Marks = Marks {
 pub(super) const APPS_MARKS: Marks = Marks {
     begin: "<!-- many apps: written by `cargo xtask soak apps --write`, do not edit -->",
     end: "<!-- end of many apps -->",
+};
+
+pub(super) const UPGRADE_MARKS: Marks = Marks {
+    begin: "<!-- upgrades: written by `cargo xtask soak upgrade --write`, do not edit -->",
+    end: "<!-- end of upgrades -->",
 };
 
 /// All that `soak reload` found.
@@ -182,6 +188,84 @@ impl ReloadPage<'_> {
 }
 
 /// What `soak apps` found.
+/// All that `soak upgrade` found.
+pub(super) fn upgrades_markdown(found: &Upgrades, shape: &Shape, engine: &str, workers: usize) -> String {
+    let mut text = format!(
+        "Measured {} on {}: {} connections with a round trip of 64 B each {} ms, {} idle ones, one new each 2 ms; {workers} \
+         workers on {engine}; {} upgrades. Pauses are as the reports say them, from the first connection taken out \
+         to the new process serving; waits are what the load saw.\n\n",
+        today(),
+        procfs::machine(),
+        shape.connections,
+        shape.pace.as_millis(),
+        found.idle,
+        found.took_ms.len(),
+    );
+    let failures = found.failures();
+    let most = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
+    let middle = |values: &[f64]| median(values.iter().copied()).unwrap_or(0.0);
+    let (quiet, quiet_most) = Upgrades::longest_ms(&found.without);
+    let (longest, longest_most) = Upgrades::longest_ms(&found.with);
+    let connects = [0, 1].map(|index| p99(&found.connects_ms[index]));
+    let mut rows = vec![
+        (
+            "failed, cut, wrong bytes",
+            format!("{}, {}, {}", failures.failed, failures.cut, failures.wrong_bytes),
+            "0, 0, 0",
+        ),
+        ("idle connections lost", found.idle_lost.to_string(), "0"),
+        ("new connections refused", found.refused.to_string(), "0"),
+        ("connections that moved with each upgrade, at the least", found.moved.to_string(), ""),
+        (
+            "pause of an upgrade: median, p99",
+            format!("{:.1}, {:.1} ms", middle(&found.pauses_ms), p99(&found.pauses_ms)),
+            "p99 at most 50 ms",
+        ),
+        (
+            "longest wait of any busy connection in a window with an upgrade: median, most",
+            format!("{longest:.1}, {longest_most:.1} ms"),
+            "",
+        ),
+        ("the same without", format!("{quiet:.1}, {quiet_most:.1} ms"), ""),
+        (
+            "p99 to connect: with an upgrade, without",
+            format!("{:.2}, {:.2} ms", connects[1], connects[0]),
+            "at most 20 ms or twice that without",
+        ),
+        (
+            "an upgrade, from the order to serving: median, most",
+            format!("{:.0}, {:.0} ms", middle(&found.took_ms), most(&found.took_ms)),
+            "",
+        ),
+        (
+            "old process gone after it served: median, most",
+            format!("{:.0}, {:.0} ms", middle(&found.gone_ms), most(&found.gone_ms)),
+            "at most 5 s",
+        ),
+    ];
+    let left;
+    if let Some(many) = &found.many {
+        left = format!(
+            "{:.1} → {:.1} MiB, {} → {} descriptors, {} → {} threads; {} processes, {} files",
+            many.before.anonymous_bytes as f64 / f64::from(1 << 20),
+            many.after.anonymous_bytes as f64 / f64::from(1 << 20),
+            many.before.descriptors,
+            many.after.descriptors,
+            many.before.threads,
+            many.after.threads,
+            many.processes,
+            many.files,
+        );
+        rows.push(("what many in a row leave, from the fifth to the last", left, "nothing grows"));
+    }
+    let mut table = String::from("| | | target |\n|---|---|---|\n");
+    for (what, value, target) in rows {
+        let _ = writeln!(table, "| {what} | {value} | {target} |");
+    }
+    text.push_str(&table);
+    text
+}
+
 pub(super) fn apps_markdown(apps: &ManyApps, engine: &str) -> String {
     let met = |millis: f64, most: std::time::Duration| mark(millis < most.as_secs_f64() * 1e3);
     let table = vec![
