@@ -1,7 +1,7 @@
 //! The limits of one app: who may come at all, how many at once, and how fast.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ringway::Time;
 
@@ -19,6 +19,8 @@ pub struct AppRules {
     connections: Option<u32>,
     per_second: Option<u32>,
     source: SourceLimits,
+    handshakes: Option<u32>,
+    handshakes_per_source: Option<u32>,
     prefix_v6: u8,
 }
 
@@ -30,6 +32,23 @@ pub struct AppCounts {
     rate: Rate,
     sources: Arc<SourceTable>,
     bandwidth: [Pacer; 2],
+    /// Of those, the ones that have not said where they go.
+    handshakes: ExactCount,
+    /// Made when it is first needed: it takes some kilobytes.
+    handshake_sources: OnceLock<Arc<SourceTable>>,
+}
+
+/// A client that has not said where it goes; dropped, it is one less.
+#[derive(Debug)]
+pub struct HandshakePermit {
+    counts: Arc<AppCounts>,
+    _source: Option<SourcePermit>,
+}
+
+impl Drop for HandshakePermit {
+    fn drop(&mut self) {
+        self.counts.handshakes.release();
+    }
 }
 
 /// Why a client is turned away.
@@ -45,6 +64,10 @@ pub enum Refusal {
     Rate,
     /// Its source opened as many new connections as it may.
     SourceRate,
+    /// As many clients of the app as may have not said where they go.
+    Handshakes,
+    /// As many clients of its source as may have not said where they go.
+    SourceHandshakes,
 }
 
 impl AppRules {
@@ -59,6 +82,8 @@ impl AppRules {
                 connections: limits.connections_per_source,
                 per_second: limits.connections_per_second_per_source,
             },
+            handshakes: limits.handshakes,
+            handshakes_per_source: limits.handshakes_per_source,
             prefix_v6: limits.source_prefix_v6,
         }
     }
@@ -109,6 +134,35 @@ impl AppCounts {
         let source = Source::of(ip, rules.prefix_v6);
         let entered = self.sources.enter(source, SourceLimits::default(), Time::ZERO);
         entered.unwrap_or_else(|_| unreachable!("without limits nobody is refused"))
+    }
+
+    /// Waits for a client to say where it goes, until the permit is dropped.
+    ///
+    /// # Errors
+    /// Why not; nothing is counted then.
+    pub fn begin_handshake(
+        self: &Arc<Self>,
+        rules: &AppRules,
+        ip: Option<IpAddr>,
+    ) -> Result<HandshakePermit, Refusal> {
+        let source = match (ip, rules.handshakes_per_source) {
+            (Some(ip), Some(_)) => {
+                let limits = SourceLimits { connections: rules.handshakes_per_source, per_second: None };
+                let sources = self.handshake_sources.get_or_init(Arc::default);
+                let entered = sources.enter(Source::of(ip, rules.prefix_v6), limits, Time::ZERO);
+                Some(entered.map_err(|_| Refusal::SourceHandshakes)?)
+            }
+            _ => None,
+        };
+        if !self.handshakes.try_acquire(rules.handshakes.unwrap_or(u32::MAX)) {
+            return Err(Refusal::Handshakes);
+        }
+        Ok(HandshakePermit { counts: Arc::clone(self), _source: source })
+    }
+
+    /// Clients that have not said where they go.
+    pub fn handshakes(&self) -> &ExactCount {
+        &self.handshakes
     }
 
     /// Lets a client in: counts it in [`Self::open`], which the caller gives back, and at its source, which the permit

@@ -20,7 +20,7 @@ mod sync {
 }
 
 pub use address_list::AddressList;
-pub use app::{AppCounts, AppRules, Refusal};
+pub use app::{AppCounts, AppRules, HandshakePermit, Refusal};
 pub use bandwidth::Pacer;
 pub use count::ExactCount;
 pub use process::{Admission, WaitingLine};

@@ -29,8 +29,10 @@ pub struct AppCore {
     /// Of a pool: the name of its route, and its app.
     route: Option<(Arc<str>, Arc<AppCore>)>,
     active: ExactCount,
-    counts: AppCounts,
-    counters: AppCounters,
+    /// Those of the app, if it is a pool.
+    counts: Arc<AppCounts>,
+    /// Likewise.
+    counters: Arc<AppCounters>,
     roll: Roll,
     steering: SteeringTable,
     outliers: OutlierGate,
@@ -49,13 +51,14 @@ impl AppCore {
     }
 
     fn with_route(slot: usize, name: Arc<str>, route: Option<(Arc<str>, Arc<Self>)>) -> Self {
+        let parent = route.as_ref().map(|(_, app)| app);
         Self {
             slot,
             name,
-            route,
             active: ExactCount::new(),
-            counts: AppCounts::default(),
-            counters: AppCounters::default(),
+            counts: parent.map(|app| Arc::clone(&app.counts)).unwrap_or_default(),
+            counters: parent.map(|app| Arc::clone(&app.counters)).unwrap_or_default(),
+            route,
             roll: Roll::default(),
             steering: SteeringTable::default(),
             outliers: OutlierGate::default(),
@@ -89,13 +92,13 @@ impl AppCore {
     }
 
     /// What is counted against the limits of the app.
-    pub fn counts(&self) -> &AppCounts {
-        self.parent().map_or(&self.counts, |app| app.counts())
+    pub fn counts(&self) -> &Arc<AppCounts> {
+        &self.counts
     }
 
     /// What the threads counted of the app.
     pub fn counters(&self) -> &AppCounters {
-        self.parent().map_or(&self.counters, |app| app.counters())
+        &self.counters
     }
 
     /// Its clients that wait for a backend with room.
@@ -196,7 +199,7 @@ impl AppState {
     }
 
     /// What is counted against the limits of the app.
-    pub fn counts(&self) -> &AppCounts {
+    pub fn counts(&self) -> &Arc<AppCounts> {
         self.core.counts()
     }
 

@@ -393,6 +393,10 @@ pub struct Limits {
     pub connections_per_second: Option<u32>,
     /// New connections a second from one source.
     pub connections_per_second_per_source: Option<u32>,
+    /// Clients at once that have not said where they go.
+    pub handshakes: Option<u32>,
+    /// The same from one source.
+    pub handshakes_per_source: Option<u32>,
     /// Leading bits of an IPv6 address that name a source. Default 64.
     pub source_prefix_v6: u8,
     /// Connections that wait while all backends are full; `None`: they are closed.
@@ -416,6 +420,8 @@ impl Default for Limits {
             connections_per_source: None,
             connections_per_second: None,
             connections_per_second_per_source: None,
+            handshakes: None,
+            handshakes_per_source: None,
             source_prefix_v6: 64,
             queue: None,
             queue_timeout: Duration::from_secs(10),

@@ -117,6 +117,10 @@ close_reasons! {
     HelloTimedOut: Ringway, Accept, "hello_timeout";
     /// The client's first bytes are no hello of TLS that can be read, where one must come, or break a rule of HTTP/1.
     HelloUnreadable: Ringway, Accept, "hello_unreadable";
+    /// As many clients of the app as `limits.handshakes` allows have not said where they go.
+    LimitHandshakes: Ringway, Accept, "limit_handshakes";
+    /// As many clients of its source as `limits.handshakes_per_source` allows have not said where they go.
+    LimitSourceHandshakes: Ringway, Accept, "limit_source_handshakes";
     /// The client fits no route, and the app has no backends of its own.
     NoRoute: Ringway, Accept, "no_route";
     /// The client's address is denied, or not among those that are allowed.

@@ -139,6 +139,31 @@ fn hello_of_a_byte_a_second_is_cut_when_its_time_is_over() {
 }
 
 #[test]
+fn only_so_many_clients_are_waited_for_at_once() {
+    for per_source in [false, true] {
+        let mut app = passthrough(vec![named("a.example")]);
+        let limit =
+            if per_source { &mut app.limits.handshakes_per_source } else { &mut app.limits.handshakes };
+        *limit = Some(2);
+        let mut world = start(&app, 2);
+        let clients = [world.client(), world.client(), world.client()];
+        world.arrive();
+        let reason = if per_source { "limit_source_handshakes" } else { "limit_handshakes" };
+        assert_eq!(world.only_end(), format!("ringway accept {reason}"));
+        world.send(clients[0], &hello("a.example"));
+        world.arrive();
+        assert_eq!(world.accepted(1).len(), 1);
+        assert_eq!(world.app.counts().handshakes().get(), u32::from(world.seen(clients[1]).closed.is_none()));
+        let late = world.client();
+        world.send(late, &hello("a.example"));
+        world.arrive();
+        assert_eq!(world.accepted(1).len(), 2, "one that said where it goes is waited for no more");
+        world.pass(6 * SECOND);
+        assert_eq!(world.app.counts().handshakes().get(), 0);
+    }
+}
+
+#[test]
 fn what_is_no_hello_follows_the_rule_and_never_a_route_or_the_backends_of_the_app() {
     let mut tls_only = passthrough(vec![named("a.example"), Rule::default()]);
     tls_only.backends = app(1).backends;

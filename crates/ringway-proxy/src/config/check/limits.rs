@@ -30,6 +30,8 @@ pub(super) fn read(item: &Item<'_>, can_be_full: bool, checker: &mut Checker<'_>
     for (name, value, max) in [
         ("connections", &mut limits.connections, COUNT_MAX),
         ("connections_per_source", &mut limits.connections_per_source, COUNT_MAX),
+        ("handshakes", &mut limits.handshakes, COUNT_MAX),
+        ("handshakes_per_source", &mut limits.handshakes_per_source, COUNT_MAX),
         ("connections_per_second", &mut limits.connections_per_second, RATE_MAX),
         ("connections_per_second_per_source", &mut limits.connections_per_second_per_source, RATE_MAX),
     ] {

@@ -520,6 +520,19 @@ pub(super) const KEYS: &[Key] = &[
         "The same for each source.",
     ),
     key(
+        "app.limits.handshakes",
+        number(1, u32::MAX - 1),
+        Default::Words("no limit"),
+        "Clients at once whose first bytes are waited for, to find their route. Further ones are closed at once; those that \
+         have said where they go stay.",
+    ),
+    key(
+        "app.limits.handshakes_per_source",
+        number(1, u32::MAX - 1),
+        Default::Words("no limit"),
+        "The same for each source.",
+    ),
+    key(
         "app.limits.source_prefix_v6",
         number(1, 128),
         value("64"),

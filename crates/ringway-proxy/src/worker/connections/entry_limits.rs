@@ -25,12 +25,14 @@ impl Connections {
     }
 }
 
-fn reason_of(refusal: Refusal) -> CloseReason {
+pub(super) fn reason_of(refusal: Refusal) -> CloseReason {
     match refusal {
         Refusal::Denied => CloseReason::Denied,
         Refusal::Connections => CloseReason::LimitConnections,
         Refusal::SourceConnections => CloseReason::LimitSource,
         Refusal::Rate => CloseReason::LimitRate,
         Refusal::SourceRate => CloseReason::LimitSourceRate,
+        Refusal::Handshakes => CloseReason::LimitHandshakes,
+        Refusal::SourceHandshakes => CloseReason::LimitSourceHandshakes,
     }
 }

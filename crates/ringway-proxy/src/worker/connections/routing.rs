@@ -7,6 +7,8 @@ use ringway::Operations;
 use ringway_proto::sniff::{SNIFF_BYTES_MAX, Sniffed, sniff};
 
 use super::Connections;
+use super::entry_limits::reason_of;
+use crate::admission::HandshakePermit;
 use crate::control::access_log::Asked;
 use crate::model::{Client, Unreadable};
 use crate::routing::{Decision, Inquirer};
@@ -20,6 +22,8 @@ const _: () = assert!(SNIFF_BYTES_MAX <= ringway::PEEK_BYTES_MAX);
 pub(super) struct FirstBytes {
     /// Of those that have sent some which do not say enough: whether they are of one protocol for sure.
     pending: HashMap<u32, bool>,
+    /// Of those that are waited for, where that is limited.
+    permits: HashMap<u32, HandshakePermit>,
     asked: HashMap<u32, Arc<Asked>>,
 }
 
@@ -34,11 +38,19 @@ impl FirstBytes {
         self.asked.insert(place, asked);
     }
 
-    /// The session at `place` ended. Gives what its client asked for.
-    pub(super) fn remove(&mut self, place: u32) -> Option<Arc<Asked>> {
+    /// Nothing is waited for any more at `place`.
+    fn settle(&mut self, place: u32) {
         if !self.pending.is_empty() {
             self.pending.remove(&place);
         }
+        if !self.permits.is_empty() {
+            self.permits.remove(&place);
+        }
+    }
+
+    /// The session at `place` ended. Gives what its client asked for.
+    pub(super) fn remove(&mut self, place: u32) -> Option<Arc<Asked>> {
+        self.settle(place);
         if self.asked.is_empty() { None } else { self.asked.remove(&place) }
     }
 }
@@ -59,10 +71,21 @@ impl Said<'_> {
 impl Connections {
     /// Finds the route of the session at `place`, unless it is to be found by its first bytes.
     pub(super) fn route(&mut self, ops: &mut Operations<'_>, place: u32, app: usize) -> Event {
-        if self.apps[app].state.routes().needs_bytes() {
-            return Event::RouteDue;
+        let state = &self.apps[app].state;
+        if !state.routes().needs_bytes() {
+            return self.take_route(ops, place, None);
         }
-        self.take_route(ops, place, None)
+        let limits = &state.model().limits;
+        if limits.handshakes.is_some() || limits.handshakes_per_source.is_some() {
+            let Some(entry) = self.entries.get(place) else { return Event::Routed };
+            let peer = self.peers.address(entry.session.identity().peer);
+            let ip = peer.inet().map(|address| address.ip());
+            match state.counts().begin_handshake(state.rules(), ip) {
+                Ok(permit) => drop(self.first_bytes.permits.insert(place, permit)),
+                Err(refusal) => return Event::Refused(reason_of(refusal)),
+            }
+        }
+        Event::RouteDue
     }
 
     /// Bytes of a client wait that may say where it goes, or its end.
@@ -149,7 +172,7 @@ impl Connections {
             destination: destination.and_then(|address| address.inet()),
         };
         let decision = state.routes().decide(state.model(), &client);
-        self.first_bytes.pending.remove(&place);
+        self.first_bytes.settle(place);
         if let Some(said) = said {
             self.first_bytes.asked.insert(place, Arc::new(said.asked.clone()));
         }
@@ -164,6 +187,7 @@ impl Connections {
 
     /// The first bytes of the client at `place` cannot be read as what they have to be.
     fn follow_rule_of_unreadable(&mut self, place: u32, error: &str) -> Event {
+        self.first_bytes.settle(place);
         let Some(entry) = self.entries.get(place) else { return Event::Routed };
         let identity = entry.session.identity();
         let state = &self.apps[self.routes.app_of(identity.frontend)].state;
