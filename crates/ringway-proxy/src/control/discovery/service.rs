@@ -86,6 +86,7 @@ impl<R: Resolver> Shared<R> {
             return;
         }
         service.next = (service.current != records).then_some(records);
+        state.forget_targets(subject, name);
         if state.settle(subject) {
             self.publish_all(subject, &state);
         }
@@ -128,10 +129,17 @@ impl State {
         }
         let service = self.services.get_mut(name).expect("it is there");
         service.current = service.next.take().expect("it is there");
-        let targets: BTreeSet<&str> = service.current.iter().map(|record| record.target.as_str()).collect();
+        self.forget_targets(subject, name);
+        true
+    }
+
+    /// Forgets the addresses of hosts that are targets neither of a service nor of what it may be next.
+    fn forget_targets(&mut self, subject: &Subject, name: &str) {
+        let Some(service) = self.services.get(name) else { return };
+        let records = service.current.iter().chain(service.next.iter().flatten());
+        let targets: BTreeSet<&str> = records.map(|record| record.target.as_str()).collect();
         self.hosts
             .retain(|followed, _| followed.subject != *subject || targets.contains(followed.host.as_str()));
-        true
     }
 
     pub(super) fn addresses_of_service(&self, name: &str) -> Vec<Resolved> {

@@ -59,7 +59,7 @@ fn failure() -> Result<Answer, LookupError> {
 }
 
 struct Running {
-    _discovery: Discovery<Script>,
+    discovery: Discovery<Script>,
     script: Arc<Script>,
     app: Arc<AppState>,
     metrics: Arc<ProcessMetrics>,
@@ -69,9 +69,14 @@ struct Running {
 }
 
 fn start(v4: Vec<Result<Answer, LookupError>>, v6: Vec<Result<Answer, LookupError>>) -> Running {
-    let script = Arc::new(Script::default());
+    let script = Script::default();
     script.answers.lock().expect("no panic").extend([(Family::V4, v4), (Family::V6, v6)]);
-    let app = Arc::new(AppState::new(0, &app_of_hosts(&[(1, false)])));
+    run(script, &app_of_hosts(&[(1, false)]))
+}
+
+fn run(script: Script, model: &crate::model::App) -> Running {
+    let script = Arc::new(script);
+    let app = Arc::new(AppState::new(0, model));
     let (sender, sets) = unbounded_channel();
     let metrics: Arc<ProcessMetrics> = Arc::default();
     let published = Arc::clone(&app);
@@ -80,7 +85,7 @@ fn start(v4: Vec<Result<Answer, LookupError>>, v6: Vec<Result<Answer, LookupErro
     };
     let mut discovery = Discovery::new(Arc::clone(&script), Arc::clone(&metrics), publish);
     let all_asked = discovery.adopt([&app]);
-    Running { _discovery: discovery, script, app, metrics, sets, all_asked, started: Instant::now() }
+    Running { discovery, script, app, metrics, sets, all_asked, started: Instant::now() }
 }
 
 impl Running {
@@ -194,7 +199,7 @@ async fn the_start_learns_when_every_name_was_asked_for_once() {
     assert_eq!(running.started.elapsed(), Duration::ZERO);
 }
 
-/// `weight target` of each record, `10:db1:5432:60`-like: priority, target, port, weight.
+/// An answer with these records: priority, target, port, weight.
 fn service(records: &[(u16, &str, u16, u16)], ttl: u64) -> Result<ServiceAnswer, LookupError> {
     let record = |(priority, target, port, weight): &(u16, &str, u16, u16)| ServiceRecord {
         priority: *priority,
@@ -206,23 +211,13 @@ fn service(records: &[(u16, &str, u16, u16)], ttl: u64) -> Result<ServiceAnswer,
 }
 
 fn start_service(services: Vec<Result<ServiceAnswer, LookupError>>, hosts: &[(&str, &[&str])]) -> Running {
-    let script = Arc::new(Script::default());
-    *script.services.lock().expect("no panic") = services;
     let address = |text: &&str| text.parse().expect("an address");
     let hosts = hosts.iter().map(|(host, list)| ((*host).to_owned(), list.iter().map(address).collect()));
-    script.hosts.lock().expect("no panic").extend(hosts);
+    let script =
+        Script { services: Mutex::new(services), hosts: Mutex::new(hosts.collect()), ..Script::default() };
     let mut model = app_of_hosts(&[(1, false)]);
     model.backends[0].target = Target::Service { name: "_pg._tcp.test".to_owned() };
-    let app = Arc::new(AppState::new(0, &model));
-    let (sender, sets) = unbounded_channel();
-    let metrics: Arc<ProcessMetrics> = Arc::default();
-    let published = Arc::clone(&app);
-    let publish = move |_| {
-        let _ = sender.send(published.endpoints());
-    };
-    let mut discovery = Discovery::new(Arc::clone(&script), Arc::clone(&metrics), publish);
-    let all_asked = discovery.adopt([&app]);
-    Running { _discovery: discovery, script, app, metrics, sets, all_asked, started: Instant::now() }
+    run(script, &model)
 }
 
 /// `address weight`, and whether it is a backup, of each endpoint.
@@ -306,7 +301,11 @@ async fn a_service_whose_targets_all_lost_their_addresses_keeps_the_last_good_on
 #[tokio::test(start_paused = true)]
 async fn a_service_without_a_record_has_no_endpoint_until_it_gets_one() {
     let mut running = start_service(
-        vec![service(&[], 5), failure().map(|_| unreachable!()), service(&[(1, "a.test", 80, 1)], 60)],
+        vec![
+            service(&[], 5),
+            Err(LookupError("no server answers".to_owned())),
+            service(&[(1, "a.test", 80, 1)], 60),
+        ],
         &[("a.test", &["192.0.2.1"])],
     );
     assert!(running.all_asked.recv().await.is_none());
@@ -328,4 +327,17 @@ async fn an_answer_with_too_many_records_is_cut_from_the_end() {
     let answered = running.metrics.get(ProcessCounter::LookupsAnswered);
     assert_eq!(answered, 1 + 2 * 256);
     assert_eq!(ranked(&running), ["192.0.2.1:80 1"], "the same address counts once, by its first record");
+}
+
+#[tokio::test(start_paused = true)]
+async fn targets_of_answers_that_never_counted_are_forgotten() {
+    let names: Vec<String> = (0..50).map(|index| format!("h{index}.test")).collect();
+    let mut answers = vec![service(&[(1, "a.test", 80, 1)], 10)];
+    answers.extend(names.iter().map(|name| service(&[(1, name, 80, 1)], 10)));
+    let running = start_service(answers, &[("a.test", &["192.0.2.1"])]);
+    pass(400).await;
+    assert_eq!(ranked(&running), ["192.0.2.1:80 1"]);
+    let hosts: Vec<String> =
+        running.discovery.shared.lock().hosts.keys().map(|followed| followed.host.clone()).collect();
+    assert_eq!(hosts.len(), 2, "that which counts, and that which is asked for: {hosts:?}");
 }
