@@ -17,7 +17,7 @@ pids=()
 cleanup() {
     "$ringway" drain --config "$work/ringway.toml" --no-wait >/dev/null 2>&1 || true
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    [ ! -d "$work/pg" ] || "$pg_ctl" -D "$work/pg" -m immediate stop >/dev/null 2>&1 || true
+    [ ! -d "$work/pg" ] || as_user "$pg_ctl" -D "$work/pg" -m immediate stop >/dev/null 2>&1 || true
     wait 2>/dev/null || true
     rm -rf "$work"
 }
@@ -49,13 +49,17 @@ else
 fi
 # PostgreSQL, which does not run as root.
 pg_ctl=$(command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl 2>/dev/null | tail -1 || true)
-if [ -n "$pg_ctl" ] && command -v psql >/dev/null && [ "$(id -u)" != 0 ]; then
+as_user() { if [ "$(id -u)" = 0 ]; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi; }
+if [ -n "$pg_ctl" ] && command -v psql >/dev/null && as_user true 2>/dev/null; then
     postgres=$(free_port); database=$(free_port)
-    "$pg_ctl" -D "$work/pg" -o "-A trust -U demo" init >/dev/null
-    "$pg_ctl" -D "$work/pg" -w -o "-p $postgres -k $work -c listen_addresses=127.0.0.1" -l "$work/pg.log" start >/dev/null
+    chmod 711 "$work"; mkdir "$work/pg"
+    [ "$(id -u)" != 0 ] || chown postgres "$work/pg"
+    as_user "$pg_ctl" -D "$work/pg" -o "-A trust -U demo" init >/dev/null
+    as_user "$pg_ctl" -D "$work/pg" -w -o "-p $postgres -k $work/pg -c listen_addresses=127.0.0.1" \
+        -l "$work/pg/log" start >/dev/null
     app database "$database" "$postgres" >> "$work/ringway.toml"
 else
-    skip "the psql session (no PostgreSQL, or root)"
+    skip "the psql session (no PostgreSQL)"
 fi
 
 "$ringway" run --config "$work/ringway.toml" & pids+=($!)
