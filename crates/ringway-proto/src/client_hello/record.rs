@@ -62,7 +62,8 @@ pub(super) fn survey(received: &[u8]) -> Result<Option<Body<'_>>, HelloError> {
                 return Err(HelloError::Trailing);
             }
             if there.len() == missing {
-                return Ok(Some(Body::new(received, whole)));
+                // Without what follows, of which the message must know nothing.
+                return Ok(Some(Body::new(&received[..reader.position() + missing], whole)));
             }
         }
         if reader.take(length).is_err() {
