@@ -520,7 +520,9 @@ fn supervisor_follows_upgrades_and_starts_a_crashed_server_again(engine: Engine)
     eventually("it serves again", PATIENCE, || {
         let mut stream = client::connect(frontend).ok()?;
         stream.write_all(b"x").ok()?;
-        stream.read_exact(&mut [0]).ok()
+        stream.read_exact(&mut [0]).ok()?;
+        // The admin interface comes a moment later.
+        TcpStream::connect(ringway.admin_address()).ok().map(drop)
     });
     let third = pid(&ringway);
     assert!(third != second && is_alive(supervisor));
