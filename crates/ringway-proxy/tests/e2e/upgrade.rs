@@ -52,6 +52,10 @@ fn refused(ringway: &Ringway, more: &[&str]) -> String {
 }
 
 fn pid(ringway: &Ringway) -> u32 {
+    // Of a process that started by itself the admin interface listens a moment after the frontends do.
+    eventually("the admin interface", PATIENCE, || {
+        TcpStream::connect(ringway.admin_address()).ok().map(drop)
+    });
     u32::try_from(status(ringway)["pid"].as_u64().expect("a number")).expect("a process id")
 }
 
@@ -520,9 +524,7 @@ fn supervisor_follows_upgrades_and_starts_a_crashed_server_again(engine: Engine)
     eventually("it serves again", PATIENCE, || {
         let mut stream = client::connect(frontend).ok()?;
         stream.write_all(b"x").ok()?;
-        stream.read_exact(&mut [0]).ok()?;
-        // The admin interface comes a moment later.
-        TcpStream::connect(ringway.admin_address()).ok().map(drop)
+        stream.read_exact(&mut [0]).ok()
     });
     let third = pid(&ringway);
     assert!(third != second && is_alive(supervisor));
