@@ -108,6 +108,8 @@ fn connections_follow_the_records_of_a_name_and_no_byte_is_lost(engine: Engine) 
     eventually("new connections go to the new address", PATIENCE, || {
         (backends[1].accepted() > 0).then_some(())
     });
+    // The other worker may hear of it later, and connections may be on their way.
+    load.goes_on();
     let before = backends[0].accepted();
     load.goes_on();
     assert_eq!(backends[0].accepted(), before, "the old address gets no more of them");
@@ -191,6 +193,8 @@ fn connections_follow_the_records_of_a_service_and_no_byte_is_lost(engine: Engin
     eventually("the new records", PATIENCE, || {
         (ranks(&ringway) == sorted(vec![rank(&first, "1"), rank(&third, "1")])).then_some(())
     });
+    // The page tells of it before the workers do, and connections may be on their way.
+    load.goes_on();
     let before = second.accepted();
     load.goes_on();
     assert!(third.accepted() > 0);
