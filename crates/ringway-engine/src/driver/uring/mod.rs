@@ -17,7 +17,7 @@ use io_uring::cqueue;
 pub(crate) use poller::RingPoller;
 pub(crate) use probe::probe;
 
-use super::kernel::{BULK_READ_BYTES, Core, Phase, Poller, flag, flow};
+use super::kernel::{BULK_READ_BYTES, Core, Phase, Poller, READ_BYTES, flag, flow};
 use super::turn::{self, Readiness, SpinGauge};
 use super::{DatagramBatch, EngineConfig, Event, Operations, Sink};
 use crate::mailbox::Waker;
@@ -299,8 +299,44 @@ impl UringDriver {
         {
             self.failed(index, io::Error::from_raw_os_error(-result));
         }
+        if !more && result == -libc::ENOBUFS {
+            self.read_without_buffers(sink, id);
+        }
         if !more && let Some(index) = self.core.place(id) {
             self.receive_is_over(index, result);
+        }
+    }
+
+    /// Reads once by hand for a connection that found no buffer left. One that sends without a pause takes them all, turn
+    /// after turn, because its receive is begun again first: without this the others would never be read.
+    fn read_without_buffers<S: Sink>(&mut self, sink: &mut S, id: ConnectionId) {
+        let Some(index) = self.core.place(id) else { return };
+        let entry = self.core.entry(index);
+        let may_read = match entry.phase() {
+            Phase::Open => {
+                entry.has(flag::RECEIVING) && !entry.has(flag::READ_ENDED) && self.core.held_bytes(index) == 0
+            }
+            Phase::Relay => {
+                let peer = self.core.entry(entry.peer);
+                !entry.has(flag::READ_ENDED | flag::BROKEN) && !peer.has(flag::BLOCKED | flag::BROKEN)
+            }
+            Phase::Free
+            | Phase::Dialling
+            | Phase::Breaking
+            | Phase::Closing
+            | Phase::Stopping
+            | Phase::Exporting => false,
+        };
+        let Some(fd) = entry.fd().filter(|_| may_read) else { return };
+        match sys::receive(fd, &mut self.buffer[..READ_BYTES], 0) {
+            // The receive that begins now sees the end, too.
+            Ok(0) => {}
+            Ok(count) => {
+                take_bytes(&mut self.core, sink, id, index, &mut self.buffer[..count]);
+                turn::deliver(&mut self.core, sink);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.failed(index, error),
         }
     }
 
