@@ -1,7 +1,7 @@
 //! Backends named by host or service: their addresses, looked up in the background and kept current.
 //!
 //! Each host has a look-up of its own for each family of addresses, repeated when the answer's time to live is
-//! over; a service ([`service`]) has one for its records, and those of a host for each of its targets.
+//! over; a service (`service`) has one for its records, and those of a host for each of its targets.
 //! Every address becomes an endpoint. A look-up that fails, or would leave a name without any address, keeps the
 //! last good answer and is repeated with back-off. Nothing here can fail the start: a backend whose name has no
 //! address is an unavailable backend.

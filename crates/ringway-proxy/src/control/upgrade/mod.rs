@@ -1,7 +1,7 @@
 //! Live upgrade: another process, of another binary say, takes over while every client stays connected.
 //!
-//! [`old`] is the part of the process that serves: it starts the other one, gives it all it needs, and steps back once it
-//! is decided. [`new`] is that of the process that takes over. They talk by the framework's `Line` in the messages of [`wire`];
+//! `old` is the part of the process that serves: it starts the other one, gives it all it needs, and steps back once it
+//! is decided. `new` is that of the process that takes over. They talk by the framework's `Line` in the messages of `wire`;
 //! `docs/internals/upgrade.md` has the steps, and what happens when either of them dies between two.
 
 mod binary;
