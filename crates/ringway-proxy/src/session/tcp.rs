@@ -9,7 +9,7 @@
 //!                                     └─ AwaitingDescriptors ◀─┘
 //! ```
 //! Where all backends are full and there is a queue, `AwaitingRoom` lies between the first choice and the first dial.
-//! From each state that lasts it can be [frozen](moving), to go on in another worker.
+//! From each state that lasts it can be frozen (`moving`), to go on in another worker.
 //!
 //! One timer serves all limits. It is set again only when a limit may pass *sooner* than it fires; where the limit
 //! moved away it fires, finds that nothing is due, and is set anew. So bytes that flow cost no timer work at all.
