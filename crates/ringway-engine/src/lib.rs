@@ -33,9 +33,9 @@ pub use address::SocketAddress;
 pub use clock::{Clock, Time};
 pub use credentials::Identity;
 pub use driver::{
-    ConnectOptions, Datagram, DatagramBatch, Engine, EngineConfig, EngineKind, Event, ExportedConnection,
-    KeepAlive, ListenOptions, Operations, PEEK_BYTES_MAX, RelayCause, RelayEnd, RelayOptions, RelayProgress,
-    RelayStop, SendError, Side, Sink, SocketOptions,
+    ConnectOptions, Datagram, DatagramBatch, Ends, Engine, EngineConfig, EngineKind, Event,
+    ExportedConnection, KeepAlive, ListenOptions, Operations, PEEK_BYTES_MAX, RelayCause, RelayEnd,
+    RelayOptions, RelayProgress, RelayStop, SendError, Side, Sink, SocketOptions, Underway,
 };
 pub use id::{ConnectionId, DatagramSocketId, ListenerId, TimerId, Token};
 pub use listener::Listener;

@@ -19,10 +19,11 @@ pub use handler::EventHandler;
 pub use ringway_engine::driver::simulated;
 pub use ringway_engine::sys::{open_descriptors, raise_descriptor_limit, reserve_descriptors};
 pub use ringway_engine::{
-    Clock, ConnectOptions, ConnectionId, Datagram, DatagramBatch, DatagramSocketId, Engine, EngineConfig,
-    EngineKind, ExportedConnection, Identity, KeepAlive, ListenOptions, Listener, ListenerId, Operations,
-    PEEK_BYTES_MAX, PassedDescriptor, RelayCause, RelayEnd, RelayOptions, RelayProgress, RelayStop,
-    SendError, Side, SocketAddress, SocketOptions, Time, TimerId, Token, take_passed_descriptors,
+    Clock, ConnectOptions, ConnectionId, Datagram, DatagramBatch, DatagramSocketId, Ends, Engine,
+    EngineConfig, EngineKind, ExportedConnection, Identity, KeepAlive, ListenOptions, Listener, ListenerId,
+    Operations, PEEK_BYTES_MAX, PassedDescriptor, RelayCause, RelayEnd, RelayOptions, RelayProgress,
+    RelayStop, SendError, Side, SocketAddress, SocketOptions, Time, TimerId, Token, Underway,
+    take_passed_descriptors,
 };
 pub use server::{RunningServer, Server};
 pub use worker::{Mailer, Worker};

@@ -28,7 +28,9 @@
 //! 12. **A listener that was released accepts nothing more**: every connection that it took was told of before
 //!     `ListenerReleased`, all others wait in its queue, which stays for whoever else holds the socket.
 //! 13. **A socket that another process may hold tells its end all the same**: closing sends FIN and resetting RST at
-//!     once, whatever copies there are. Only to drop what was exported is silent while a copy is left.
+//!     once, whatever copies there are. Only to drop what was exported, and to abandon, is silent while a copy is left.
+//! 14. **A connection that stands says nothing**, whatever happens to it, and no byte of it moves. What it missed is found
+//!     when a relay begins, here or in the engine of whoever has a copy: of two that stand ready for one socket, one goes on.
 //!
 //! One contract suite (`tests/contract`) runs against all three drivers.
 
@@ -574,6 +576,26 @@ impl ExportedConnection {
             ExportedHandle::Simulated(_) => None,
         }
     }
+}
+
+/// What is under way at a connection, apart from what the kernel has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Underway {
+    /// Bytes received and never delivered.
+    pub received: Vec<u8>,
+    /// Bytes sent by the user and not yet handed to the kernel.
+    pub queued: Vec<u8>,
+    /// What of it has come to its end.
+    pub ends: Ends,
+}
+
+/// Which directions of a connection have come to their end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// The other end has finished sending, and all of it was received.
+    pub ended: bool,
+    /// The user finished sending, or the relay did.
+    pub shut: bool,
 }
 
 #[derive(Debug)]

@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 #[cfg(doc)]
 use super::Event;
 use super::{
-    ConnectOptions, DatagramBatch, ExportedConnection, ListenOptions, RelayOptions, RelayProgress, SendError,
+    ConnectOptions, DatagramBatch, Ends, ExportedConnection, ListenOptions, RelayOptions, RelayProgress,
+    SendError, Underway,
 };
 use crate::listener::Listener;
 use crate::{ConnectionId, DatagramSocketId, ListenerId, SocketAddress, Time, TimerId, Token};
@@ -53,6 +54,11 @@ pub(crate) trait DriverOperations {
     fn relay_progress(&self, connection: ConnectionId) -> RelayProgress;
     fn stop_relay(&mut self, connection: ConnectionId) -> bool;
     fn cut_relay(&mut self, connection: ConnectionId);
+    fn ease_relay(&mut self, connection: ConnectionId);
+    fn stand(&mut self, connection: ConnectionId);
+    fn complete(&mut self, connection: ConnectionId, underway: Underway);
+    fn ends(&self, connection: ConnectionId) -> Ends;
+    fn abandon(&mut self, connection: ConnectionId);
     fn export(&mut self, connection: ConnectionId);
     fn duplicate(&mut self, connection: ConnectionId) -> io::Result<OwnedFd>;
     fn adopt(&mut self, exported: ExportedConnection, token: Token) -> io::Result<ConnectionId>;
@@ -263,6 +269,38 @@ impl<'a> Operations<'a> {
     /// a cut stream must not look complete. Answers with [`Event::RelayEnded`].
     pub fn cut_relay(&mut self, connection: ConnectionId) {
         self.driver.cut_relay(connection);
+    }
+
+    /// Has the relay of a connection read in a way that can be stopped at once, for a while: in a ring the receives that
+    /// a stop would have to wait for end now, while bytes flow. Costs some system calls, and a little more for each of the
+    /// next few messages; where little comes, the relay falls back by itself.
+    pub fn ease_relay(&mut self, connection: ConnectionId) {
+        self.driver.ease_relay(connection);
+    }
+
+    /// Keeps an open connection still until a relay begins with it: nothing is read, sent or told. What arrives
+    /// meanwhile is noticed, so that the relay need not ask for it: by that a process stands ready for a socket that another
+    /// one still uses. Only `start_relay`, `complete`, `close`, `reset`, `export` and
+    /// `abandon` are of use then.
+    pub fn stand(&mut self, connection: ConnectionId) {
+        self.driver.stand(connection);
+    }
+
+    /// Adds to what is under way at an open connection, as if it had been adopted with that: what is queued is sent from
+    /// now on, also by one that stands.
+    pub fn complete(&mut self, connection: ConnectionId, underway: Underway) {
+        self.driver.complete(connection, underway);
+    }
+
+    /// Which directions of a connection have come to their end; of a relayed one, as far as the relay knows.
+    pub fn ends(&self, connection: ConnectionId) -> Ends {
+        self.driver.ends(connection)
+    }
+
+    /// Lets go of an open connection that another process has a copy of: its other end hears nothing of it, and neither
+    /// does the sink. The id is dead. Without a copy elsewhere it is as if what was exported were dropped.
+    pub fn abandon(&mut self, connection: ConnectionId) {
+        self.driver.abandon(connection);
     }
 
     /// Takes a connection (not in a relay, not dialling) out of the engine. Answers with [`Event::Exported`].

@@ -95,7 +95,7 @@ fn open_readable<S: Sink>(core: &mut Core, sink: &mut S, index: u32, error: bool
         } else {
             core.arm_watch(index);
         }
-    } else if error && entry.has(flag::READ_ENDED) {
+    } else if error && entry.has(flag::READ_ENDED) && !entry.stands() {
         // Nothing is left to be read: the error is news of its own.
         if let Some(error) = entry.fd().and_then(sys::take_error) {
             core.fail(index, error);

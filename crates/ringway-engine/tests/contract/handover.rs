@@ -1,6 +1,6 @@
 //! Export and adopt: connections move between engines with every byte, and every end, that they own.
 
-use ringway_engine::{ConnectionId, ExportedConnection, RelayCause, RelayOptions, Token};
+use ringway_engine::{ConnectionId, Ends, ExportedConnection, RelayCause, RelayOptions, Token, Underway};
 
 use crate::contract;
 use crate::log::Seen;
@@ -19,6 +19,9 @@ contract!(
     nothing_in_an_engine_keeps_a_dropped_export_open,
     corked_bytes_leave_before_their_connection,
     what_was_readable_before_the_move_is_read_after_it,
+    relay_whose_ends_stood_goes_on_with_what_they_missed,
+    of_two_engines_that_stand_for_a_relay_one_goes_on,
+    connection_that_stood_is_received_from,
 );
 
 #[track_caller]
@@ -274,6 +277,161 @@ fn what_was_readable_before_the_move_is_read_after_it(rig: &mut Rig) {
     }
 }
 
+/// Stops a relay and has its connections stand; gives the bytes handed on and what is under way at both.
+fn stand(rig: &mut Rig, joined: Joined) -> ([u64; 2], [Underway; 2]) {
+    assert!(rig.ops(joined.proxy).stop_relay(joined.a));
+    rig.until("the stop", |rig| !rig.log(joined.proxy).relay_stops.is_empty());
+    let stop = rig.log_mut(joined.proxy).relay_stops.pop().expect("it was just seen");
+    let mut ops = rig.ops(joined.proxy);
+    ops.stand(joined.a);
+    ops.stand(joined.b);
+    let ends = [joined.a, joined.b].map(|connection| ops.ends(connection));
+    let mut bytes = stop.bytes;
+    bytes.iter_mut().zip(&stop.pending).for_each(|(bytes, pending)| *bytes += pending.len() as u64);
+    let [for_b, for_a] = stop.pending;
+    let under_way = |queued, ends| Underway { received: Vec::new(), queued, ends };
+    (bytes, [under_way(for_a, ends[0]), under_way(for_b, ends[1])])
+}
+
+/// Goes on with a relay whose connections stand.
+fn go_on(rig: &mut Rig, node: Node, (a, b): (ConnectionId, ConnectionId), stood: ([u64; 2], [Underway; 2])) {
+    let (bytes, [at_a, at_b]) = stood;
+    let mut ops = rig.ops(node);
+    ops.complete(a, at_a);
+    ops.complete(b, at_b);
+    ops.start_relay(a, b, RelayOptions { bytes, a_is_ready: false, ..RelayOptions::default() });
+}
+
+fn relay_whose_ends_stood_goes_on_with_what_they_missed(rig: &mut Rig) {
+    for eased in [false, true] {
+        for case in 0..5 {
+            let joined = rig.joined(RelayOptions::default());
+            rig.ops(joined.ends).send(joined.client, b"before ").expect("to send");
+            rig.wait_bytes(joined.ends, joined.server, 7);
+            if case == 4 {
+                // A reset that comes after an end is told by nothing but the poller.
+                rig.ops(joined.ends).shut(joined.client);
+                rig.until("the end", |rig| rig.log(joined.ends).ended(joined.server));
+            }
+            if eased {
+                rig.ops(joined.proxy).ease_relay(joined.a);
+                rig.settle();
+                rig.ops(joined.ends).send(joined.server, b"eased").expect("to send");
+                rig.wait_bytes(joined.ends, joined.client, 5);
+            }
+            let (bytes, mut under_way) = stand(rig, joined);
+            let said = rig.log(joined.proxy).seen.len();
+            if case != 4 {
+                rig.ops(joined.ends).send(joined.client, b"missed").expect("to send");
+            }
+            match case {
+                1 => rig.ops(joined.ends).shut(joined.client),
+                2 => rig.ops(joined.ends).reset(joined.server),
+                3 => under_way[0].queued.extend_from_slice(b"for the client"),
+                4 => rig.ops(joined.ends).reset(joined.client),
+                _ => {}
+            }
+            rig.settle();
+            assert_eq!(rig.log(joined.proxy).seen.len(), said, "they say nothing");
+            go_on(rig, joined.proxy, (joined.a, joined.b), (bytes, under_way));
+            if case == 2 || case == 4 {
+                rig.until("the relay's end", |rig| !rig.log(joined.proxy).relay_ends.is_empty());
+                let end = rig.log_mut(joined.proxy).relay_ends.pop().expect("it was just seen");
+                assert!(matches!(end.cause, RelayCause::Reset), "{:?}", end.cause);
+                continue;
+            }
+            rig.wait_bytes(joined.ends, joined.server, 13);
+            assert_eq!(rig.log(joined.ends).bytes(joined.server), b"before missed");
+            if case == 1 {
+                rig.until("the end", |rig| rig.log(joined.ends).ended(joined.server));
+            }
+            if case == 3 {
+                let before = if eased { 5 } else { 0 };
+                rig.wait_bytes(joined.ends, joined.client, before + 14);
+            }
+            rig.ops(joined.ends).send(joined.server, b"answer").expect("to send");
+            rig.until("the answer", |rig| rig.log(joined.ends).bytes(joined.client).ends_with(b"answer"));
+        }
+    }
+}
+
+fn of_two_engines_that_stand_for_a_relay_one_goes_on(rig: &mut Rig) {
+    for other in [false, true] {
+        for ends_before in [false, true] {
+            let joined = rig.joined(RelayOptions::default());
+            let to = second(rig, other);
+            let Some(one) = copy(rig, joined.proxy, joined.a) else { return };
+            let Some(two) = copy(rig, joined.proxy, joined.b) else { return };
+            let [a, b] = [one, two].map(|copy| rig.ops(to).adopt(copy, Token(60)).expect("to adopt"));
+            rig.ops(to).stand(a);
+            rig.ops(to).stand(b);
+            rig.ops(joined.proxy).ease_relay(joined.a);
+            for _ in 0..3 {
+                let (there, back) = (
+                    rig.log(joined.ends).bytes(joined.server).len(),
+                    rig.log(joined.ends).bytes(joined.client).len(),
+                );
+                rig.ops(joined.ends).send(joined.client, b"to and ").expect("to send");
+                rig.wait_bytes(joined.ends, joined.server, there + 7);
+                rig.ops(joined.ends).send(joined.server, b"fro").expect("to send");
+                rig.wait_bytes(joined.ends, joined.client, back + 3);
+            }
+            if ends_before {
+                rig.ops(joined.ends).shut(joined.client);
+                rig.until("the end", |rig| rig.log(joined.ends).ended(joined.server));
+            }
+            let (bytes, under_way) = stand(rig, joined);
+            assert_eq!(under_way[0].ends, Ends { ended: ends_before, shut: false });
+            assert_eq!(under_way[1].ends, Ends { ended: false, shut: ends_before });
+            if !ends_before {
+                rig.ops(joined.ends).send(joined.client, b"and on").expect("to send");
+            }
+            rig.settle();
+            assert!(rig.log(to).seen.is_empty(), "it is not its turn: {:?}", rig.log(to).seen);
+            rig.ops(joined.proxy).abandon(joined.a);
+            rig.ops(joined.proxy).abandon(joined.b);
+            assert_eq!(rig.ops(joined.proxy).connection_count(), 0);
+            rig.settle();
+            go_on(rig, to, (a, b), (bytes, under_way));
+            if !ends_before {
+                rig.wait_bytes(joined.ends, joined.server, 27);
+                rig.ops(joined.ends).shut(joined.client);
+                rig.until("the end", |rig| rig.log(joined.ends).ended(joined.server));
+            }
+            rig.ops(joined.ends).send(joined.server, b" at last").expect("to send");
+            rig.ops(joined.ends).shut(joined.server);
+            rig.until("the other end", |rig| rig.log(joined.ends).ended(joined.client));
+            assert!(rig.log(joined.ends).bytes(joined.client).ends_with(b"fro at last"));
+            rig.until("the relay's end", |rig| !rig.log(to).relay_ends.is_empty());
+            let end = rig.log_mut(to).relay_ends.pop().expect("it was just seen");
+            assert!(matches!(end.cause, RelayCause::Finished), "{:?}", end.cause);
+            assert_eq!(end.bytes, [if ends_before { 21 } else { 27 }, 17]);
+        }
+    }
+}
+
+fn connection_that_stood_is_received_from(rig: &mut Rig) {
+    for peeked in [false, true] {
+        let (node, peer) = (rig.node(), rig.node());
+        let (a, b) = rig.pair(node, peer);
+        rig.ops(node).stand(a);
+        for _ in 0..4 {
+            rig.turn();
+        }
+        if peeked {
+            rig.ops(node).start_peek(a, 100);
+            rig.ops(peer).send(b, b"first").expect("to send");
+            rig.until("what waits", |rig| rig.log(node).has(|seen| matches!(seen, Seen::Peeked { .. })));
+        }
+        rig.ops(node).start_receive(a);
+        rig.ops(peer).send(b, b"one").expect("to send");
+        let before = if peeked { 5 } else { 0 };
+        rig.wait_bytes(node, a, before + 3);
+        rig.ops(peer).send(b, b"two").expect("to send");
+        rig.wait_bytes(node, a, before + 6);
+    }
+}
+
 /// Stops the relay, moves both connections to `to`, and starts it again there.
 fn move_relay(rig: &mut Rig, joined: Joined, to: Node) -> Joined {
     rig.ops(joined.proxy).stop_relay(joined.a);
@@ -293,6 +451,27 @@ fn move_relay(rig: &mut Rig, joined: Joined, to: Node) -> Joined {
     }
     rig.ops(to).start_relay(a, b, RelayOptions { bytes, ..RelayOptions::default() });
     Joined { proxy: to, a, b, ..joined }
+}
+
+/// Stops the relay, has both connections stand for some turns, and starts it again.
+fn pause_relay(rig: &mut Rig, joined: Joined) -> Joined {
+    rig.ops(joined.proxy).stop_relay(joined.a);
+    rig.until("the stop", |rig| {
+        !rig.log(joined.proxy).relay_stops.is_empty() || !rig.log(joined.proxy).relay_ends.is_empty()
+    });
+    let Some(stop) = rig.log_mut(joined.proxy).relay_stops.pop() else { return joined };
+    let mut ops = rig.ops(joined.proxy);
+    ops.stand(joined.a);
+    ops.stand(joined.b);
+    for _ in 0..rig.random.below(4) {
+        rig.turn();
+    }
+    let mut bytes = stop.bytes;
+    bytes.iter_mut().zip(&stop.pending).for_each(|(bytes, pending)| *bytes += pending.len() as u64);
+    let [for_b, for_a] = stop.pending;
+    let under_way = |queued| Underway { queued, ..Underway::default() };
+    go_on(rig, joined.proxy, (joined.a, joined.b), (bytes, [under_way(for_a), under_way(for_b)]));
+    joined
 }
 
 fn relays_move_between_engines_at_random_moments(rig: &mut Rig) {
@@ -325,9 +504,16 @@ fn relays_move_between_engines_at_random_moments(rig: &mut Rig) {
             for _ in 0..rig.random.below(8) {
                 rig.turn();
             }
+            if rig.random.chance(0.2) {
+                rig.ops(joined.proxy).ease_relay(joined.b);
+            }
             if moves < 6 && rig.random.chance(0.5) && rig.log(joined.proxy).relay_ends.is_empty() {
                 let to = nodes[rig.random.index(nodes.len())];
-                joined = move_relay(rig, joined, to);
+                joined = if to == joined.proxy && rig.random.chance(0.5) {
+                    pause_relay(rig, joined)
+                } else {
+                    move_relay(rig, joined, to)
+                };
                 moves += 1;
             } else {
                 moves += usize::from(sent == payloads.each_ref().map(Vec::len));

@@ -111,6 +111,8 @@ impl Peek {
 }
 
 const RARE_NONE: u32 = (1 << 24) - 1;
+/// In the place of the peer of an open connection, which has none: it stands.
+const STANDING: u32 = u32::MAX - 1;
 const BYTES_MASK: u64 = (1 << 48) - 1;
 
 impl Default for Entry {
@@ -152,6 +154,15 @@ impl Entry {
 
     pub(crate) fn set_shared(&mut self, shared: bool) {
         self.rare_and_phase = self.rare_and_phase & !SHARED | if shared { SHARED } else { 0 };
+    }
+
+    /// Whether it is kept still until a relay begins.
+    pub(crate) fn stands(&self) -> bool {
+        self.phase() == Phase::Open && self.peer == STANDING
+    }
+
+    pub(crate) fn set_standing(&mut self, stands: bool) {
+        self.peer = if stands { STANDING } else { u32::MAX };
     }
 
     pub(crate) fn flow(&self) -> u8 {

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::accept::{ListenerRecord, ListenerState};
 use super::{Core, Phase, Poller, flag};
 use crate::driver::{
-    ConnectOptions, DatagramBatch, DriverOperations, ExportedConnection, ExportedHandle, ListenOptions,
-    RelayOptions, RelayProgress, SendError,
+    ConnectOptions, DatagramBatch, DriverOperations, Ends, ExportedConnection, ExportedHandle, ListenOptions,
+    RelayOptions, RelayProgress, SendError, Underway,
 };
 use crate::listener::{Listener, ListenerHandle};
 use crate::udp::DatagramSocket;
@@ -123,6 +123,7 @@ impl DriverOperations for Core {
             return;
         }
         entry.set(flag::WATCHED);
+        self.end_standing(index);
         // Asked of the kernel only at the end of the turn: most watches end with a relay before that.
         self.push_redo(index);
     }
@@ -137,6 +138,7 @@ impl DriverOperations for Core {
         let Some(index) = self.place(connection) else { return };
         if self.entry(index).phase() == Phase::Open {
             self.end_peek(index);
+            self.end_standing(index);
         }
         let held = self.rare(index).is_some_and(|rare| !rare.received.is_empty());
         let entry = self.entry_mut(index);
@@ -259,6 +261,69 @@ impl DriverOperations for Core {
         }
     }
 
+    fn ease_relay(&mut self, connection: ConnectionId) {
+        if let Some(index) = self.place(connection).filter(|index| self.is_relaying(*index)) {
+            self.ease_reading(index);
+        }
+    }
+
+    fn stand(&mut self, connection: ConnectionId) {
+        if let Some(index) = self.place(connection)
+            && self.entry(index).phase() == Phase::Open
+        {
+            self.pause_receive(connection);
+            self.end_peek(index);
+            self.entry_mut(index).clear(flag::WATCHED);
+            self.begin_standing(index);
+        }
+    }
+
+    fn complete(&mut self, connection: ConnectionId, underway: Underway) {
+        let Underway { received, queued, ends } = underway;
+        let Some(index) = self.place(connection) else { return };
+        let entry = self.entry_mut(index);
+        if entry.phase() != Phase::Open {
+            return;
+        }
+        if ends.ended {
+            entry.set(flag::READ_ENDED);
+        }
+        if ends.shut {
+            entry.set(flag::SHUT);
+        }
+        if !received.is_empty() {
+            self.rare_mut(index).received.extend_from_slice(&received);
+        }
+        if !queued.is_empty() {
+            self.queue(index, &queued);
+            self.block_anew(index);
+        } else if ends.shut && !self.entry(index).has(flag::BLOCKED) {
+            self.finish_shut(index);
+        }
+    }
+
+    fn ends(&self, connection: ConnectionId) -> Ends {
+        let of = |index| {
+            let entry = self.entry(index);
+            Ends { ended: entry.has(flag::READ_ENDED), shut: entry.has(flag::SHUT) }
+        };
+        self.place(connection).map(of).unwrap_or_default()
+    }
+
+    fn abandon(&mut self, connection: ConnectionId) {
+        if let Some(index) = self.place(connection)
+            && self.entry(index).phase() == Phase::Open
+        {
+            let is_registered = self.entry(index).has(flag::REGISTERED);
+            if let Some(fd) = self.release(index) {
+                if is_registered {
+                    self.forget_exported(&fd);
+                }
+                self.closing.push(fd);
+            }
+        }
+    }
+
     fn export(&mut self, connection: ConnectionId) {
         if let Some(index) = self.place(connection)
             && self.entry(index).phase() == Phase::Open
@@ -273,9 +338,11 @@ impl DriverOperations for Core {
         let place = self.place(connection).filter(|index| {
             !matches!(self.entry(*index).phase(), Phase::Free | Phase::Dialling | Phase::Closing)
         });
-        let entry = self.entry_mut(place.ok_or(io::ErrorKind::NotFound)?);
-        let copy = entry.fd().ok_or(io::ErrorKind::NotFound)?.try_clone_to_owned()?;
-        entry.set_shared(true);
+        let index = place.ok_or(io::ErrorKind::NotFound)?;
+        let copy = self.entry(index).fd().ok_or(io::ErrorKind::NotFound)?.try_clone_to_owned()?;
+        // It is whole from now on: who gets the copy would not know that something is left to be set.
+        self.keep_alive_now(connection);
+        self.entry_mut(index).set_shared(true);
         Ok(copy)
     }
 
@@ -291,21 +358,7 @@ impl DriverOperations for Core {
         let entry = self.entry_mut(index);
         let connection = entry.id(index);
         entry.set_shared(shared);
-        if ended {
-            entry.set(flag::READ_ENDED);
-        }
-        if shut {
-            entry.set(flag::SHUT);
-        }
-        if !received.is_empty() {
-            self.rare_mut(index).received = received;
-        }
-        if !queued.is_empty() {
-            self.queue(index, &queued);
-            self.block(index);
-        } else if shut {
-            self.finish_shut(index);
-        }
+        self.complete(connection, Underway { received, queued, ends: Ends { ended, shut } });
         Ok(connection)
     }
 

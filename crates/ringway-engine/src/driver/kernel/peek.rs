@@ -13,6 +13,8 @@ impl Core {
             return;
         }
         entry.clear(flag::WATCHED);
+        self.end_standing(index);
+        let entry = self.entry_mut(index);
         entry.set_peeking(true);
         entry.set_peek(Peek { bytes_max: bytes_max.min(crate::PEEK_BYTES_MAX), told: 0 });
         self.arm_peek(index);

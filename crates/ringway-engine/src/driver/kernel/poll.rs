@@ -80,7 +80,7 @@ impl Core {
         if ring.is_receiving(index) {
             return;
         }
-        if by_hand {
+        if ring.takes_next_by_hand(index) || by_hand {
             ring.begin_by_hand(index);
             entry.set(flag::READABLE);
             self.push_redo(index);
@@ -111,6 +111,63 @@ impl Core {
                 if let (Some(fd), Some(id)) = (fd, id) {
                     ring.poll_write(fd, id);
                 }
+            }
+        }
+    }
+
+    /// Has epoll tell once more if `index` can be written to: its edge may be of long ago. The ring tells each that asks.
+    pub(crate) fn rearm_write(&mut self, index: u32) {
+        if matches!(self.poller, Poller::Epoll(_)) {
+            self.register(index, true);
+        }
+    }
+
+    /// Has the poller note what arrives at an open connection, and nobody hear of it. A poll takes nothing from a socket.
+    pub(crate) fn begin_standing(&mut self, index: u32) {
+        self.entry_mut(index).set_standing(true);
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let (id, is_registered) = (entry.id(index), entry.has(flag::REGISTERED));
+        let Some(fd) = entry.fd() else { return };
+        match &mut self.poller {
+            // If the kernel has no memory for it, the relay asks again.
+            Poller::Epoll(epoll) => {
+                if !is_registered && epoll.watch_socket(fd, id.to_bits(), true, false, false).is_ok() {
+                    entry.set(flag::REGISTERED);
+                }
+            }
+            Poller::Ring(ring) => {
+                if !ring.is_receiving(index) {
+                    ring.begin_by_hand(index);
+                    ring.poll_read(fd, id);
+                }
+            }
+        }
+    }
+
+    /// An open connection is used again, otherwise than by a relay.
+    pub(crate) fn end_standing(&mut self, index: u32) {
+        let entry = self.entry_mut(index);
+        if !entry.stands() {
+            return;
+        }
+        entry.set_standing(false);
+        let id = entry.id(index);
+        if let Poller::Ring(ring) = &mut self.poller {
+            ring.end_by_hand(id);
+        }
+    }
+
+    /// Has both sides of a relay be read by hand, where a receive would have to be waited for.
+    pub(crate) fn ease_reading(&mut self, index: u32) {
+        let peer = self.entry(index).peer;
+        for index in [index, peer] {
+            self.lower_low_water(index);
+            let id = self.entry(index).id(index);
+            if let Poller::Ring(ring) = &mut self.poller
+                && ring.is_receiving(index)
+            {
+                ring.read_next_by_hand(index);
+                ring.cancel_receive(id);
             }
         }
     }
@@ -268,10 +325,9 @@ impl Core {
                 if ring.is_receiving(index) || ring.is_receiving(peer) {
                     return;
                 }
+                // A poll that is in the ring takes nothing, and its end tells nobody anything: it goes with the connection.
                 for index in [index, peer] {
-                    if let Some(entry) = self.entries.get(index) {
-                        ring.end_by_hand(entry.id(index));
-                    }
+                    ring.leave_by_hand(index);
                 }
             }
         }

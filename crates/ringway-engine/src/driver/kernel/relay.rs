@@ -42,6 +42,7 @@ pub(crate) enum Step {
 
 impl Core {
     pub(crate) fn begin_relay(&mut self, a: u32, b: u32, options: RelayOptions) {
+        let stood = self.entry(a).stands() || self.entry(b).stands();
         for (index, peer, side_b, bytes) in [(a, b, false, options.bytes[0]), (b, a, true, options.bytes[1])]
         {
             let activity =
@@ -83,6 +84,21 @@ impl Core {
             if self.is_relaying(index) {
                 self.resume_source(index);
                 self.listen_for_reset(index);
+            }
+        }
+        if stood {
+            self.look_for_errors(a, b);
+        }
+    }
+
+    /// Of a connection that stood nobody was told that it broke. Where something is left to be read, reading tells.
+    fn look_for_errors(&mut self, a: u32, b: u32) {
+        for index in [a, b] {
+            if self.is_relaying(index)
+                && self.entry(index).has(flag::READ_ENDED)
+                && let Some(error) = self.entry(index).fd().and_then(sys::take_error)
+            {
+                self.source_failed_with(index, error);
             }
         }
     }
@@ -687,7 +703,7 @@ impl Core {
         }
     }
 
-    fn lower_low_water(&mut self, source: u32) {
+    pub(crate) fn lower_low_water(&mut self, source: u32) {
         let entry = self.entry_mut(source);
         if !entry.has(flag::LOW_WATER) {
             return;

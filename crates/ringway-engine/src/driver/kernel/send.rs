@@ -99,6 +99,15 @@ impl Core {
         self.arm_write(index);
     }
 
+    /// The same for one that may have been told long ago.
+    pub(crate) fn block_anew(&mut self, index: u32) {
+        let was_armed = self.entry(index).has(flag::WRITE_ARMED);
+        self.block(index);
+        if was_armed {
+            self.rearm_write(index);
+        }
+    }
+
     /// A blocked connection can be written to: sends what waits for it. `Ok(true)`: all of it is gone.
     pub(crate) fn flush(&mut self, index: u32) -> io::Result<bool> {
         let Self { entries, rares, pipes, queued_total, piped_total, has_spliced, .. } = self;

@@ -20,6 +20,8 @@ pub(super) struct Connection {
     pub(super) told_ended: bool,
     pub(super) receiving: bool,
     pub(super) watched: bool,
+    /// It is kept still until a relay begins.
+    pub(super) stands: bool,
     /// How far it is peeked at, and what was told last; all once the end was.
     pub(super) peek: Option<(usize, usize)>,
     /// Bytes sent by the user that the network did not take.
@@ -69,6 +71,7 @@ impl Connection {
             told_ended: false,
             receiving: false,
             watched: false,
+            stands: false,
             peek: None,
             queue: Vec::new(),
             owes_writable: false,

@@ -228,6 +228,9 @@ impl SimulatedDriver {
             self.connections.remove(id);
             return self.deliver(sink, Event::Closed { connection: id, token });
         }
+        if connection.stands && connection.ending.is_none() {
+            return;
+        }
         self.flush(id);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let key = connection.key();

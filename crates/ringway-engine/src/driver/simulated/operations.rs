@@ -11,8 +11,8 @@ use super::relay::Relay;
 use super::stream::Read;
 use super::world::{NetworkEvent, SocketKey};
 use crate::driver::{
-    ConnectOptions, DatagramBatch, DriverOperations, ExportedConnection, ExportedHandle, ListenOptions,
-    RelayOptions, RelayProgress, SendError,
+    ConnectOptions, DatagramBatch, DriverOperations, Ends, ExportedConnection, ExportedHandle, ListenOptions,
+    RelayOptions, RelayProgress, SendError, Underway,
 };
 use crate::listener::{Listener, ListenerHandle};
 use crate::{ConnectionId, DatagramSocketId, ListenerId, SocketAddress, Time, TimerId, Token};
@@ -174,6 +174,7 @@ impl DriverOperations for SimulatedDriver {
     fn watch(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.watched = connection.peek.is_none();
+            connection.stands = false;
             self.touch(id);
         }
     }
@@ -187,6 +188,7 @@ impl DriverOperations for SimulatedDriver {
     fn start_receive(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.watched = false;
+            connection.stands = false;
             connection.peek = None;
             connection.receiving = connection.ending.is_none();
             self.touch(id);
@@ -206,6 +208,7 @@ impl DriverOperations for SimulatedDriver {
             && !connection.receiving
         {
             connection.watched = false;
+            connection.stands = false;
             connection.peek = Some((bytes_max.min(crate::PEEK_BYTES_MAX), 0));
             self.touch(id);
         }
@@ -303,6 +306,7 @@ impl DriverOperations for SimulatedDriver {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.phase = Phase::Relayed(place);
                 connection.watched = false;
+                connection.stands = false;
                 connection.peek = None;
                 connection.receiving = false;
                 relay.start_side(index, connection);
@@ -331,6 +335,49 @@ impl DriverOperations for SimulatedDriver {
         }
     }
 
+    fn ease_relay(&mut self, _: ConnectionId) {
+        // A relay is stopped in its next turn in any case.
+    }
+
+    fn stand(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.phase == Phase::Open
+        {
+            connection.receiving = false;
+            connection.watched = false;
+            connection.peek = None;
+            connection.stands = true;
+        }
+    }
+
+    fn complete(&mut self, id: ConnectionId, underway: Underway) {
+        let Underway { received, queued, ends } = underway;
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.phase == Phase::Open
+        {
+            connection.received.extend_from_slice(&received);
+            connection.owes_writable |= !queued.is_empty();
+            connection.queue.extend_from_slice(&queued);
+            connection.ended |= ends.ended;
+            connection.shut |= ends.shut;
+            self.touch(id);
+        }
+    }
+
+    fn ends(&self, id: ConnectionId) -> Ends {
+        let of = |connection: &Connection| Ends { ended: connection.ended, shut: connection.shut };
+        self.connections.get(id).map(of).unwrap_or_default()
+    }
+
+    fn abandon(&mut self, id: ConnectionId) {
+        if self.connections.get(id).is_some_and(|connection| connection.phase == Phase::Open)
+            && let Some(connection) = self.connections.remove(id)
+        {
+            // There are no copies here.
+            self.network.world().close(connection.key());
+        }
+    }
+
     fn export(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id)
             && connection.phase == Phase::Open
@@ -356,14 +403,9 @@ impl DriverOperations for SimulatedDriver {
         let Some(key) = key else { return Err(other_world()) };
         let place = self.connections.next_place();
         self.network.world().own(key, self.machine, place);
-        let mut connection = Connection::new(Socket::Open(key), Phase::Open, token);
-        connection.received = exported.received;
-        connection.owes_writable = !exported.queued.is_empty();
-        connection.queue = exported.queued;
-        connection.ended = exported.ended;
-        connection.shut = exported.shut;
-        let id = self.connections.insert(connection);
-        self.touch(id);
+        let id = self.connections.insert(Connection::new(Socket::Open(key), Phase::Open, token));
+        let ExportedConnection { received, queued, ended, shut, .. } = exported;
+        self.complete(id, Underway { received, queued, ends: Ends { ended, shut } });
         Ok(id)
     }
 

@@ -27,6 +27,8 @@ const POLLING: u16 = 1 << 3;
 const WATCHING: u16 = 1 << 4;
 /// A poll for room to write is in the ring.
 const WRITING: u16 = 1 << 5;
+/// The receive that was told to end is not to be begun again: the flow is read by hand then.
+const NEXT_BY_HAND: u16 = 1 << 6;
 /// How many rounds of reading by hand in a row were slow, in the bits from here on.
 const SLOW_SHIFT: u32 = 8;
 /// So many slow rounds in a row end the reading by hand.
@@ -288,6 +290,24 @@ impl RingPoller {
     pub(crate) fn begin_by_hand(&mut self, index: u32) {
         let state = self.state(index);
         *state = *state & !(u16::MAX << SLOW_SHIFT) | BY_HAND;
+    }
+
+    /// Reading by hand follows the receive that is about to end.
+    pub(crate) fn read_next_by_hand(&mut self, index: u32) {
+        *self.state(index) |= NEXT_BY_HAND;
+    }
+
+    /// Whether it was to follow; it does so once.
+    pub(crate) fn takes_next_by_hand(&mut self, index: u32) -> bool {
+        let state = self.state(index);
+        let is_next = *state & NEXT_BY_HAND != 0;
+        *state &= !NEXT_BY_HAND;
+        is_next
+    }
+
+    /// Ends the reading by hand. A poll for it that is in the ring stays there.
+    pub(crate) fn leave_by_hand(&mut self, index: u32) {
+        *self.state(index) &= !(BY_HAND | NEXT_BY_HAND);
     }
 
     /// Ends the reading by hand.
