@@ -72,7 +72,11 @@ impl Page<'_> {
             "\n### Medians of {rounds} rounds\n\nLess is better.\n\n{}",
             piped(&self.medians())
         );
-        let _ = writeln!(text, "### Against the targets\n\n{}", piped(&self.ratios()));
+        let _ = writeln!(
+            text,
+            "### Against the targets\n\nMedians of the ratios within a round.\n\n{}",
+            piped(&self.ratios())
+        );
         let _ = writeln!(text, "### Least values, rates and latencies\n\n{}", piped(&self.details()));
         let kernel = self.kernel();
         if kernel.len() > 1 {
@@ -91,22 +95,37 @@ impl Page<'_> {
         self.samples.value(row.name, variant.name())
     }
 
+    /// How many times as much the one costs as the other.
+    fn quotient(&self, row: &Row, over: Variant, under: Variant) -> Option<f64> {
+        self.samples.ratio(row.name, over.name(), under.name())
+    }
+
     /// What limits, lists and health checks cost: at most 3 % of a message, 5 % of a connection.
     fn guarded(&self, row: &Row) -> String {
-        let values = self.value(row, Variant::Guarded).zip(self.value(row, Variant::Epoll));
-        let Some((guarded, plain)) = values.filter(|_| is_cpu(row)) else { return "–".into() };
+        let quotient = self.quotient(row, Variant::Guarded, Variant::Epoll);
+        let Some(quotient) = quotient.filter(|_| is_cpu(row)) else { return "–".into() };
         let most = if row.name.starts_with("connections") { 1.05 } else { 1.03 };
-        format!("{:.2}{}", guarded / plain, mark(guarded <= most * plain))
+        format!("{quotient:.2}{}", mark(quotient <= most))
     }
 
     /// What the ratios would be of a proxy that cost nothing but its system calls.
-    fn floor(&self, row: &Row, best: Option<f64>) -> String {
-        let bare = self.value(row, Variant::Bare).filter(|_| is_cpu(row));
-        let against = |peer| ratio(peer, bare, None);
-        match bare {
-            Some(_) => format!("{}, {}", against(self.value(row, Variant::Haproxy)), against(best)),
-            None => "–".into(),
-        }
+    fn floor(&self, row: &Row) -> String {
+        let Some((_, best)) = self.best(row, Variant::Bare).filter(|_| is_cpu(row)) else {
+            return "–".into();
+        };
+        format!(
+            "{}, {}",
+            ratio(self.quotient(row, Variant::Haproxy, Variant::Bare), None),
+            ratio(Some(best), None)
+        )
+    }
+
+    /// The peer that comes closest to this variant, or is furthest ahead of it.
+    fn best(&self, row: &Row, ours: Variant) -> Option<(Variant, f64)> {
+        let peers = VARIANTS.into_iter().filter(|variant| variant.is_peer());
+        peers
+            .filter_map(|peer| Some((peer, self.quotient(row, peer, ours)?)))
+            .min_by(|(_, one), (_, other)| one.total_cmp(other))
     }
 
     fn medians(&self) -> Table {
@@ -146,35 +165,29 @@ impl Page<'_> {
         ];
         let mut table: Table = vec![head.map(str::to_owned).to_vec()];
         for row in ROWS {
-            let ours = self.value(row, if row.target.by_tuned { Variant::Tuned } else { Variant::IoUring });
-            let tuned = self.value(row, Variant::Tuned);
-            let best = VARIANTS
-                .into_iter()
-                .filter(|variant| variant.is_peer())
-                .filter_map(|variant| Some((variant, self.value(row, variant)?)))
-                .min_by(|(_, one), (_, other)| one.total_cmp(other));
+            let ours = if row.target.by_tuned { Variant::Tuned } else { Variant::IoUring };
             let cells = [
-                ratio(self.value(row, Variant::Haproxy), ours, row.target.haproxy),
-                match best {
-                    Some((variant, value)) => {
-                        let text = ratio(Some(value), ours, row.target.best);
-                        if text == "–" { text } else { format!("{text} {}", variant.name()) }
+                ratio(self.quotient(row, Variant::Haproxy, ours), row.target.haproxy),
+                match self.best(row, ours) {
+                    Some((peer, quotient)) => {
+                        format!("{} {}", ratio(Some(quotient), row.target.best), peer.name())
                     }
                     None => "–".into(),
                 },
                 match row.target.tuned {
-                    Some(_) => ratio(self.value(row, Variant::HaproxyTuned), tuned, row.target.tuned),
+                    Some(_) => {
+                        let quotient = self.quotient(row, Variant::HaproxyTuned, Variant::Tuned);
+                        ratio(quotient, row.target.tuned)
+                    }
                     None => "–".into(),
                 },
                 self.at_most(row),
-                match self.value(row, Variant::IoUring).zip(self.value(row, Variant::Epoll)) {
-                    Some((uring, epoll)) if is_cpu(row) => {
-                        format!("{:.2}{}", uring / epoll, mark(uring <= 1.1 * epoll))
-                    }
+                match self.quotient(row, Variant::IoUring, Variant::Epoll) {
+                    Some(quotient) if is_cpu(row) => format!("{quotient:.2}{}", mark(quotient <= 1.1)),
                     _ => "–".into(),
                 },
                 self.guarded(row),
-                self.floor(row, best.map(|(_, value)| value)),
+                self.floor(row),
             ];
             if cells.iter().any(|cell| cell != "–") {
                 table.push(std::iter::once(row.title.to_owned()).chain(cells).collect());
@@ -198,6 +211,7 @@ impl Page<'_> {
     /// Whether the cost of a message stays flat as connections grow.
     fn flatness(&self) -> Option<Vec<String>> {
         let (few, many, most) = FLAT;
+        // These rows are measured one after the other, so that their rounds are no pairs.
         let growth = |variant: Variant| {
             Some(self.samples.value(many, variant.name())? / self.samples.value(few, variant.name())?)
         };
@@ -274,9 +288,8 @@ fn mark(is_met: bool) -> &'static str {
     if is_met { " ✓" } else { " ✗" }
 }
 
-fn ratio(peer: Option<f64>, ours: Option<f64>, target: Option<f64>) -> String {
-    let Some((peer, ours)) = peer.zip(ours) else { return "–".into() };
-    let ratio = peer / ours;
+fn ratio(ratio: Option<f64>, target: Option<f64>) -> String {
+    let Some(ratio) = ratio else { return "–".into() };
     match target {
         Some(target) => format!("{ratio:.2} (≥ {target}){}", mark(ratio >= target)),
         None => format!("{ratio:.2}"),

@@ -47,6 +47,17 @@ impl Samples {
         median(self.cell(row, variant).iter().map(|sample| sample.value))
     }
 
+    /// How many times as much `over` costs as `under`: the median of the quotients of the rounds, since what a slow minute
+    /// of the machine did to one it did to the other. If a round failed they cannot be paired, and it is the quotient of
+    /// the medians.
+    pub(super) fn ratio(&self, row: &str, over: &str, under: &str) -> Option<f64> {
+        let [above, below] = [over, under].map(|variant| self.cell(row, variant));
+        if above.len() != below.len() {
+            return Some(self.value(row, over)? / self.value(row, under)?);
+        }
+        median(above.iter().zip(below).map(|(above, below)| above.value / below.value))
+    }
+
     /// The most samples that any cell has.
     pub(super) fn rounds(&self) -> usize {
         self.0.values().flat_map(BTreeMap::values).map(Vec::len).max().unwrap_or(0)
@@ -80,6 +91,21 @@ mod tests {
         assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
         assert_eq!(median([]), None);
         assert_eq!(least([3.0, 1.0, 2.0]), Some(1.0));
+    }
+
+    #[test]
+    fn a_ratio_is_of_rounds_and_not_of_medians_unless_one_failed() {
+        let mut samples = Samples::default();
+        // The machine was slow in the second round for one, from the second on for the other.
+        for (variant, values) in [("a", [10.0, 30.0, 10.0]), ("b", [5.0, 15.0, 15.0])] {
+            for value in values {
+                samples.push("row", variant, Sample { value, ..Sample::default() });
+            }
+        }
+        assert_eq!(samples.ratio("row", "a", "b"), Some(2.0));
+        samples.push("row", "b", Sample { value: 15.0, ..Sample::default() });
+        assert_eq!(samples.ratio("row", "a", "b"), Some(10.0 / 15.0));
+        assert_eq!(samples.ratio("row", "a", "c"), None);
     }
 
     #[test]
