@@ -132,9 +132,9 @@ impl TransformRelay {
 
     /// Takes the relay apart: both connections live on, nothing is read from them, and this one is to be forgotten. The
     /// pending bytes of the stop have not passed the gate; its count is of those that have, also where the destination
-    /// has not taken them yet. `None`: it stays, as with [`Self::release`].
+    /// has not taken them yet. `None`: it stays, as one of its connections is gone.
     pub fn stop(&mut self, ops: &mut Operations<'_>) -> Option<RelayStop> {
-        if self.broken.is_some() || self.directions.iter().all(|direction| direction.is_done) {
+        if self.broken.is_some() {
             return None;
         }
         if !self.timer.is_none() {

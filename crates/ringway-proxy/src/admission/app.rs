@@ -97,6 +97,11 @@ impl AppRules {
             && self.source == SourceLimits::default()
     }
 
+    /// Whether clients that have not said where they go are counted.
+    pub fn limit_handshakes(&self) -> bool {
+        self.handshakes.is_some() || self.handshakes_per_source.is_some()
+    }
+
     /// Whether a client with this address may come at all.
     pub fn allows(&self, ip: IpAddr) -> bool {
         !self.deny.contains(ip) && self.allow.as_ref().is_none_or(|allow| allow.contains(ip))
@@ -158,6 +163,21 @@ impl AppCounts {
             return Err(Refusal::Handshakes);
         }
         Ok(HandshakePermit { counts: Arc::clone(self), _source: source })
+    }
+
+    /// Waits on for a client that another process had let in: it is there, whatever the limit says.
+    pub(crate) fn rejoin_handshake(
+        self: &Arc<Self>,
+        rules: &AppRules,
+        ip: Option<IpAddr>,
+    ) -> HandshakePermit {
+        let source = ip.filter(|_| rules.handshakes_per_source.is_some()).map(|ip| {
+            let sources = self.handshake_sources.get_or_init(Arc::default);
+            let entered = sources.enter(Source::of(ip, rules.prefix_v6), SourceLimits::default(), Time::ZERO);
+            entered.unwrap_or_else(|_| unreachable!("without limits nobody is refused"))
+        });
+        self.handshakes.acquire();
+        HandshakePermit { counts: Arc::clone(self), _source: source }
     }
 
     /// Clients that have not said where they go.

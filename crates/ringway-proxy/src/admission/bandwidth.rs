@@ -34,6 +34,16 @@ impl Pacer {
         Self { next: AtomicU64::new(0) }
     }
 
+    /// When the next slice may begin.
+    pub fn next(&self) -> u64 {
+        self.next.load(Ordering::Acquire)
+    }
+
+    /// Goes on where another one is whose next slice may begin at this moment.
+    pub fn go_on(&self, next: u64) {
+        self.next.store(next, Ordering::Release);
+    }
+
     /// Reserves `bytes` of `rate` bytes a second; says when they may be sent, which is no later than `now` if at once.
     /// Both times are nanoseconds of the process clock.
     pub fn reserve(&self, now: u64, bytes: usize, rate: u64) -> u64 {

@@ -26,7 +26,7 @@ impl DownReason {
     /// The reason of a word.
     pub(crate) fn from_word(word: &str) -> Option<Self> {
         let dials = DialFailure::ALL.iter().copied().map(Self::Dial);
-        dials.chain([Self::Answer]).find(|reason| reason.as_str() == word)
+        dials.chain([Self::Answer, Self::Failures]).find(|reason| reason.as_str() == word)
     }
 
     /// A number from 1 to 15.

@@ -98,6 +98,18 @@ impl Endpoint {
         true
     }
 
+    /// How its connections went, as it can be handed to another process with the same clock and configuration; `None` if
+    /// there were none.
+    pub(crate) fn outcomes(&self) -> Option<Vec<u64>> {
+        self.outcomes.words()
+    }
+
+    /// Goes on where another process left: its connections went so, and this was the last time that it was left out.
+    pub(crate) fn go_on(&self, outcomes: &[u64], last: &EjectionReport) {
+        self.outcomes.set_words(outcomes);
+        self.keep(last);
+    }
+
     /// Takes it back, if it is left out because too many of its connections failed; says whether that is news.
     pub fn readmit_outlier(&self, now: Time) -> bool {
         let is_outlier = |health, reason| health == Health::Ejected && reason == Some(DownReason::Failures);

@@ -84,6 +84,17 @@ impl Outcomes {
         Tally { failed: failed.min(connections) as u32, connections: connections as u32 }
     }
 
+    /// All that is counted, for another window of the same length; `None` if nothing is.
+    pub(super) fn words(&self) -> Option<Vec<u64>> {
+        let words: Vec<u64> = self.0.iter().map(|slot| slot.load(Ordering::Relaxed)).collect();
+        words.iter().any(|word| *word != 0).then_some(words)
+    }
+
+    /// Goes on from what [`words`](Self::words) gave.
+    pub(super) fn set_words(&self, words: &[u64]) {
+        self.0.iter().zip(words).for_each(|(slot, word)| slot.store(*word, Ordering::Relaxed));
+    }
+
     /// Nothing is known any more.
     pub(super) fn clear(&self) {
         self.0.iter().for_each(|slot| slot.store(0, Ordering::Relaxed));

@@ -1,8 +1,8 @@
 //! A proxied connection as bytes, for another process: all that it is, and what is under way at its two sockets.
 //!
 //! A record is `version: u16, length: u32`, and so many bytes, all little-endian. A version never changes its meaning; one
-//! that is not known cannot be read, but can be skipped. `docs/internals/upgrade.md` has the fields. Texts are a
-//! `u16` length and UTF-8; byte strings a `u32` length; addresses a `u8` kind: 0 an unnamed Unix socket, 1 a text that
+//! that is not known cannot be read, but can be skipped. It is written in the newest version that its reader knows, so that
+//! an earlier program can follow this one, too. `docs/internals/upgrade.md` has the fields. Texts are a `u16` length and UTF-8; byte strings a `u32` length; addresses a `u8` kind: 0 an unnamed Unix socket, 1 a text that
 //! is a path, 2 a text that is an IP address and port.
 //!
 //! Reading allocates no more than the record is long, and refuses whatever it does not understand.
@@ -17,10 +17,8 @@ use super::SessionFacts;
 use super::moved::{CarriedAddresses, EndpointName};
 use super::tcp::{FrozenPhase, FrozenSession};
 
-/// The version that is written.
-pub const VERSION: u16 = 1;
-/// The versions that are read.
-pub const VERSIONS: &[u16] = &[VERSION];
+/// The versions that are read and written, the newest last.
+pub const VERSIONS: &[u16] = &[1, 2];
 /// Bytes before those of a record.
 const HEAD: usize = 6;
 
@@ -48,6 +46,21 @@ pub struct SessionRecord {
     pub client: EndState,
     /// At the backend's socket.
     pub backend: Option<EndState>,
+    /// What it has used of its bandwidth, by the side that sends. Since version 2.
+    pub allowance: Option<[Allowance; 2]>,
+}
+
+/// What a connection has used of its bandwidth in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// When what it sends next may begin, by its own limit.
+    pub next: Time,
+    /// Bytes for which time is reserved; none if zero.
+    pub reserved_bytes: u32,
+    /// When these may be sent.
+    pub due: Time,
+    /// They are reserved of the bandwidth of its app, too.
+    pub is_of_app: bool,
 }
 
 /// Where a route led a connection, and by what.
@@ -88,16 +101,44 @@ impl std::fmt::Display for RecordError {
     }
 }
 
-/// Writes a record behind what is in `out`.
-pub fn write(
-    facts: &SessionFacts,
-    routed: &Routed,
-    client: End<'_>,
-    backend: Option<End<'_>>,
-    out: &mut Vec<u8>,
-) {
+/// The newest version that both this program and one that reads `theirs` know.
+pub fn common_version(theirs: &[u16]) -> Option<u16> {
+    VERSIONS.iter().rev().copied().find(|version| theirs.contains(version))
+}
+
+/// Whether a connection in this phase can be told of in records of this version.
+pub fn has_phase(version: u16, phase: FrozenPhase) -> bool {
+    match phase {
+        FrozenPhase::AwaitingRoute { .. } => version >= 2,
+        FrozenPhase::AwaitingAdmission
+        | FrozenPhase::AwaitingPreface
+        | FrozenPhase::AwaitingRoom
+        | FrozenPhase::AwaitingConnect { .. }
+        | FrozenPhase::AwaitingDescriptors { .. }
+        | FrozenPhase::Relaying { .. } => true,
+    }
+}
+
+/// A connection, lent to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordParts<'a> {
+    /// As in [`SessionRecord`].
+    pub facts: &'a SessionFacts,
+    /// As in [`SessionRecord`].
+    pub routed: &'a Routed,
+    /// As in [`SessionRecord`].
+    pub client: End<'a>,
+    /// As in [`SessionRecord`].
+    pub backend: Option<End<'a>>,
+    /// As in [`SessionRecord`].
+    pub allowance: Option<[Allowance; 2]>,
+}
+
+/// Writes a record of a version that [has its phase](has_phase) behind what is in `out`.
+pub fn write(version: u16, parts: RecordParts<'_>, out: &mut Vec<u8>) {
+    let RecordParts { facts, routed, client, backend, allowance } = parts;
     let start = out.len();
-    out.extend_from_slice(&VERSION.to_le_bytes());
+    out.extend_from_slice(&version.to_le_bytes());
     out.extend_from_slice(&[0; 4]);
     let mut writer = Writer(out);
     writer.facts(facts);
@@ -106,6 +147,9 @@ pub fn write(
     writer.byte(u8::from(backend.is_some()));
     if let Some(backend) = backend {
         writer.end(backend);
+    }
+    if version >= 2 {
+        writer.allowance(allowance);
     }
     // Bounded by what the engine queues for two connections.
     let length = u32::try_from(out.len() - start - HEAD).expect("a record of less than 4 GiB");
@@ -136,11 +180,11 @@ pub fn read(bytes: &[u8]) -> Option<(Result<SessionRecord, RecordError>, &[u8])>
     let version = u16::from_le_bytes([head[0], head[1]]);
     let length = u32::from_le_bytes([head[2], head[3], head[4], head[5]]);
     let (body, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-    if version != VERSION {
+    if !VERSIONS.contains(&version) {
         return Some((Err(RecordError::Version(version)), rest));
     }
     let mut reader = Reader(body);
-    let record = reader.record().filter(|_| reader.0.is_empty());
+    let record = reader.record(version).filter(|_| reader.0.is_empty());
     Some((record.ok_or(RecordError::Malformed), rest))
 }
 
@@ -221,6 +265,7 @@ impl Writer<'_> {
             FrozenPhase::AwaitingConnect { attempts } => (3, attempts),
             FrozenPhase::AwaitingDescriptors { attempts } => (4, attempts),
             FrozenPhase::Relaying { half_closed } => (5, u8::from(half_closed)),
+            FrozenPhase::AwaitingRoute { may_be_silent } => (6, u8::from(may_be_silent)),
         };
         self.byte(phase);
         self.byte(detail);
@@ -249,6 +294,16 @@ impl Writer<'_> {
         self.byte(u8::from(end.ended) | u8::from(end.shut) << 1);
         self.bytes(end.received);
         self.bytes(end.queued);
+    }
+
+    fn allowance(&mut self, allowance: Option<[Allowance; 2]>) {
+        self.byte(u8::from(allowance.is_some()));
+        for Allowance { next, reserved_bytes, due, is_of_app } in allowance.into_iter().flatten() {
+            self.long(next.as_nanos());
+            self.word(reserved_bytes);
+            self.long(due.as_nanos());
+            self.byte(u8::from(is_of_app));
+        }
     }
 }
 
@@ -315,7 +370,7 @@ impl<'a> Reader<'a> {
         Some(EndpointName { backend: self.text()?, address: self.address()? })
     }
 
-    fn facts(&mut self) -> Option<SessionFacts> {
+    fn facts(&mut self, version: u16) -> Option<SessionFacts> {
         let number = self.long()?;
         let (app, frontend) = (self.text()?, self.text()?);
         let client = self.address()?;
@@ -343,8 +398,12 @@ impl<'a> Reader<'a> {
             (3, attempts) => FrozenPhase::AwaitingConnect { attempts },
             (4, attempts) => FrozenPhase::AwaitingDescriptors { attempts },
             (5, half_closed @ (0 | 1)) => FrozenPhase::Relaying { half_closed: half_closed == 1 },
+            (6, silent @ (0 | 1)) => FrozenPhase::AwaitingRoute { may_be_silent: silent == 1 },
             _ => return None,
         };
+        if !has_phase(version, phase) {
+            return None;
+        }
         let session = FrozenSession { accepted, queue_micros, connect_micros, phase, has_entered };
         let bytes = [self.long()?, self.long()?];
         let last_activity = Time::from_nanos(self.long()?);
@@ -385,16 +444,32 @@ impl<'a> Reader<'a> {
         Some(EndState { received, queued, ended: flags & 1 != 0, shut: flags & 2 != 0 })
     }
 
-    fn record(&mut self) -> Option<SessionRecord> {
-        let (facts, routed, client) = (self.facts()?, self.routed()?, self.end()?);
+    fn allowance(&mut self) -> Option<Allowance> {
+        Some(Allowance {
+            next: Time::from_nanos(self.long()?),
+            reserved_bytes: self.word()?,
+            due: Time::from_nanos(self.long()?),
+            is_of_app: self.flag()?,
+        })
+    }
+
+    fn allowances(&mut self) -> Option<Option<[Allowance; 2]>> {
+        Some(if self.flag()? { Some([self.allowance()?, self.allowance()?]) } else { None })
+    }
+
+    fn record(&mut self, version: u16) -> Option<SessionRecord> {
+        let (facts, routed, client) = (self.facts(version)?, self.routed()?, self.end()?);
         let backend = match self.flag()? {
             false => None,
             true => Some(self.end()?),
         };
+        let allowance = if version >= 2 { self.allowances()? } else { None };
         // A relay has two ends, and nothing else has.
-        let is_whole = backend.is_some() == facts.session.phase.has_backend()
-            && (facts.endpoint.is_some() || !facts.session.phase.holds_endpoint());
-        is_whole.then_some(SessionRecord { facts, routed, client, backend })
+        let is_relay = facts.session.phase.has_backend();
+        let is_whole = backend.is_some() == is_relay
+            && (facts.endpoint.is_some() || !facts.session.phase.holds_endpoint())
+            && (is_relay || allowance.is_none());
+        is_whole.then_some(SessionRecord { facts, routed, client, backend, allowance })
     }
 }
 
@@ -450,7 +525,18 @@ mod tests {
                 ended: false,
                 shut: true,
             }),
+            allowance: None,
         }
+    }
+
+    fn held_back() -> SessionRecord {
+        let waits = Allowance {
+            next: Time::from_nanos(3_000_000_013),
+            reserved_bytes: 4_096,
+            due: Time::from_nanos(2_900_000_000),
+            is_of_app: true,
+        };
+        SessionRecord { allowance: Some([waits, Allowance::default()]), ..relaying() }
     }
 
     fn waiting(phase: FrozenPhase) -> SessionRecord {
@@ -463,11 +549,17 @@ mod tests {
         record
     }
 
-    fn written(record: &SessionRecord) -> Vec<u8> {
+    fn written_in(version: u16, record: &SessionRecord) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let backend = record.backend.as_ref().map(EndState::lend);
-        write(&record.facts, &record.routed, record.client.lend(), backend, &mut bytes);
+        let SessionRecord { facts, routed, client, backend, allowance } = record;
+        let backend = backend.as_ref().map(EndState::lend);
+        let parts = RecordParts { facts, routed, client: client.lend(), backend, allowance: *allowance };
+        write(version, parts, &mut bytes);
         bytes
+    }
+
+    fn written(record: &SessionRecord) -> Vec<u8> {
+        written_in(2, record)
     }
 
     #[test]
@@ -475,11 +567,12 @@ mod tests {
         let phases = [
             FrozenPhase::AwaitingAdmission,
             FrozenPhase::AwaitingPreface,
+            FrozenPhase::AwaitingRoute { may_be_silent: true },
             FrozenPhase::AwaitingRoom,
             FrozenPhase::AwaitingConnect { attempts: 3 },
             FrozenPhase::AwaitingDescriptors { attempts: 2 },
         ];
-        let records: Vec<_> = phases.into_iter().map(waiting).chain([relaying()]).collect();
+        let records: Vec<_> = phases.into_iter().map(waiting).chain([relaying(), held_back()]).collect();
         let bytes: Vec<u8> = records.iter().flat_map(written).collect();
         let mut rest = &bytes[..];
         for record in &records {
@@ -490,24 +583,40 @@ mod tests {
         assert!(rest.is_empty());
     }
 
-    /// Records that earlier programs wrote. They are never changed: a change of the format is a new version, and a new
-    /// file. To write the file of a new version run this test with RINGWAY_UPDATE_GOLDEN=1.
+    /// Records as programs wrote them, and as this one still writes them for those programs. They are never changed: a
+    /// change of the format is a new version, and a new file. To write the file of a new version run this test with
+    /// RINGWAY_UPDATE_GOLDEN=1.
     #[test]
-    fn records_of_earlier_programs_are_read() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/session-v1.bin");
-        let expected = [relaying(), waiting(FrozenPhase::AwaitingConnect { attempts: 3 })];
-        if std::env::var_os("RINGWAY_UPDATE_GOLDEN").is_some() && !std::path::Path::new(path).exists() {
-            let bytes: Vec<u8> = expected.iter().flat_map(written).collect();
-            std::fs::write(path, bytes).expect("the directory is there");
+    fn records_of_every_version_are_read_and_written_as_ever() {
+        let first = vec![relaying(), waiting(FrozenPhase::AwaitingConnect { attempts: 3 })];
+        let second = vec![held_back(), waiting(FrozenPhase::AwaitingRoute { may_be_silent: true })];
+        for (version, expected) in [(1, first), (2, second)] {
+            let path = format!("{}/tests/golden/session-v{version}.bin", env!("CARGO_MANIFEST_DIR"));
+            let as_written: Vec<u8> =
+                expected.iter().flat_map(|record| written_in(version, record)).collect();
+            if std::env::var_os("RINGWAY_UPDATE_GOLDEN").is_some() && !std::path::Path::new(&path).exists() {
+                std::fs::write(&path, &as_written).expect("the directory is there");
+            }
+            let bytes = std::fs::read(path).expect("it is kept");
+            assert_eq!(as_written, bytes, "version {version}");
+            let mut rest = &bytes[..];
+            for expected in &expected {
+                let (found, following) = read(rest).expect("a whole record");
+                assert_eq!(found.as_ref(), Ok(expected));
+                rest = following;
+            }
+            assert!(rest.is_empty());
         }
-        let bytes = std::fs::read(path).expect("it is kept");
-        let mut rest = &bytes[..];
-        for expected in &expected {
-            let (found, following) = read(rest).expect("a whole record");
-            assert_eq!(found.as_ref(), Ok(expected));
-            rest = following;
-        }
-        assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn an_earlier_version_leaves_out_what_it_does_not_know_and_has_no_later_phase() {
+        assert_eq!(read(&written_in(1, &held_back())).expect("a whole record").0, Ok(relaying()));
+        let later = waiting(FrozenPhase::AwaitingRoute { may_be_silent: false });
+        assert!(!has_phase(1, later.facts.session.phase) && has_phase(2, later.facts.session.phase));
+        let found = read(&written_in(1, &later)).expect("a whole record").0;
+        assert_eq!(found, Err(RecordError::Malformed));
+        assert_eq!([&[1][..], &[1, 2, 3], &[3], &[]].map(common_version), [Some(1), Some(2), None, None]);
     }
 
     #[test]
@@ -528,6 +637,9 @@ mod tests {
         let mut record = waiting(FrozenPhase::AwaitingConnect { attempts: 1 });
         record.facts.endpoint = None;
         assert_eq!(read(&written(&record)).expect("a whole one").0, Err(RecordError::Malformed));
+        let mut record = waiting(FrozenPhase::AwaitingRoom);
+        record.allowance = held_back().allowance;
+        assert_eq!(read(&written(&record)).expect("a whole one").0, Err(RecordError::Malformed));
     }
 
     proptest! {
@@ -538,7 +650,7 @@ mod tests {
 
         #[test]
         fn damaged_records_are_read_or_refused(place in 0_usize..400, byte in any::<u8>(), cut in 0_usize..400) {
-            let mut bytes = written(&relaying());
+            let mut bytes = written(&held_back());
             let place = place % bytes.len();
             bytes[place] = byte;
             let _ = read(&bytes);

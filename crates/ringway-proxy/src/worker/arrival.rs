@@ -15,7 +15,8 @@ use crate::control::access_log::Asked;
 use crate::endpoint::{AppState, Endpoint, FrontendState};
 use crate::model::Client;
 use crate::session::SessionFacts;
-use crate::session::record::{AskedFor, Routed};
+use crate::session::record::{Allowance, AskedFor, Routed};
+use crate::session::tcp::FrozenPhase;
 use crate::snapshot::Snapshot;
 
 /// Where connections of another process find their places.
@@ -64,6 +65,7 @@ impl MovedSession {
     pub fn arrive(
         facts: SessionFacts,
         routed: &Routed,
+        allowance: Option<[Allowance; 2]>,
         (client, backend): (ExportedConnection, Option<ExportedConnection>),
         homes: &mut Homes,
     ) -> Result<Self, &'static str> {
@@ -98,6 +100,10 @@ impl MovedSession {
         }
         let ip = facts.client.inet().map(|client| client.ip()).filter(|_| facts.has_permit);
         let permit = ip.map(|ip| app.counts().rejoin(app.rules(), ip));
+        let awaits_route = matches!(frozen.phase, FrozenPhase::AwaitingRoute { .. });
+        let handshake = (awaits_route && app.rules().limit_handshakes()).then(|| {
+            app.counts().rejoin_handshake(app.rules(), facts.client.inet().map(|client| client.ip()))
+        });
         let asked = routed.asked.as_ref().map(|asked| {
             let protocol = Client::ALL.into_iter().find(|client| client.as_str() == &*asked.protocol);
             Arc::new(Asked {
@@ -106,8 +112,8 @@ impl MovedSession {
                 alpn: asked.alpn.as_deref().map(Into::into),
             })
         });
-        let pace = OwnPace::default();
-        let claims = Claims { app, pool, asked, frontend, endpoint, permit, seat: None, pace };
+        let pace = OwnPace::of(allowance);
+        let claims = Claims { app, pool, asked, frontend, endpoint, permit, handshake, seat: None, pace };
         Ok(Self { facts, client, backend, claims })
     }
 
@@ -139,6 +145,11 @@ impl MovedSession {
             alpn: asked.alpn.as_deref().map(Arc::from),
         });
         Routed { route: self.claims.pool.route().cloned(), asked }
+    }
+
+    /// What it has used of its bandwidth; `None` if it has none of its own.
+    pub fn allowance(&self) -> Option<[Allowance; 2]> {
+        self.claims.pace.allowance()
     }
 
     /// Another process may hold copies of its sockets from now on: wherever it goes on, its end is told by a shutdown.

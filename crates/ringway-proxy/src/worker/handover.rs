@@ -48,8 +48,9 @@ impl ProxyHandler {
 
     /// This process goes on, from where another one left.
     pub(super) fn wake(&mut self, ops: &mut Operations<'_>, legacy: Legacy) {
-        let Legacy { listeners, sessions, next_number, awake } = legacy;
+        let Legacy { listeners, sessions, next_number, outliers, awake } = legacy;
         self.connections.continue_numbers(next_number);
+        self.connections.watch_outliers(ops, outliers);
         for moved in sessions {
             self.connections.put_in(ops, moved);
         }

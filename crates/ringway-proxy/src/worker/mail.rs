@@ -9,6 +9,7 @@ use ringway::Mailer;
 use super::listening::LentListener;
 use super::moving::{Arrivals, MovedSession, TakeOut, Taken};
 use crate::admission::{Bell, Call};
+use crate::endpoint::Endpoint;
 use crate::inspection::Inquiry;
 use crate::snapshot::Adoption;
 
@@ -78,6 +79,9 @@ pub struct Legacy {
     pub sessions: Vec<MovedSession>,
     /// The smallest number that no connection of the other process has had.
     pub next_number: u64,
+    /// Endpoints that are left out because too many of their connections failed, with the slot of their app or pool: this
+    /// worker takes them back when their time is over.
+    pub outliers: Vec<(usize, Arc<Endpoint>)>,
     /// Told when the worker has gone on.
     pub awake: mpsc::Sender<()>,
 }

@@ -11,7 +11,7 @@ use ringway::{ExportedConnection, Mailer};
 
 use super::connections::OwnPace;
 use super::{Parcel, WorkerMail};
-use crate::admission::{Seat, SourcePermit};
+use crate::admission::{HandshakePermit, Seat, SourcePermit};
 use crate::control::access_log::Asked;
 use crate::endpoint::{AppState, Endpoint, FrontendState};
 use crate::session::SessionFacts;
@@ -40,6 +40,8 @@ pub(super) struct Claims {
     pub(super) frontend: Arc<FrontendState>,
     pub(super) endpoint: Option<Arc<Endpoint>>,
     pub(super) permit: Option<SourcePermit>,
+    /// It has not said where it goes.
+    pub(super) handshake: Option<HandshakePermit>,
     pub(super) seat: Option<Seat>,
     /// What it has used of its bandwidth.
     pub(super) pace: OwnPace,
@@ -81,7 +83,7 @@ pub enum Which {
 pub struct Taken {
     /// The connections.
     pub sessions: Vec<MovedSession>,
-    /// Connections that were meant and stay, because they are about to end, or their route is being found.
+    /// Connections that were meant and stay, because they are about to end.
     pub ending: usize,
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testkit::backend::{Backend, Behaviour};
@@ -22,6 +23,9 @@ on_both_engines!(
     new_process_that_cannot_take_over_changes_nothing,
     open_connections_move_with_every_byte,
     connections_that_wait_and_dial_move_too,
+    connections_whose_route_is_awaited_move_and_stay_counted,
+    connections_held_back_to_a_bandwidth_move_with_every_byte_and_are_no_faster,
+    endpoint_that_was_left_out_stays_so_for_as_long_as_it_was_to_be,
     one_process_serves_whoever_of_the_two_dies_or_hangs,
     supervisor_follows_upgrades_and_starts_a_crashed_server_again,
 );
@@ -41,6 +45,15 @@ fn upgrade(ringway: &Ringway, more: &[&str]) -> u32 {
     assert_ne!(before, after);
     assert!(said.contains(&format!("process {after} serves")), "{said}");
     after
+}
+
+/// What `ringway upgrade` says at its end.
+fn upgrade_report(ringway: &Ringway) -> Value {
+    let output = command(ringway, &["upgrade", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let last = String::from_utf8(output.stdout).expect("text").lines().last().map(serde_json::from_str);
+    let last: Value = last.expect("it says something").expect("JSON");
+    last["report"].clone()
 }
 
 /// What `ringway upgrade` says when it does not work.
@@ -532,4 +545,115 @@ fn supervisor_follows_upgrades_and_starts_a_crashed_server_again(engine: Engine)
     ringway.terminate();
     assert_eq!(ringway.wait(PATIENCE).code(), Some(0));
     assert!(!is_alive(third));
+}
+
+fn connections_whose_route_is_awaited_move_and_stay_counted(engine: Engine) {
+    let (own, named) = (Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo));
+    let frontend = free_address();
+    let config = format!(
+        "{}[app.limits]\nhandshakes = 2\n[[app.route]]\nserver_names = [\"a.example\"]\nbackends = [\"{}\"]\n",
+        app(frontend, &[own.address()], NO_CHECKS),
+        named.address()
+    );
+    let ringway = ringway(engine).config(&config).start();
+    let mut clients: Vec<_> = (0..2)
+        .map(|_| {
+            let mut client = client::connect(frontend).expect("the frontend listens");
+            client.write_all(b"GET / HTTP/1.1\r\nHo").expect("it takes bytes");
+            client
+        })
+        .collect();
+    crate::support::wait_connections(&ringway, 2);
+    for _ in 0..2 {
+        let before = pid(&ringway);
+        upgrade(&ringway, &[]);
+        wait_gone(before);
+        let mut late = client::connect(frontend).expect("the frontend listens");
+        assert_eq!(late.read(&mut [0; 1]).expect("it is closed in order"), 0, "two are waited for already");
+    }
+    for client in &mut clients {
+        client.write_all(b"st: a.example\r\n\r\n").expect("it takes bytes");
+        let request = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+        let mut answer = vec![0; request.len()];
+        client.read_exact(&mut answer).expect("it answers");
+        assert_eq!(answer, request);
+    }
+    assert_eq!((own.accepted(), named.accepted()), (0, 2));
+    let refused = ringway.metric("ringway_connections_closed_total", "reason=\"limit_handshakes\"");
+    assert_eq!(refused, 2.0, "and nobody else");
+    for client in clients {
+        let own = client.local_addr().expect("an address");
+        drop(client);
+        let line = crate::support::access_line(&ringway, own);
+        assert_eq!(crate::support::field(&line, "route"), "a.example", "{line}");
+    }
+}
+
+fn connections_held_back_to_a_bandwidth_move_with_every_byte_and_are_no_faster(engine: Engine) {
+    const MIB: u64 = 1 << 20;
+    let backend = Backend::start(Behaviour::Exchange);
+    let (alone, together) = (free_address(), free_address());
+    let app_with = |name: &str, frontend: SocketAddr, limit: &str| {
+        let app = app(frontend, &[backend.address()], NO_CHECKS);
+        let app = app.replacen("\"app\"", &format!("\"{name}\""), 1);
+        format!("{app}[app.limits]\n{limit} = \"256KiB\"\n")
+    };
+    let config =
+        app_with("alone", alone, "bandwidth_per_connection") + &app_with("together", together, "bandwidth");
+    let ringway = ringway(engine).config(&config).start();
+    let begin = Instant::now();
+    let exchanges: Vec<_> = [(alone, MIB), (alone, MIB), (together, MIB / 2), (together, MIB / 2)]
+        .into_iter()
+        .zip(0..)
+        .map(|((frontend, bytes), seed)| {
+            testkit::spawn(async move {
+                client::exchange(frontend, seed, bytes).await.expect("every byte arrives");
+                begin.elapsed()
+            })
+        })
+        .collect();
+    crate::support::wait_connections(&ringway, 4);
+    for round in 0..3 {
+        let before = pid(&ringway);
+        let report = upgrade_report(&ringway);
+        // On a slow machine they may have finished before the later ones.
+        let moved =
+            report["moved"].as_object().expect("a map").values().filter_map(Value::as_u64).sum::<u64>();
+        assert!(moved == 4 || round > 0, "{report}");
+        assert_eq!((&report["left"], &report["refused"]), (&serde_json::json!({}), &serde_json::json!({})));
+        wait_gone(before);
+    }
+    // What was kept of before, a tenth of a second's worth, goes at once, and that only once: not after each upgrade.
+    let took: Vec<Duration> =
+        exchanges.into_iter().map(|exchange| testkit::block_on(exchange).expect("no panic")).collect();
+    let together = took[2].max(took[3]);
+    for took in [took[0], took[1], together] {
+        let limits = Duration::from_millis(3_800)..PATIENCE;
+        assert!(limits.contains(&took), "1 MiB in {took:?}, at 256 KiB a second");
+    }
+}
+
+fn endpoint_that_was_left_out_stays_so_for_as_long_as_it_was_to_be(engine: Engine) {
+    let good = Backend::start(Behaviour::Echo);
+    let (frontend, bad) = (free_address(), free_address());
+    let rules = format!("{NO_CHECKS}[app.health.ejection]\nmin_connections = 2\ntime = \"4s\"\n");
+    let config = app(frontend, &[good.address(), bad], &rules);
+    let ringway = ringway(engine).config(&config).start();
+    eventually("it is left out", PATIENCE, || {
+        drop(opened(frontend));
+        (crate::support::health(&ringway, bad) == "ejected").then_some(())
+    });
+    let left_out = Instant::now();
+    let before = pid(&ringway);
+    upgrade(&ringway, &[]);
+    wait_gone(before);
+    assert_eq!(crate::support::health(&ringway, bad), "ejected");
+    let failures = ringway.metric("ringway_connect_failures_total", "");
+    (0..4).for_each(|_| drop(opened(frontend)));
+    let page = ringway.admin("/status").body;
+    assert!(page.contains("connections failed"), "it says why: {page}");
+    assert_eq!(ringway.metric("ringway_connect_failures_total", ""), failures, "it is not dialled");
+    crate::support::wait_health(&ringway, bad, "up");
+    let after = left_out.elapsed();
+    assert!(after >= Duration::from_secs(2) && after < Duration::from_secs(6), "{after:?}");
 }

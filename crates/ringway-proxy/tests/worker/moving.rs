@@ -7,6 +7,7 @@ use ringway::ConnectionId;
 use ringway_proxy::model;
 use ringway_proxy::worker::{Arrivals, Parcel, TakeOut, Taken, Which, WorkerMail};
 
+use crate::routing::{hello, named, passthrough, routed, speaks};
 use crate::world::{World, app, backend};
 
 const ANY_IDLE: Which = Which::Idle { count_max: 100, silence: Duration::ZERO };
@@ -267,6 +268,128 @@ fn header_is_peeked_at_again_and_the_address_in_it_travels() {
     let record = &world.records()[0];
     assert_eq!(record.client.to_string(), "192.0.2.7:5000");
     assert!(record.via.is_some(), "{record:?}");
+    world.assert_nothing_is_open();
+}
+
+#[test]
+fn route_is_looked_for_again_and_who_is_waited_for_stays_counted() {
+    let mut model = passthrough(vec![named("a.example")]);
+    model.limits.handshakes = Some(1);
+    model.limits.handshakes_per_source = Some(1);
+    let mut world = World::two_workers(&model);
+    world.start_backend(1);
+    let client = world.client();
+    let hello = hello("a.example");
+    for (begin, end) in [(0, 3), (3, 40), (40, hello.len() - 1)] {
+        world.send(client, &hello[begin..end]);
+        world.pass(Duration::from_millis(500));
+        world.switch(Which::All);
+        assert_eq!(world.app.counts().handshakes().get(), 1);
+    }
+    let late = world.client();
+    world.arrive();
+    assert_eq!(world.only_end(), "ringway accept limit_source_handshakes");
+    assert!(world.seen(late).ended && world.accepted(1).is_empty());
+    world.send(client, &hello[hello.len() - 1..]);
+    world.arrive();
+    assert_eq!(world.app.counts().handshakes().get(), 0);
+    world.switch(Which::All);
+    let served = *world.accepted(1).last().expect("its route is known");
+    assert_eq!(world.seen(served).received, hello);
+    world.close(client);
+    world.close(served);
+    world.arrive();
+    let record = &world.records()[1];
+    assert_eq!((record.route.as_deref(), record.reason), (Some("route-1"), "finished"));
+    assert_eq!(record.asked.as_ref().and_then(|asked| asked.sni()), Some("a.example"));
+    world.assert_nothing_is_open();
+}
+
+#[test]
+fn hello_has_the_time_that_was_left_and_a_client_that_spoke_is_not_taken_for_silent() {
+    let mut world = World::two_workers(&passthrough(vec![named("a.example")]));
+    let begin = world.now();
+    world.client();
+    for _ in 0..4 {
+        world.arrive();
+        world.switch(Which::All);
+    }
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.only_end(), "ringway accept hello_timeout");
+    let waited = world.records()[0].ended.since(begin);
+    assert!(waited >= Duration::from_secs(5) && waited < Duration::from_secs(6), "{waited:?}");
+    world.assert_nothing_is_open();
+
+    for speaks_first in [true, false] {
+        let model = routed(vec![named("a.example"), speaks(&[model::Client::Silent])]);
+        let mut world = World::two_workers(&model);
+        (1..3).for_each(|index| world.start_backend(index));
+        let client = world.client();
+        if speaks_first {
+            world.send(client, b"GET / HTTP/1.1\r\nHo");
+        }
+        // Just before it would be decided that it is silent.
+        world.pass(Duration::from_millis(1_990));
+        world.switch(Which::All);
+        world.pass(Duration::from_millis(2_500));
+        if speaks_first {
+            world.send(client, b"st: a.example\r\n\r\n");
+            world.arrive();
+        }
+        let reached = [1, 2].map(|index| world.accepted(index).len());
+        assert_eq!(reached, if speaks_first { [1, 0] } else { [0, 1] });
+        world.close(client);
+        world.mail(&WorkerMail::CloseNow);
+        world.arrive();
+        world.assert_nothing_is_open();
+    }
+}
+
+#[test]
+fn client_that_leaves_while_its_route_is_awaited_and_it_moves_is_logged_once() {
+    for pause in 0..30_u64 {
+        let mut world = World::two_workers(&passthrough(vec![named("a.example")]));
+        world.start_backend(1);
+        let client = world.client();
+        world.send(client, &hello("a.example")[..30]);
+        world.arrive();
+        world.reset(client);
+        world.pass(Duration::from_micros(pause * 17));
+        for (from, to) in [(0, 1), (1, 0)] {
+            world.ask(from, to, Which::All);
+        }
+        world.arrive();
+        assert_eq!(world.only_end(), "client accept left_hello");
+        assert_eq!(world.app.counts().handshakes().get(), 0);
+        world.assert_nothing_is_open();
+    }
+}
+
+#[test]
+fn limited_connection_of_which_both_sides_have_finished_moves_with_what_is_not_taken_yet() {
+    let mut model = app(1);
+    model.limits.bandwidth_per_connection = Some(100_000_000);
+    let mut world = World::two_workers(&model);
+    world.start_backend(0);
+    let (client, served) = relayed(&mut world);
+    world.hold(client);
+    // More than the client's window takes, and less than the relay reads in one go behind that.
+    let payload: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+    world.send(served, &payload);
+    world.shut(client);
+    world.arrive();
+    world.shut(served);
+    world.arrive();
+    for _ in 0..3 {
+        world.switch(Which::All);
+        world.pass(Duration::from_millis(100));
+    }
+    assert!(world.records().is_empty(), "the client has not taken all");
+    world.read_on(client);
+    world.arrive();
+    assert!(world.seen(client).received == payload && world.seen(client).ended);
+    assert!(world.only_end().ends_with("relay finished"), "who was first is not known any more");
+    assert_eq!(world.records()[0].bytes, [0, 300_000]);
     world.assert_nothing_is_open();
 }
 

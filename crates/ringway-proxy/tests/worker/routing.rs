@@ -13,7 +13,7 @@ use crate::world::{World, app, backend};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// An app whose own backend is 0, and whose routes have backend 1 and so on.
-fn routed(rules: Vec<Rule>) -> model::App {
+pub(crate) fn routed(rules: Vec<Rule>) -> model::App {
     let mut app = app(1);
     app.timeouts.handshake = 5 * SECOND;
     app.timeouts.sniff = 2 * SECOND;
@@ -28,12 +28,12 @@ fn pool(app: &model::App, index: u8) -> model::App {
     model::App { backends: vec![model::Backend::new(format!("backend-{index}"), target)], ..app.pool() }
 }
 
-fn passthrough(rules: Vec<Rule>) -> model::App {
+pub(crate) fn passthrough(rules: Vec<Rule>) -> model::App {
     let tls = Some(RulesOfTls { unreadable: Unreadable::Refuse });
     model::App { tls, backends: Vec::new(), ..routed(rules) }
 }
 
-fn named(name: &str) -> Rule {
+pub(crate) fn named(name: &str) -> Rule {
     let name = match name.strip_prefix("*.") {
         Some(rest) => NamePattern::Below(rest.to_owned()),
         None => NamePattern::Exact(name.to_owned()),
@@ -41,7 +41,7 @@ fn named(name: &str) -> Rule {
     Rule { server_names: vec![name], ..Rule::default() }
 }
 
-fn speaks(clients: &[Client]) -> Rule {
+pub(crate) fn speaks(clients: &[Client]) -> Rule {
     let mut protocols = Protocols::default();
     clients.iter().for_each(|client| protocols.add(*client));
     Rule { protocols, ..Rule::default() }
@@ -53,7 +53,7 @@ fn start(app: &model::App, backends: u8) -> World {
     world
 }
 
-fn hello(name: &str) -> Vec<u8> {
+pub(crate) fn hello(name: &str) -> Vec<u8> {
     records(&HelloWriter::new().server_name(name).alpn(&["h2"]).message(), 16_384)
 }
 

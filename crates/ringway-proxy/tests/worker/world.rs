@@ -197,6 +197,16 @@ impl World {
         self.peers.parts().1.send(connection, bytes).expect("it is open");
     }
 
+    /// It reads nothing from now on.
+    pub(crate) fn hold(&mut self, connection: ConnectionId) {
+        self.peers.parts().1.pause_receive(connection);
+    }
+
+    /// It reads again.
+    pub(crate) fn read_on(&mut self, connection: ConnectionId) {
+        self.peers.parts().1.start_receive(connection);
+    }
+
     pub(crate) fn shut(&mut self, connection: ConnectionId) {
         self.peers.parts().1.shut(connection);
     }

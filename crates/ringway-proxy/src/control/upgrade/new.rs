@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ringway::handover::{Channel, CommitWord, Decision, Interest, Line, Packet, ProcessHandle, wait};
 use ringway::{Clock, ExportedConnection, Listener, PassedDescriptor};
 
-use super::state::{Counters, State};
+use super::state::{Counters, State, outliers_of, restore_allowances};
 use super::wire::{
     self, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared, Ready,
     Refuse, Serving,
@@ -25,7 +25,7 @@ use crate::config::render_faults;
 use crate::control::Source;
 use crate::control::fleet::Crew;
 use crate::control::reload::{Overrides, VersionRecord};
-use crate::endpoint::PassedSockets;
+use crate::endpoint::{Endpoint, PassedSockets};
 use crate::metrics::Metrics;
 use crate::model::Config;
 use crate::session::record::{self, EndState};
@@ -212,6 +212,7 @@ impl Heir {
         inheritance.take_listeners(packet, snapshot)?;
         let packet = hear(&mut self.line, Kind::State)?;
         wire::read::<State>(&packet.body)?.restore(snapshot);
+        inheritance.outliers = outliers_of(snapshot);
         for app in snapshot.pools() {
             house.crew.tell_workers(&WorkerMail::Endpoints { app: app.slot() });
         }
@@ -231,6 +232,7 @@ impl Heir {
             }
         };
         inheritance.next_number = end.next_number;
+        restore_allowances(&end.allowances, snapshot);
         fault::point("new", "prepared");
         let (taken, refused) = (inheritance.sessions.len() as u64, std::mem::take(&mut inheritance.refused));
         if taken + refused.len() as u64 != end.sessions {
@@ -278,6 +280,8 @@ struct Inheritance {
     /// Connections that cannot be carried on: the place of each among all, and why.
     refused: Vec<(u64, String)>,
     next_number: u64,
+    /// Endpoints that are left out because too many of their connections failed, with the slot of their app.
+    outliers: Vec<(usize, Arc<Endpoint>)>,
 }
 
 impl Inheritance {
@@ -301,7 +305,8 @@ impl Inheritance {
             let client = end(found.client)?;
             let backend = found.backend.map(&mut end).transpose()?;
             let place = (self.sessions.len() + self.refused.len()) as u64;
-            match MovedSession::arrive(found.facts, &found.routed, (client, backend), homes) {
+            let ends = (client, backend);
+            match MovedSession::arrive(found.facts, &found.routed, found.allowance, ends, homes) {
                 Ok(session) => self.sessions.push(session),
                 Err(why) => self.refused.push((place, why.to_owned())),
             }
@@ -367,7 +372,9 @@ fn wake(house: &HouseParts, snapshot: &Snapshot, inheritance: &mut Inheritance) 
     let each = shares.into_iter().zip(sessions);
     for (mailer, (listeners, sessions)) in house.crew.mailers().iter().zip(each) {
         let next_number = inheritance.next_number;
-        let legacy = Legacy { listeners, sessions, next_number, awake: awake.clone() };
+        // One worker takes them back when their time is over.
+        let outliers = std::mem::take(&mut inheritance.outliers);
+        let legacy = Legacy { listeners, sessions, next_number, outliers, awake: awake.clone() };
         mailer.send(WorkerMail::Wake(Parcel::new(legacy)));
     }
     drop(awake);

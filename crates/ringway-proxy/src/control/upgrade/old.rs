@@ -19,7 +19,7 @@ use ringway::handover::{
 use ringway::{Clock, ExportedConnection, Listener};
 
 use super::binary::why_not_executable;
-use super::state::{Counters, State};
+use super::state::{Counters, State, allowances_of};
 use super::wire::{
     self, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared, Ready,
     Refuse, Serving,
@@ -31,7 +31,7 @@ use crate::control::fleet::Crew;
 use crate::control::private_directory::PrivateDirectory;
 use crate::control::reload::VersionRecord;
 use crate::metrics::Metrics;
-use crate::session::record;
+use crate::session::record::{self, RecordParts};
 use crate::snapshot::{Lineage, Snapshot};
 use crate::worker::{MovedSession, Rested};
 
@@ -212,7 +212,7 @@ impl House {
             return Err(format!("it speaks version {theirs} of the protocol, and this process {PROTOCOL}"));
         }
         report.program = hello.program.clone();
-        let reads_connections = hello.sessions.contains(&record::VERSION);
+        let version = record::common_version(&hello.sessions);
         fault::point("old", "hello");
         let (passed, sockets): (Vec<&str>, Vec<BorrowedFd<'_>>) = self.lineage.passed().descriptors().unzip();
         let configure = Configure {
@@ -252,20 +252,16 @@ impl House {
 
         let stopped = Instant::now();
         let next_number = self.freeze(frozen)?;
-        let count = frozen.count();
-        journal.step("frozen", format!("{count} connections stand still"));
+        journal.step("frozen", format!("{} connections stand still", frozen.count()));
         fault::point("old", "frozen");
         let deadline = Instant::now() + PREPARE;
-        if reads_connections {
-            frozen.send(line, deadline)?;
-        }
+        let sent = frozen.send(line, version, deadline)?;
         fault::point("old", "sending");
-        let sent = if reads_connections { count } else { 0 };
-        say(line, Kind::End, &End { sessions: sent, next_number }, &[], deadline)?;
+        let allowances = allowances_of(&snapshot, Clock::process().now());
+        say(line, Kind::End, &End { sessions: sent, next_number, allowances }, &[], deadline)?;
         fault::point("old", "sent");
         let prepared: Prepared = hear(line, Kind::Prepared, deadline)?;
-        let unknown = |place| (place, "it cannot read records of connections of this version".to_owned());
-        frozen.refused = if reads_connections { prepared.refused } else { (0..count).map(unknown).collect() };
+        frozen.refused = prepared.refused.into_iter().collect();
         journal.step("prepared", format!("it has taken in {} of them", prepared.taken));
         fault::point("old", "prepared");
         if self.is_draining.load(Ordering::Relaxed) {
@@ -331,13 +327,20 @@ impl House {
 
     /// What crossed is another process's. What that one refused goes on here, and the report says why.
     fn let_go(&self, frozen: Frozen, report: &mut ReportPage) {
-        let refused: BTreeMap<u64, String> = frozen.refused.into_iter().collect();
-        let mut index = 0;
+        let Frozen { sessions, version, refused, .. } = frozen;
+        let mut sent = 0;
         let mut kept = Vec::new();
-        for (worker, sessions) in frozen.sessions {
+        for (worker, sessions) in sessions {
             let mut of_worker = Vec::new();
             for session in sessions {
-                match refused.get(&index) {
+                let refused = match can_be_sent(&session, version) {
+                    true => {
+                        sent += 1;
+                        refused.get(&(sent - 1)).map(String::as_str)
+                    }
+                    false => Some("its program does not know such connections"),
+                };
+                match refused {
                     Some(why) => {
                         let kind = format!("{}: {why}", kind_of(&session));
                         *report.refused.entry(kind).or_default() += 1;
@@ -348,7 +351,6 @@ impl House {
                     }
                     None => session.let_go(&self.admission),
                 }
-                index += 1;
             }
             kept.push((worker, of_worker));
         }
@@ -364,8 +366,10 @@ struct Frozen {
     sessions: Vec<(u32, Vec<MovedSession>)>,
     /// Connections that were about to end, or that cannot be moved.
     ending: u64,
-    /// What the new process cannot take: its place among those that were sent, and why.
-    refused: Vec<(u64, String)>,
+    /// The version of records that the new process reads; `None`: it reads none of ours.
+    version: Option<u16>,
+    /// What the new process cannot take: why, by the place among those that were sent.
+    refused: BTreeMap<u64, String>,
 }
 
 impl Frozen {
@@ -387,22 +391,32 @@ impl Frozen {
     }
 
     fn left(&self) -> BTreeMap<String, u64> {
-        let ending =
-            (self.ending > 0).then(|| ("ending or held back to a bandwidth".to_owned(), self.ending));
+        let ending = (self.ending > 0).then(|| ("ending".to_owned(), self.ending));
         ending.into_iter().collect()
     }
 
-    /// Sends all of them, in their order.
-    fn send(&mut self, line: &mut Line, deadline: Instant) -> Result<(), String> {
+    /// Sends all that the new process can read, in their order; says how many.
+    fn send(&mut self, line: &mut Line, version: Option<u16>, deadline: Instant) -> Result<u64, String> {
+        self.version = version;
+        let Some(version) = version else { return Ok(0) };
         for session in self.all() {
             session.share();
         }
+        let mut sent = 0;
         let mut body = Vec::with_capacity(BATCH_BYTES);
         let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(BATCH_DESCRIPTORS);
-        for session in self.sessions.iter().flat_map(|(_, sessions)| sessions) {
-            let backend = session.backend();
-            let (client, routed) = (end_of(session.client()), session.routed());
-            record::write(session.facts(), &routed, client, backend.map(end_of), &mut body);
+        let sessions = self.sessions.iter().flat_map(|(_, sessions)| sessions);
+        for session in sessions.filter(|session| can_be_sent(session, Some(version))) {
+            let (backend, routed) = (session.backend(), session.routed());
+            let parts = RecordParts {
+                facts: session.facts(),
+                routed: &routed,
+                client: end_of(session.client()),
+                backend: backend.map(end_of),
+                allowance: session.allowance(),
+            };
+            record::write(version, parts, &mut body);
+            sent += 1;
             descriptors.extend(session.client().descriptor());
             descriptors.extend(backend.and_then(ExportedConnection::descriptor));
             if descriptors.len() + 2 > BATCH_DESCRIPTORS || body.len() >= BATCH_BYTES {
@@ -416,8 +430,13 @@ impl Frozen {
             let sent = line.send(Kind::Sessions as u16, &body, &descriptors, deadline);
             sent.map_err(|error| in_words(&error))?;
         }
-        Ok(())
+        Ok(sent)
     }
+}
+
+/// Whether a process that reads records of this version can be told of a connection.
+fn can_be_sent(session: &MovedSession, version: Option<u16>) -> bool {
+    version.is_some_and(|version| record::has_phase(version, session.facts().session.phase))
 }
 
 fn end_of(end: &ExportedConnection) -> record::End<'_> {

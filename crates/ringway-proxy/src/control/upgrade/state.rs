@@ -6,14 +6,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringway::{SocketAddress, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::{AppState, DownReason, Duty, Endpoint, Health, Steering};
+use crate::admission::Pacer;
+use crate::endpoint::{AppState, DownReason, Duty, EjectionReport, Endpoint, Health, Steering, Tally};
 use crate::metrics::{AppCounter, CloseLabels, Metrics, ProcessCounter, Row, WorkerCounter};
 use crate::session::CloseReason;
 use crate::snapshot::Snapshot;
+
+/// No allowance that was not used is kept for longer.
+const KEPT: Duration = Duration::from_secs(1);
 
 /// What is known of the apps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +61,87 @@ struct EndpointRecord {
     answer: Option<String>,
     /// Since when, in nanoseconds of the process clock.
     since: u64,
+    /// How its connections went lately.
+    outcomes: Option<Vec<u64>>,
+    /// The last time that it was left out because too many of them failed.
+    ejection: Option<EjectionRecord>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct EjectionRecord {
+    failed: u32,
+    connections: u32,
+    /// In nanoseconds of the process clock.
+    until: u64,
+    nanos: u64,
+    in_a_row: u32,
+}
+
+impl EjectionRecord {
+    fn of(report: &EjectionReport) -> Option<Self> {
+        let EjectionReport { tally: Tally { failed, connections }, until, time, in_a_row } = *report;
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let record = Self { failed, connections, until: until.as_nanos(), nanos, in_a_row };
+        (in_a_row > 0).then_some(record)
+    }
+
+    fn report(&self) -> EjectionReport {
+        let Self { failed, connections, until, nanos, in_a_row } = *self;
+        let (until, time) = (Time::from_nanos(until), Duration::from_nanos(nanos));
+        EjectionReport { tally: Tally { failed, connections }, until, time, in_a_row }
+    }
+}
+
+/// What an app has used of what it may take at a time, when its connections stand still.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct AllowanceRecord {
+    app: String,
+    /// When its bucket of new connections is full again, in nanoseconds of the process clock.
+    rate_full_at: u64,
+    /// When what comes from clients and from backends may go on, likewise.
+    bandwidth: [u64; 2],
+}
+
+/// Of all apps that may not take all at this moment.
+pub(super) fn allowances_of(snapshot: &Snapshot, now: Time) -> Vec<AllowanceRecord> {
+    // What is over may still hold something back: what was not used is kept for a while.
+    let since = (now - KEPT).as_nanos();
+    let of_app = |app: &Arc<AppState>| {
+        let counts = app.counts();
+        let (rate_full_at, bandwidth) =
+            (counts.rate_full_at(), counts.bandwidth().each_ref().map(Pacer::next));
+        let is_used = rate_full_at > since || bandwidth.iter().any(|next| *next > since);
+        is_used.then(|| AllowanceRecord { app: app.name().to_string(), rate_full_at, bandwidth })
+    };
+    snapshot.apps().filter_map(of_app).collect()
+}
+
+/// Has apps go on from what they have used in another process.
+pub(super) fn restore_allowances(records: &[AllowanceRecord], snapshot: &Snapshot) {
+    if records.is_empty() {
+        return;
+    }
+    let by_name: BTreeMap<&str, &AllowanceRecord> =
+        records.iter().map(|record| (record.app.as_str(), record)).collect();
+    for app in snapshot.apps() {
+        let Some(record) = by_name.get(&**app.name()) else { continue };
+        app.counts().set_rate_full_at(record.rate_full_at);
+        for (pacer, next) in app.counts().bandwidth().iter().zip(record.bandwidth) {
+            pacer.go_on(next);
+        }
+    }
+}
+
+/// The endpoints that are left out because too many of their connections failed, with the slot of their app or pool.
+pub(super) fn outliers_of(snapshot: &Snapshot) -> Vec<(usize, Arc<Endpoint>)> {
+    let of_pool = |pool: &Arc<AppState>| {
+        let (slot, set) = (pool.slot(), pool.endpoints());
+        let outliers = set.endpoints().iter().filter(|endpoint| endpoint.is_outlier());
+        outliers.map(|endpoint| (slot, Arc::clone(endpoint))).collect::<Vec<_>>()
+    };
+    snapshot.pools().flat_map(of_pool).collect()
 }
 
 impl State {
@@ -144,6 +230,8 @@ impl EndpointRecord {
             reason: reason.map(|reason| reason.as_str().to_owned()),
             answer: endpoint.bad_answer().map(|answer| answer.to_string()),
             since: since.as_nanos(),
+            outcomes: endpoint.outcomes(),
+            ejection: EjectionRecord::of(&endpoint.last_ejection()),
         }
     }
 
@@ -153,6 +241,9 @@ impl EndpointRecord {
         if let Some(answer) = &self.answer {
             endpoint.note_bad_answer(answer);
         }
+        // Whoever sees the health has to see why.
+        let last = self.ejection.as_ref().map(EjectionRecord::report).unwrap_or_default();
+        endpoint.go_on(self.outcomes.as_deref().unwrap_or(&[]), &last);
         let reason = self.reason.as_deref().and_then(DownReason::from_word);
         endpoint.set_health(health, reason, Time::from_nanos(self.since));
     }
@@ -325,8 +416,8 @@ fn close_key(labels: &CloseLabels) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::DialFailure;
     use crate::endpoint::testing::app_of_hosts;
+    use crate::endpoint::{DialFailure, Outcome};
     use crate::snapshot::Lineage;
 
     fn lineage() -> Lineage {
@@ -354,6 +445,12 @@ mod tests {
         before.steer(&name, Steering { weight: Some(7), duty: Duty::Maintenance });
         before.core().set_drained(true);
         before.counts().set_rate_full_at(5);
+        let outlier = before.endpoints().endpoints()[0].clone();
+        let (window, now) = (Duration::from_secs(8), Time::from_nanos(19_200_000_000));
+        let tally = Tally { failed: 3, connections: 4 };
+        let left_out = EjectionReport { tally, until: now + window, time: window, in_a_row: 2 };
+        assert!(outlier.eject_outlier(&left_out, now));
+        (0..5).for_each(|_| outlier.count_outcome(Outcome::NotOpened, window, now));
 
         let sent = serde_json::to_string(&State::of(&old.current())).expect("JSON");
         let new = lineage();
@@ -364,7 +461,31 @@ mod tests {
         let report = after.endpoints().endpoints()[1].health_report();
         assert_eq!(report, (Health::Down, Time::from_nanos(6_400), Some(DownReason::Answer)));
         assert_eq!(after.endpoints().endpoints()[0].weight(), 0, "in maintenance");
+        let outlier = after.endpoints().endpoints()[0].clone();
+        assert!(outlier.is_outlier());
+        assert_eq!(outlier.last_ejection(), left_out);
+        assert_eq!(outlier.tally(window, now), Tally { failed: 5, connections: 5 });
+        assert_eq!(outliers_of(&new.current()).len(), 1);
         assert!(after.core().is_drained());
+    }
+
+    #[test]
+    fn what_is_used_of_rates_and_bandwidths_goes_on_and_what_is_free_is_not_told() {
+        let (old, new) = (lineage(), lineage());
+        let now = Time::from_nanos(20_000_000_000);
+        assert_eq!(allowances_of(&old.current(), now), []);
+        let counts = Arc::clone(app(&old).counts());
+        let busy_until = counts.bandwidth()[1].reserve(now.as_nanos(), 3_000_000, 1_000_000);
+        counts.set_rate_full_at(now.as_nanos() + 7);
+        let sent = serde_json::to_string(&allowances_of(&old.current(), now)).expect("JSON");
+        let received: Vec<AllowanceRecord> = serde_json::from_str(&sent).expect("what was sent");
+        restore_allowances(&received, &new.current());
+        let counts = Arc::clone(app(&new).counts());
+        assert_eq!(counts.rate_full_at(), now.as_nanos() + 7);
+        let [from_clients, from_backends] = counts.bandwidth();
+        assert_eq!(from_backends.reserve(now.as_nanos(), 1, 1_000_000), busy_until + 3_000_000_000);
+        assert!(from_clients.reserve(now.as_nanos(), 1, 1_000_000) <= now.as_nanos());
+        assert_eq!(allowances_of(&new.current(), now + Duration::from_secs(9)), [], "it is free again");
     }
 
     #[test]

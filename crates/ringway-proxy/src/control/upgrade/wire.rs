@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::state::AllowanceRecord;
 use crate::control::reload::VersionRecord;
 
 /// The order of the messages and what they mean. Another one is refused.
@@ -151,6 +152,9 @@ pub(super) struct End {
     pub(super) sessions: u64,
     /// The smallest number that no connection has had.
     pub(super) next_number: u64,
+    /// What apps have used of their rates and bandwidths; of those that may take all, nothing.
+    #[serde(default)]
+    pub(super) allowances: Vec<AllowanceRecord>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -71,8 +71,7 @@ impl Session {
         limits: &Limits,
         now: Time,
     ) -> Actions {
-        // No dial has begun that would need it.
-        let deadline = self.accepted + Duration::from_micros(self.connect_micros.into()) + limits.hello;
+        let deadline = self.hello_deadline(limits);
         match event {
             Event::RouteDue => {
                 self.connect_micros = micros(now.since(self.accepted));
@@ -98,6 +97,12 @@ impl Session {
             Event::Close(ending) => self.end(&[Action::CloseClient], ending.reason(Phase::Accept)),
             _ => Actions::of(&[]),
         }
+    }
+
+    /// When what says where it goes has taken too long.
+    pub(super) fn hello_deadline(&self, limits: &Limits) -> Time {
+        // No dial has begun that would need the field.
+        self.accepted + Duration::from_micros(self.connect_micros.into()) + limits.hello
     }
 
     fn enter(&mut self, limits: &Limits) -> Actions {

@@ -32,6 +32,11 @@ pub enum FrozenPhase {
     AwaitingAdmission,
     /// The client's first bytes are looked at; they are with the kernel.
     AwaitingPreface,
+    /// The client's first bytes are looked at for its route; they are with the kernel.
+    AwaitingRoute {
+        /// It may turn out that it waits for the server to speak first.
+        may_be_silent: bool,
+    },
     /// It waits for a backend with room. Whether it was called is not known: it looks anew.
     AwaitingRoom,
     /// The endpoint is dialled anew.
@@ -70,7 +75,7 @@ impl FrozenPhase {
     /// What it was doing.
     pub fn stage(self) -> Stage {
         match self {
-            Self::AwaitingAdmission | Self::AwaitingPreface => Stage::Waiting,
+            Self::AwaitingAdmission | Self::AwaitingPreface | Self::AwaitingRoute { .. } => Stage::Waiting,
             Self::AwaitingRoom => Stage::Queued,
             Self::AwaitingConnect { .. } | Self::AwaitingDescriptors { .. } => Stage::Connecting,
             Self::Relaying { half_closed: false } => Stage::Relaying,
@@ -94,12 +99,14 @@ impl Session {
         Some(FrozenSession { accepted, queue_micros, connect_micros, phase, has_entered })
     }
 
-    /// Stops here, and says what is to be done before its connections leave; `None` if it is at its end, or frozen, or its
-    /// route is being found.
+    /// Stops here, and says what is to be done before its connections leave; `None` if it is at its end, or frozen.
     pub fn freeze(&mut self) -> Option<Actions> {
         let (phase, actions) = match self.state {
             State::AwaitingAdmission => (FrozenPhase::AwaitingAdmission, Actions::of(&[])),
             State::AwaitingPreface => (FrozenPhase::AwaitingPreface, Actions::of(&[])),
+            State::AwaitingRoute { may_be_silent } => {
+                (FrozenPhase::AwaitingRoute { may_be_silent }, Actions::of(&[]))
+            }
             State::AwaitingRoom => (FrozenPhase::AwaitingRoom, Actions::of(&[])),
             State::AwaitingConnect { attempts, .. } => {
                 (FrozenPhase::AwaitingConnect { attempts }, Actions::of(&[Action::CloseBackend]))
@@ -108,8 +115,6 @@ impl Session {
                 (FrozenPhase::AwaitingDescriptors { attempts }, Actions::of(&[]))
             }
             State::Relaying { half_closed } => (FrozenPhase::Relaying { half_closed }, Actions::of(&[])),
-            // Its first bytes are being looked at, and say within moments where it goes.
-            State::AwaitingRoute { .. } => return None,
             // The first two are answered before anything else can happen.
             State::AwaitingEntry
             | State::AwaitingChoice { .. }
@@ -135,6 +140,14 @@ impl Session {
                 let time = limits.preface.unwrap_or(limits.connect);
                 let since = self.accepted + Duration::from_micros(self.connect_micros.into());
                 Actions::of(&[Action::StartPreface, Action::SetTimer(since + time)])
+            }
+            FrozenPhase::AwaitingRoute { may_be_silent } => {
+                // What it has sent is looked at again, and until then it is not to be taken for silent.
+                let silence = limits.silence.filter(|_| may_be_silent);
+                self.state = State::AwaitingRoute { may_be_silent: silence.is_some() };
+                let deadline = self.hello_deadline(limits);
+                let due = silence.map_or(deadline, |silence| deadline.min(now + silence));
+                Actions::of(&[Action::StartSniff, Action::SetTimer(due)])
             }
             FrozenPhase::AwaitingRoom => {
                 self.state = State::AwaitingRoom;
@@ -187,6 +200,9 @@ impl Session {
             }
             (FrozenPhase::AwaitingPreface, Event::ClientLost { .. }) => {
                 self.handle_awaiting_preface(event, limits, now)
+            }
+            (FrozenPhase::AwaitingRoute { may_be_silent }, Event::ClientLost { .. }) => {
+                self.handle_awaiting_route(event, may_be_silent, limits, now)
             }
             (FrozenPhase::AwaitingRoom, Event::ClientLost { .. }) => {
                 self.handle_awaiting_room(event, limits, now)

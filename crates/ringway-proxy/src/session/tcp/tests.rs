@@ -651,9 +651,11 @@ fn without_limits_a_relay_has_no_timer() {
     assert!(session.handle(Event::HalfClosed, &limits, after(6)).as_slice().is_empty());
 }
 
-const FROZEN: [FrozenPhase; 7] = [
+const FROZEN: [FrozenPhase; 9] = [
     FrozenPhase::AwaitingAdmission,
     FrozenPhase::AwaitingPreface,
+    FrozenPhase::AwaitingRoute { may_be_silent: false },
+    FrozenPhase::AwaitingRoute { may_be_silent: true },
     FrozenPhase::AwaitingRoom,
     FrozenPhase::AwaitingConnect { attempts: 2 },
     FrozenPhase::AwaitingDescriptors { attempts: 1 },
@@ -678,6 +680,9 @@ fn frozen_it_hears_of_nothing_but_the_loss_of_its_connections() {
             FrozenPhase::AwaitingPreface => {
                 table
                     .extend(lost(CloseReason::ClientLeftBeforeHeader, CloseReason::ClientFailedBeforeHeader));
+            }
+            FrozenPhase::AwaitingRoute { .. } => {
+                table.extend(lost(CloseReason::ClientLeftBeforeRoute, CloseReason::ClientFailedBeforeRoute));
             }
             FrozenPhase::AwaitingRoom => {
                 table.extend(lost(CloseReason::ClientLeftInQueue, CloseReason::ClientFailedInQueue));
@@ -742,6 +747,13 @@ fn every_state_that_lasts_freezes_and_thaws_to_where_it_was() {
             vec![StartPreface, SetTimer(START + LIMITS.connect)],
         ),
         (
+            // The app waits for no silence any more.
+            State::AwaitingRoute { may_be_silent: true },
+            vec![],
+            State::AwaitingRoute { may_be_silent: false },
+            vec![StartSniff, SetTimer(START + LIMITS.hello)],
+        ),
+        (
             State::AwaitingConnect { attempts: 2, sources_left: 1 },
             vec![CloseBackend],
             State::AwaitingConnect { attempts: 2, sources_left: 0 },
@@ -797,4 +809,33 @@ fn header_that_is_awaited_has_the_time_that_was_left() {
     session.freeze().expect("it lasts");
     let actions = session.thaw(NOW, &limits, NOW);
     assert_eq!(actions.as_slice(), [Action::StartPreface, Action::SetTimer(after(5))]);
+}
+
+#[test]
+fn route_that_is_awaited_has_the_time_that_was_left_and_who_may_be_silent_is_listened_to_anew() {
+    let limits = Limits { silence: Some(2 * SECOND), has_routes: true, ..LIMITS };
+    let mut session = session();
+    session.handle(Event::Admitted, &limits, START);
+    session.handle(Event::RouteDue, &limits, after(1));
+    session.freeze().expect("it lasts");
+    let actions = session.thaw(NOW, &limits, NOW);
+    assert_eq!(actions.as_slice(), [Action::StartSniff, Action::SetTimer(NOW + 2 * SECOND)]);
+    assert_eq!(session.state, State::AwaitingRoute { may_be_silent: true });
+    // Near the end of all its time it has no more than is left.
+    session.freeze().expect("it lasts");
+    let actions = session.thaw(NOW, &limits, after(6));
+    assert_eq!(actions.as_slice(), [Action::StartSniff, Action::SetTimer(after(7))]);
+    let actions = session.handle(Event::TimerFired(progress(NOW)), &limits, after(7));
+    assert_eq!(
+        actions.as_slice(),
+        [Action::EndSilence],
+        "it may be silent, and that is for its bytes to say"
+    );
+    let actions = session.handle(Event::RoutePending, &limits, after(7));
+    assert_eq!(actions.as_slice(), [Action::CloseClient, Action::End(CloseReason::HelloTimedOut)]);
+    // One that is known to speak first has until its deadline.
+    let mut session = in_state(State::AwaitingRoute { may_be_silent: false });
+    session.freeze().expect("it lasts");
+    let actions = session.thaw(NOW, &limits, NOW);
+    assert_eq!(actions.as_slice(), [Action::StartSniff, Action::SetTimer(START + LIMITS.hello)]);
 }

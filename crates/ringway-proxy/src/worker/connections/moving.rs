@@ -261,6 +261,7 @@ impl Connections {
         let app = self.routes.app_of(identity.frontend);
         let state = Arc::clone(&self.apps[app].state);
         let pool = Arc::clone(&self.apps[self.routes.pool_of(identity.frontend)].state);
+        let handshake = self.first_bytes.take_permit(place);
         let asked = self.first_bytes.remove(place);
         let frontend = Arc::clone(self.routes.frontend(identity.frontend));
         let endpoint = self.endpoints.get(entry.endpoint).cloned();
@@ -303,7 +304,7 @@ impl Connections {
             facts,
             client,
             backend,
-            claims: Claims { app: state, pool, asked, frontend, endpoint, permit, seat, pace },
+            claims: Claims { app: state, pool, asked, frontend, endpoint, permit, handshake, seat, pace },
         })
     }
 
@@ -340,6 +341,9 @@ impl Connections {
         }
         if let Some(permit) = claims.permit {
             self.permits.insert(place, permit);
+        }
+        if let Some(permit) = claims.handshake {
+            self.first_bytes.wait_on(place, permit);
         }
         if let Some(mut seat) = claims.seat {
             seat.move_to(&self.bell, place);

@@ -101,6 +101,20 @@ impl Connections {
         }
     }
 
+    /// Takes these back when their time is over, which another process left out.
+    pub(in crate::worker) fn watch_outliers(
+        &mut self,
+        ops: &mut Operations<'_>,
+        outliers: Vec<(usize, Arc<Endpoint>)>,
+    ) {
+        let waiting = outliers.into_iter().map(|(app, endpoint)| {
+            let until = endpoint.last_ejection().until;
+            Waiting { until, app, endpoint }
+        });
+        self.ejections.waiting.extend(waiting);
+        self.ejections.wait(ops);
+    }
+
     /// Takes back those whose time is over, unless a check has to be good first.
     pub(in crate::worker) fn end_ejections(&mut self, ops: &mut Operations<'_>, timer: TimerId) {
         if self.ejections.timer != timer {

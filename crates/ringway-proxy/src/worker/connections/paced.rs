@@ -10,6 +10,7 @@ use crate::admission::Pacer;
 use crate::admission::bandwidth::slice;
 use crate::endpoint::AppState;
 use crate::metrics::{AppBlock, AppCounter};
+use crate::session::record::Allowance;
 use crate::session::tcp::{Event, Stage};
 use crate::worker::outcome_of;
 use crate::worker::token::Owner;
@@ -26,6 +27,40 @@ pub(super) struct Paced {
 pub(in crate::worker) struct OwnPace {
     pacers: [Pacer; 2],
     slices: [Slice; 2],
+}
+
+impl OwnPace {
+    /// That of a connection that came from another process.
+    pub(in crate::worker) fn of(allowance: Option<[Allowance; 2]>) -> Self {
+        let own = Self::default();
+        let Some(allowance) = allowance else { return own };
+        for (pacer, allowance) in own.pacers.iter().zip(&allowance) {
+            pacer.go_on(allowance.next.as_nanos());
+        }
+        let slices = allowance.map(|Allowance { reserved_bytes, due, is_of_app, .. }| Slice {
+            bytes: reserved_bytes as usize,
+            due,
+            is_of_app,
+        });
+        Self { slices, ..own }
+    }
+
+    /// The same, for another process; `None` if nothing is used and nothing is reserved.
+    pub(in crate::worker) fn allowance(&self) -> Option<[Allowance; 2]> {
+        let of_direction = |index: usize| {
+            let slice = &self.slices[index];
+            Allowance {
+                next: Time::from_nanos(self.pacers[index].next()),
+                // A slice is no longer than 64 KiB.
+                reserved_bytes: u32::try_from(slice.bytes).unwrap_or(u32::MAX),
+                due: slice.due,
+                is_of_app: slice.is_of_app,
+            }
+        };
+        let allowance = [of_direction(0), of_direction(1)];
+        let is_used = |of: &Allowance| of.next != Time::ZERO || of.reserved_bytes > 0;
+        allowance.iter().any(is_used).then_some(allowance)
+    }
 }
 
 /// Bytes for which time is reserved.

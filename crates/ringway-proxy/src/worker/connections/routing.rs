@@ -38,6 +38,16 @@ impl FirstBytes {
         self.asked.insert(place, asked);
     }
 
+    /// The first bytes of the client at `place` are waited for, as another worker has done.
+    pub(super) fn wait_on(&mut self, place: u32, permit: HandshakePermit) {
+        self.permits.insert(place, permit);
+    }
+
+    /// What counts the client at `place` as one whose first bytes are waited for.
+    pub(super) fn take_permit(&mut self, place: u32) -> Option<HandshakePermit> {
+        if self.permits.is_empty() { None } else { self.permits.remove(&place) }
+    }
+
     /// Nothing is waited for any more at `place`.
     fn settle(&mut self, place: u32) {
         if !self.pending.is_empty() {
@@ -75,8 +85,7 @@ impl Connections {
         if !state.routes().needs_bytes() {
             return self.take_route(ops, place, None);
         }
-        let limits = &state.model().limits;
-        if limits.handshakes.is_some() || limits.handshakes_per_source.is_some() {
+        if state.rules().limit_handshakes() {
             let Some(entry) = self.entries.get(place) else { return Event::Routed };
             let peer = self.peers.address(entry.session.identity().peer);
             let ip = peer.inet().map(|address| address.ip());
