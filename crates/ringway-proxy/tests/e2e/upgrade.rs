@@ -473,7 +473,12 @@ fn one_process_serves_whoever_of_the_two_dies_or_hangs(engine: Engine) {
         let backend = Backend::start(Behaviour::Echo);
         let frontend = free_address();
         let config = app(frontend, &[backend.address()], NO_CHECKS);
-        let ringway = ringway(engine).config(&config).environment("RINGWAY_UPGRADE_FAULT", fault).start();
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let ringway = ringway(engine)
+            .config(&config)
+            .environment("RINGWAY_UPGRADE_FAULT", fault)
+            .environment("TMPDIR", temporary.path().to_str().expect("text"))
+            .start();
         let mut idle: Vec<_> = (0..4).map(|_| opened(frontend)).collect();
         let before = pid(&ringway);
         let talkers = (open == Open::Live).then(|| Talkers::start(frontend, 3));
@@ -498,6 +503,8 @@ fn one_process_serves_whoever_of_the_two_dies_or_hangs(engine: Engine) {
             idle.iter_mut().for_each(|stream| says(stream, "still here"));
         }
         assert_eq!(pid(&ringway), one, "{said}");
+        let left = std::fs::read_dir(temporary.path()).expect("it is there").count();
+        assert_eq!(left, 0, "nothing is left behind: {said}");
     }
 }
 

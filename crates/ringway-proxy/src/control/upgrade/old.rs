@@ -130,6 +130,8 @@ impl House {
         let mut new = self.start(&binary, &path)?;
         journal.step("started", format!("{} is process {}", binary.display(), new.child.id()));
         let mut line = Line::new(accept(&listener, &mut new, deadline)?);
+        // It has served, and whoever is killed from here on leaves nothing behind.
+        drop((listener, directory));
         let mut report = ReportPage {
             old_pid: std::process::id(),
             new_pid: new.child.id(),
