@@ -55,3 +55,18 @@ impl From<DialFailure> for DownReason {
         Self::Dial(failure)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_found_by_its_word_and_by_its_number() {
+        let dials = DialFailure::ALL.iter().copied().map(DownReason::Dial);
+        for reason in dials.chain([DownReason::Answer, DownReason::Failures]) {
+            assert_eq!(DownReason::from_word(reason.as_str()), Some(reason));
+            assert_eq!(DownReason::decode(reason.encode()), Some(reason));
+        }
+        assert_eq!((DownReason::from_word("moon"), DownReason::decode(0)), (None, None));
+    }
+}
