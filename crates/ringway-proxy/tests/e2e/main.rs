@@ -37,6 +37,7 @@ mod engines;
 mod evening_out;
 mod frontends;
 mod health;
+mod impostors;
 mod limits;
 mod memory;
 mod observation;

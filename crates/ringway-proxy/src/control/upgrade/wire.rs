@@ -183,6 +183,9 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::state::{Counters, State};
     use super::*;
 
     #[test]
@@ -192,5 +195,64 @@ mod tests {
             assert_eq!(Kind::of(kind as u16).ok(), Some(kind));
         }
         assert!(Kind::of(0).is_err() && Kind::of(999).is_err());
+    }
+
+    /// Whether `other` has all that `one` has, and possibly more.
+    fn is_within(one: &Value, other: &Value) -> bool {
+        match (one, other) {
+            (Value::Object(one), Value::Object(other)) => {
+                one.iter().all(|(key, value)| other.get(key).is_some_and(|other| is_within(value, other)))
+            }
+            (Value::Array(one), Value::Array(other)) => {
+                one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_within(one, other))
+            }
+            _ => one == other,
+        }
+    }
+
+    /// Reads a message as this program does, and gives what it understood.
+    fn understood<T: Serialize + DeserializeOwned>(body: &Value) -> Value {
+        let message: T = read(&serde_json::to_vec(body).expect("JSON")).expect("a message");
+        serde_json::to_value(message).expect("JSON")
+    }
+
+    /// What earlier programs said, a message a line. The lines are never changed: what a program says anew gets lines of
+    /// its own. The records of connections have files of their own: `session::record`.
+    #[test]
+    fn messages_of_earlier_programs_are_understood_and_nothing_of_them_is_lost() {
+        let text = include_str!("../../../tests/golden/upgrade-v1.jsonl");
+        let mut kinds = vec![Kind::Sessions];
+        for line in text.lines() {
+            let line: Value = serde_json::from_str(line).expect("a line of JSON");
+            let kind = Kind::of(line["kind"].as_u64().expect("a number") as u16).expect("a known kind");
+            let body = &line["body"];
+            let found = match kind {
+                Kind::Hello => understood::<Hello>(body),
+                Kind::Configure => understood::<Configure>(body),
+                Kind::Ready => understood::<Ready>(body),
+                Kind::Refuse => understood::<Refuse>(body),
+                Kind::Listeners => understood::<Listeners>(body),
+                Kind::State => understood::<State>(body),
+                Kind::Armed | Kind::Go => understood::<()>(body),
+                Kind::Sessions => panic!("records are not JSON"),
+                Kind::End => understood::<End>(body),
+                Kind::Prepared => understood::<Prepared>(body),
+                Kind::Serving => understood::<Serving>(body),
+                Kind::Counters => understood::<Counters>(body),
+            };
+            assert!(is_within(body, &found), "of {body} it understood {found}");
+            kinds.push(kind);
+        }
+        assert!(Kind::ALL.iter().all(|kind| kinds.contains(kind)), "only {kinds:?}");
+    }
+
+    #[test]
+    fn fields_of_later_programs_are_ignored() {
+        let later = json!({"protocol": 1, "program": "9.0", "sessions": [1, 9], "colours": {"many": true}});
+        let hello: Hello = read(&serde_json::to_vec(&later).expect("JSON")).expect("a hello");
+        assert_eq!((hello.program.as_str(), hello.sessions), ("9.0", vec![1, 9]));
+        let later = json!({"apps": [{"name": "web", "moon": "full", "endpoints": [{"tide": 1}]}], "sun": 1});
+        let state: State = read(&serde_json::to_vec(&later).expect("JSON")).expect("a state");
+        assert_eq!(state.apps.len(), 1);
     }
 }
