@@ -296,6 +296,9 @@ pub(super) struct FilterArguments {
     /// Only the one with this number
     #[arg(long, value_name = "ID")]
     pub(super) id: Option<u64>,
+    /// Those that finish in old processes after an upgrade: `old`, or the generation of one of them
+    #[arg(long, value_name = "GENERATION")]
+    pub(super) generation: Option<String>,
 }
 
 /// Which ringway is meant, and how its answer is printed.

@@ -6,10 +6,11 @@ use ringway::SocketAddress;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::admin_client::{AskError, Body};
 use super::arguments::AdminArguments;
-use super::{admin_client, complain, print};
+use super::{complain, print};
 use crate::config::{self, render_faults};
+use crate::control::admin_client;
+use crate::control::admin_client::{AskError, Body};
 use crate::control::exit::Exit;
 
 /// A running ringway, for one command.

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use ringway::Time;
 
-use super::admin_client::AskError;
 use super::arguments::ExplainArguments;
 use super::ask::Asker;
 use super::table::Table;
 use super::{complain, print, status};
 use crate::config::{self, render_faults};
+use crate::control::admin_client::AskError;
 use crate::control::exit::Exit;
 use crate::control::explain::{ExplainQuery, Explanation, explain};
 use crate::snapshot::Lineage;

@@ -1,6 +1,5 @@
 //! The command line: what each command does.
 
-mod admin_client;
 mod arguments;
 mod ask;
 mod backend;

@@ -1,6 +1,5 @@
 //! `ringway plan`, `reload`, `versions` and `rollback`: other configurations for a running ringway.
 
-use super::admin_client::Body;
 use super::arguments::{
     AdminArguments, PlanArguments, ReloadArguments, RollbackArguments, VersionsArguments,
 };
@@ -9,6 +8,7 @@ use super::complain;
 use super::table::Table;
 use crate::config::{self, Format, Loaded};
 use crate::control::admin::configuration::{FILES, FilesPage, PlanQuery, RollbackQuery};
+use crate::control::admin_client::Body;
 use crate::control::exit::Exit;
 use crate::control::reload::{Outcome, VersionsPage};
 use crate::plan::{AppChange, Difference, Kind};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::arguments::UpgradeArguments;
 use super::ask::Asker;
 use super::table::Table;
-use super::units::count;
+use super::units::{count, time};
 use super::{complain, print};
 use crate::control::exit::Exit;
 use crate::control::upgrade::{JournalLine, ReportPage, UpgradeQuery};
@@ -65,6 +65,15 @@ fn render(report: &ReportPage) -> String {
         }
         text = table.render();
     }
+    let left: u64 = report.left.values().chain(report.refused.values()).sum();
+    if let Some(seconds) = report.drain_seconds {
+        text.push_str(&format!(
+            "{} in process {}, which cuts what is left after {}: `ringway connections --generation old`\n",
+            if left == 1 { "1 connection finishes".to_owned() } else { format!("{left} connections finish") },
+            report.old_pid,
+            time(seconds)
+        ));
+    }
     let moved = report.moved.values().sum();
     text.push_str(&format!(
         "process {} serves with {} {}, {} moved, paused for {:.1} ms; process {} is done after {:.3} s\n",
@@ -94,6 +103,7 @@ mod tests {
             moved: counts(&[("relaying", 8000), ("waiting", 1)]),
             left: counts(&[("closing", 2)]),
             refused: counts(&[]),
+            drain_seconds: Some(30.0),
             pause_seconds: 0.0213,
             seconds: 0.412,
         };
@@ -103,6 +113,8 @@ mod tests {
              closing      0      2     0\n\
              relaying     8000   0     0\n\
              waiting      1      0     0\n\
+             2 connections finish in process 7, which cuts what is left after 30s: \
+             `ringway connections --generation old`\n\
              process 8 serves with /usr/bin/ringway 0.2.0, 8001 connections moved, paused for 21.3 ms; \
              process 7 is done after 0.412 s\n"
         );

@@ -264,7 +264,13 @@ async fn serve(
     let removals = Removals::new(operator.clone());
     if let Some(admin) = &config.admin {
         let requests = requests.clone();
-        let pages = Admin { process, operator, is_draining: Arc::clone(&is_draining), requests };
+        let pages = Admin {
+            process,
+            operator: operator.clone(),
+            is_draining: Arc::clone(&is_draining),
+            requests,
+            elders: Arc::clone(&estate.elders),
+        };
         start_admin(pages, admin.listen.clone(), admin_socket, estate.admin.take(), Arc::clone(&door)).await;
     }
     if let Some(listen) = overrides.pprof {
@@ -299,6 +305,8 @@ async fn serve(
             door: Arc::clone(&door),
             invocation,
             binaries: estate.binaries,
+            elders: estate.elders,
+            operator,
             events: events.clone(),
             farewell: Arc::clone(&farewell),
         },

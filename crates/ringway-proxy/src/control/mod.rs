@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod admin;
+pub(crate) mod admin_client;
 mod boot;
 pub mod discovery;
 pub mod drain;

@@ -54,6 +54,9 @@ pub struct ConnectionsQuery {
     /// Ends all connections if nothing else is named; not for listing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all: Option<bool>,
+    /// `old`, or the number of a generation: those that finish in processes that the asked one follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<String>,
 }
 
 /// Why an operator's wish is not done.
@@ -73,12 +76,29 @@ impl fmt::Display for Refusal {
 }
 
 /// The answer to a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ConnectionList {
     /// How many connections fit, listed or not.
     pub matched: u64,
     /// Those that are listed, by their numbers.
     pub connections: Vec<ConnectionStatus>,
+    /// Where old processes are asked: these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<OldProcess>,
+}
+
+/// A process that another one follows, and that has connections to finish.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OldProcess {
+    /// 1 for the first process, one more for each upgrade.
+    pub generation: u64,
+    /// Its process id.
+    pub pid: u32,
+    /// What is left in it is cut then.
+    pub seconds_left: Option<f64>,
+    /// Why it cannot be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// One connection in a list. Fields are only ever added.
@@ -123,6 +143,12 @@ pub struct ConnectionStatus {
     pub bytes_sent: u64,
     /// Bytes handed on from backend to client.
     pub bytes_received: u64,
+    /// Of an old process: which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// Of an old process: why it has not moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 impl From<Sighting> for ConnectionStatus {
@@ -147,6 +173,8 @@ impl From<Sighting> for ConnectionStatus {
             idle_seconds: seen.idle.map(whole_milliseconds),
             bytes_sent,
             bytes_received,
+            generation: None,
+            why: None,
         }
     }
 }
@@ -219,7 +247,7 @@ impl Operator {
         }
         let selection = Arc::new(self.selection(query)?);
         let _none_moves = self.gate.lock().await;
-        let mut list = ConnectionList { matched: 0, connections: Vec::new() };
+        let mut list = ConnectionList::default();
         for worker in &self.workers {
             let mut from = Some(0);
             while let Some(start) = from {

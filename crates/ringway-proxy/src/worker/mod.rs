@@ -33,7 +33,7 @@ use ringway::{
 pub use arrival::Homes;
 pub use listening::LentListener;
 pub use mail::{Legacy, Parcel, Rested, WorkerMail};
-pub use moving::{Arrivals, MovedSession, TakeOut, Taken, Which};
+pub use moving::{Arrivals, MovedSession, Stayed, Staying, TakeOut, Taken, Which};
 pub use recorder::Recorder;
 
 use crate::admission::Admission;

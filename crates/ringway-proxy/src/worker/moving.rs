@@ -83,8 +83,33 @@ pub enum Which {
 pub struct Taken {
     /// The connections.
     pub sessions: Vec<MovedSession>,
-    /// Connections that were meant and stay, because they are about to end.
-    pub ending: usize,
+    /// Connections that were meant and stay.
+    pub staying: Vec<Stayed>,
+}
+
+/// A connection that was meant to be given away, and stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stayed {
+    /// Its number in the process, as in the access log.
+    pub number: u64,
+    /// Why.
+    pub why: Staying,
+}
+
+/// Why a connection stays where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Staying {
+    /// It is about to end: one of its sides is gone, and the other is given what came before.
+    Ending,
+}
+
+impl Staying {
+    /// The word for people and for JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ending => "ending",
+        }
+    }
 }
 
 /// Where connections go that a worker gives away.
@@ -110,13 +135,13 @@ impl TakeOut {
             if taken.sessions.is_empty() {
                 return Ok(());
             }
-            let Taken { sessions, ending } = taken;
+            let Taken { sessions, staying } = taken;
             let parcel = Parcel::new(Arrivals::new(sessions, done.clone()));
             if to.try_send(WorkerMail::PutIn(parcel.clone())).is_ok() {
                 return Ok(());
             }
             let sessions = parcel.open().map_or_else(Vec::new, |arrivals| arrivals.sessions);
-            Err(Taken { sessions, ending })
+            Err(Taken { sessions, staying })
         })
     }
 }

@@ -26,6 +26,8 @@ on_both_engines!(
     connections_whose_route_is_awaited_move_and_stay_counted,
     connections_held_back_to_a_bandwidth_move_with_every_byte_and_are_no_faster,
     endpoint_that_was_left_out_stays_so_for_as_long_as_it_was_to_be,
+    what_stays_in_old_processes_is_listed_with_its_reason_until_it_ends,
+    what_stays_in_an_old_process_is_cut_after_the_drain_timeout_and_a_dead_one_is_forgotten,
     one_process_serves_whoever_of_the_two_dies_or_hangs,
     supervisor_follows_upgrades_and_starts_a_crashed_server_again,
 );
@@ -663,4 +665,123 @@ fn endpoint_that_was_left_out_stays_so_for_as_long_as_it_was_to_be(engine: Engin
     crate::support::wait_health(&ringway, bad, "up");
     let after = left_out.elapsed();
     assert!(after >= Duration::from_secs(2) && after < Duration::from_secs(6), "{after:?}");
+}
+
+/// What `ringway connections --generation` says, in JSON.
+fn old_connections(ringway: &Ringway, generation: &str) -> Value {
+    let output = command(ringway, &["connections", "--generation", generation, "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// Waits until no old process says that it has connections.
+fn wait_nothing_left(ringway: &Ringway) {
+    eventually("no old process is left", PATIENCE, || {
+        old_connections(ringway, "old")["processes"].is_null().then_some(())
+    });
+}
+
+fn what_stays_in_old_processes_is_listed_with_its_reason_until_it_ends(engine: Engine) {
+    let backend = Backend::start(Behaviour::Echo);
+    let (kept, removed) = (free_address(), free_address());
+    let of = |name: &str, frontend: SocketAddr| {
+        app(frontend, &[backend.address()], NO_CHECKS).replacen("\"app\"", &format!("\"{name}\""), 1)
+    };
+    let ringway = ringway(engine).config(&(of("kept", kept) + &of("removed", removed))).start();
+    let path = ringway.directory().join("ringway.toml");
+    let with_both = std::fs::read_to_string(&path).expect("it is there");
+    let without = with_both.replace(&of("removed", removed), "");
+    let (mut first, mut moves) = (opened(removed), opened(kept));
+    // The new process does not have this app, though the old one has a connection of it.
+    let remove = || {
+        std::fs::write(&path, &without).expect("it can be written");
+        assert_eq!(command(&ringway, &["reload"]).status.code(), Some(0));
+    };
+    remove();
+    let oldest = pid(&ringway);
+    assert!(old_connections(&ringway, "old")["processes"].is_null());
+    let report = upgrade_report(&ringway);
+    assert_eq!(report["refused"], serde_json::json!({"relaying: no app of its name": 1}), "{report}");
+    assert_eq!(report["drain_seconds"], 30.0);
+
+    let list = old_connections(&ringway, "old");
+    assert_eq!(list["matched"], 1, "{list}");
+    let one = &list["connections"][0];
+    assert_eq!((&one["app"], &one["why"]), (&"removed".into(), &"no app of its name".into()), "{list}");
+    assert_eq!(one["client"], first.local_addr().expect("an address").to_string());
+    assert_eq!((&one["generation"], &one["bytes_sent"]), (&1.into(), &5.into()), "{list}");
+    let process = &list["processes"][0];
+    assert_eq!((&process["generation"], &process["pid"]), (&1.into(), &oldest.into()));
+    assert!(process["seconds_left"].as_f64().is_some_and(|left| left > 1.0 && left <= 30.0), "{list}");
+
+    // Another one joins it two generations later, and each is found by its number.
+    std::fs::write(&path, &with_both).expect("it can be written");
+    assert_eq!(command(&ringway, &["reload"]).status.code(), Some(0));
+    let mut second = opened(removed);
+    remove();
+    upgrade(&ringway, &[]);
+    let list = old_connections(&ringway, "old");
+    assert_eq!((list["matched"].as_u64(), list["processes"].as_array().map(Vec::len)), (Some(2), Some(2)));
+    assert_eq!(old_connections(&ringway, "2")["connections"][0]["generation"], 2);
+    let table = command(&ringway, &["connections", "--generation", "1"]);
+    let table = String::from_utf8(table.stdout).expect("text");
+    assert!(table.contains(&format!("process {oldest} of generation 1 cuts what is left in ")), "{table}");
+    for (arguments, wanted) in [
+        (["connections", "--generation", "7"], "no old process of generation 7 is left"),
+        (["connections", "--generation", "new"], "expected old, or the number of a generation"),
+        (["kill", "--generation", "old"], "say which connections, or --all"),
+    ] {
+        let output = command(&ringway, &arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(wanted), "{said}");
+    }
+    for stream in [&mut first, &mut second, &mut moves] {
+        says(stream, "still here");
+    }
+
+    // One ends by itself, one by an order; their processes end, and nothing of them is left.
+    drop(first);
+    wait_gone(oldest);
+    assert_eq!(old_connections(&ringway, "old")["matched"], 1);
+    let output = command(&ringway, &["kill", "--generation", "2", "--app", "removed"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1 connection killed\n");
+    assert_eq!(second.read(&mut [0; 1]).map_or(0, |count| count), 0, "it is cut");
+    wait_nothing_left(&ringway);
+    let output = command(&ringway, &["connections", "--generation", "old"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "no old process is left\n");
+    says(&mut moves, "still here");
+}
+
+fn what_stays_in_an_old_process_is_cut_after_the_drain_timeout_and_a_dead_one_is_forgotten(engine: Engine) {
+    let backend = Backend::start(Behaviour::Echo);
+    let (kept, removed) = (free_address(), free_address());
+    let of = |name: &str, frontend: SocketAddr| {
+        app(frontend, &[backend.address()], NO_CHECKS).replacen("\"app\"", &format!("\"{name}\""), 1)
+    };
+    let config = |timeout: &str| {
+        let server = format!("[server]\ndrain_timeout = \"{timeout}\"\n");
+        format!("{server}{}{}", of("kept", kept), of("removed", removed))
+    };
+    for kills in [false, true] {
+        let timeout = if kills { "30s" } else { "1s" };
+        let ringway = ringway(engine).config(&config(timeout)).start();
+        let path = ringway.directory().join("ringway.toml");
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        let mut open = opened(removed);
+        std::fs::write(&path, text.replace(&of("removed", removed), "")).expect("it can be written");
+        assert_eq!(command(&ringway, &["reload"]).status.code(), Some(0));
+        let before = pid(&ringway);
+        upgrade(&ringway, &[]);
+        if kills {
+            assert_eq!(old_connections(&ringway, "old")["matched"], 1);
+            let kill = std::process::Command::new("kill").args(["-9", &before.to_string()]).status();
+            assert!(kill.expect("there is a kill").success());
+        }
+        let begin = Instant::now();
+        assert_eq!(open.read(&mut [0; 1]).map_or(0, |count| count), 0, "it is cut");
+        assert!(begin.elapsed() < PATIENCE);
+        wait_gone(before);
+        wait_nothing_left(&ringway);
+        drop(opened(kept));
+    }
 }

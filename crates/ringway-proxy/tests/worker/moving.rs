@@ -470,7 +470,7 @@ fn worker_with_mail_does_not_end_and_carries_on_what_is_in_it() {
     world.workers[from].mailer().send(WorkerMail::TakeOut(request));
     world.settle();
     let taken = taken.lock().expect("no panic before").take().expect("an answer");
-    assert_eq!((taken.sessions.len(), taken.ending, world.counts()[from]), (1, 0, 0));
+    assert_eq!((taken.sessions.len(), taken.staying.len(), world.counts()[from]), (1, 0, 0));
     let facts = taken.sessions[0].facts().clone();
     assert_eq!((&*facts.app, facts.bytes), ("app", [0, 0]));
     assert!(taken.sessions[0].backend().is_some());

@@ -1,4 +1,4 @@
-//! `/connections`: GET lists connections, DELETE ends them.
+//! `/connections`: GET lists connections, DELETE ends them; with `generation` those that finish in old processes.
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -7,10 +7,11 @@ use axum::response::{IntoResponse, Response};
 use super::{Admin, Refusal};
 use crate::control::operator::ConnectionsQuery;
 
-type Wanted = Result<Query<ConnectionsQuery>, QueryRejection>;
+pub(super) type Wanted = Result<Query<ConnectionsQuery>, QueryRejection>;
 
 pub(super) async fn list(State(admin): State<Admin>, wanted: Wanted) -> Response {
     match query_of(wanted) {
+        Ok(query) if query.generation.is_some() => answer(admin.elders.list(&query).await),
         Ok(query) => answer(admin.operator.list(&query).await),
         Err(refusal) => refusal.into_response(),
     }
@@ -18,6 +19,7 @@ pub(super) async fn list(State(admin): State<Admin>, wanted: Wanted) -> Response
 
 pub(super) async fn kill(State(admin): State<Admin>, wanted: Wanted) -> Response {
     match query_of(wanted) {
+        Ok(query) if query.generation.is_some() => answer(admin.elders.kill(&query).await),
         Ok(query) => answer(admin.operator.kill(&query).await),
         Err(refusal) => refusal.into_response(),
     }

@@ -11,6 +11,7 @@ mod connections;
 mod door;
 mod drain;
 mod explain;
+pub(in crate::control) mod left;
 mod unix_socket;
 mod upgrade;
 
@@ -35,6 +36,7 @@ use tokio::sync::oneshot;
 use super::operator::{Operator, Refusal};
 use super::reload::Requests;
 use super::status::Process;
+use super::upgrade::Elders;
 use crate::metrics::page;
 use bounded::Bounded;
 pub(super) use door::Door;
@@ -57,6 +59,8 @@ pub struct Admin {
     pub is_draining: Arc<AtomicBool>,
     /// Where changes of the configuration are asked for.
     pub requests: Requests,
+    /// Processes that this one follows and that have connections to finish.
+    pub(super) elders: Arc<Elders>,
 }
 
 /// Serves, and logs where it listens: at the socket that was made or passed for it, or at its address. A busy address is

@@ -27,7 +27,7 @@ fn admin() -> Admin {
     let process = Arc::new(testing::process());
     let operator = Operator::new(Arc::clone(&process), Vec::new(), tokio::sync::mpsc::unbounded_channel().0);
     let (requests, _) = Requests::channel();
-    Admin { process, operator, is_draining: Arc::default(), requests }
+    Admin { process, operator, is_draining: Arc::default(), requests, elders: Arc::default() }
 }
 
 #[tokio::test]

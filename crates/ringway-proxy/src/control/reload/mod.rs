@@ -17,14 +17,15 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::admin::Door;
+use super::admin::{self, Door};
 use super::discovery::{Discovery, SystemResolver};
 use super::fleet::Crew;
 use super::lifecycle::Event;
 use super::live::Live;
 use super::notify::Notifier;
+use super::operator::Operator;
 use super::supervisor;
-use super::upgrade::{BinaryRecord, Farewell, House, Invocation, Journal, JournalLine, Order};
+use super::upgrade::{BinaryRecord, Elders, Farewell, House, Invocation, Journal, JournalLine, Order};
 use crate::admission::Admission;
 use crate::config::{self, Baseline, ConfigErrors, Format, Fragment, Loaded, Outline};
 use crate::metrics::Metrics;
@@ -215,6 +216,10 @@ pub(super) struct HandoverParts {
     pub(super) invocation: Arc<Invocation>,
     /// The processes until now, this one last.
     pub(super) binaries: Vec<BinaryRecord>,
+    /// Those of them that have connections to finish.
+    pub(super) elders: Arc<Elders>,
+    /// Looks at connections that are left here, once another process has followed.
+    pub(super) operator: Operator,
     pub(super) events: UnboundedSender<Event>,
     /// What is left to say at the end, once another process has followed.
     pub(super) farewell: Arc<Mutex<Option<Farewell>>>,
@@ -277,7 +282,7 @@ impl Reloader {
 
     async fn upgrade(&mut self, order: Order, journal: Journal) {
         let result = self.try_upgrade(order, journal).await;
-        let (journal, farewell) = match result {
+        let (journal, mut farewell) = match result {
             Ok(handed_over) => handed_over,
             Err((journal, error)) => {
                 tracing::error!(error, "upgrade called off: this process serves on");
@@ -286,6 +291,9 @@ impl Reloader {
         };
         self.is_draining.store(true, Ordering::Relaxed);
         let report = farewell.report.clone();
+        if let Some(left) = farewell.take_left() {
+            tokio::spawn(admin::left::serve(left, self.handover.operator.clone()));
+        }
         // The end may come at once.
         *self.handover.farewell.lock().unwrap_or_else(PoisonError::into_inner) = Some(farewell);
         // Nobody reads any more when the process ends.
@@ -309,7 +317,8 @@ impl Reloader {
         if self.is_draining.load(Ordering::Relaxed) {
             return Err((journal, "the process is draining".to_owned()));
         }
-        let HandoverParts { metrics, admission, door, invocation, binaries, .. } = &self.handover;
+        let HandoverParts { metrics, admission, door, invocation, binaries, elders, operator, .. } =
+            &self.handover;
         let house = House {
             crew: Arc::clone(&self.crew),
             lineage: Arc::clone(&self.lineage),
@@ -319,6 +328,8 @@ impl Reloader {
             file,
             versions: self.history.records(),
             binaries: binaries.clone(),
+            elders: Arc::clone(elders),
+            gate: operator.gate(),
             is_draining: Arc::clone(&self.is_draining),
             admission: Arc::clone(admission),
         };

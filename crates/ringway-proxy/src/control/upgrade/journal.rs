@@ -50,6 +50,9 @@ pub struct ReportPage {
     pub left: BTreeMap<String, u64>,
     /// Connections that the new process could not take, and why; they finish in the old one.
     pub refused: BTreeMap<String, u64>,
+    /// For how long what is left in the old process may take to finish, if anything is: then it is cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_seconds: Option<f64>,
     /// For how long connections stood still.
     pub pause_seconds: f64,
     /// From the order to the new process serving.

@@ -5,8 +5,10 @@
 //! `docs/internals/upgrade.md` has the steps, and what happens when either of them dies between two.
 
 mod binary;
+mod elders;
 mod fault;
 mod journal;
+mod left;
 mod new;
 mod old;
 mod state;
@@ -18,8 +20,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub(super) use binary::Invocation;
+pub(super) use elders::{Elder, Elders};
 pub(super) use journal::Journal;
 pub use journal::{JournalLine, ReportPage, StepPage};
+pub(super) use left::Left;
 pub(super) use new::{Estate, HouseParts};
 pub(crate) use new::{Heir, Meeting, Parted};
 pub(super) use old::{Farewell, House};

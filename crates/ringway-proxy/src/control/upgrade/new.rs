@@ -19,7 +19,7 @@ use super::wire::{
     self, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared, Ready,
     Refuse, Serving,
 };
-use super::{Invocation, fault};
+use super::{Elder, Elders, Invocation, fault};
 use crate::admission::Admission;
 use crate::config::render_faults;
 use crate::control::Source;
@@ -48,6 +48,7 @@ pub(crate) struct Heir {
     versions: Vec<VersionRecord>,
     running: Running,
     binaries: Vec<BinaryRecord>,
+    elders: Vec<Elder>,
 }
 
 /// The version that runs.
@@ -93,6 +94,8 @@ pub(in crate::control) struct Estate {
     pub(in crate::control) versions: Option<Vec<VersionRecord>>,
     /// The processes until now, this one last.
     pub(in crate::control) binaries: Vec<BinaryRecord>,
+    /// Those of them that have connections to finish.
+    pub(in crate::control) elders: Arc<Elders>,
     /// The admin interface's socket.
     pub(in crate::control) admin: Option<OwnedFd>,
     /// Where the old process tells what it had counted; none if it is gone.
@@ -140,7 +143,7 @@ impl Heir {
         }
         // While this process has one thread; without it, everything takes longer.
         let _ = ringway::reserve_descriptors(configure.descriptors.saturating_add(DESCRIPTORS_SPARE));
-        let Configure { file, running, versions, binaries, passed, .. } = configure;
+        let Configure { file, running, versions, binaries, passed, elders, .. } = configure;
         let passed = passed.into_iter().zip(descriptors);
         let passed = passed.map(|(name, descriptor)| PassedDescriptor { name, descriptor }).collect();
         let Some(record) = versions.iter().find(|record| record.version == running) else {
@@ -153,7 +156,7 @@ impl Heir {
         overrides.apply(&mut config.server);
         let document = Arc::new(record.document.clone());
         let running = Running { version: running, origin: record.origin, time: record.time };
-        let heir = Self { line, old, word, versions, running, binaries };
+        let heir = Self { line, old, word, versions, running, binaries, elders };
         Ok(Meeting { heir, config, source: Source { file: Some(file), document }, passed })
     }
 
@@ -193,6 +196,7 @@ impl Heir {
         Ok(Estate {
             versions: Some(self.versions),
             binaries,
+            elders: Arc::new(Elders::new(self.elders)),
             admin: inheritance.admin,
             line: is_told.then_some(self.line),
         })
@@ -385,7 +389,8 @@ fn wake(house: &HouseParts, snapshot: &Snapshot, inheritance: &mut Inheritance) 
 impl Estate {
     /// Of a process that follows nobody.
     pub(in crate::control) fn first() -> Self {
-        Self { versions: None, binaries: vec![BinaryRecord::of_this_process(1)], admin: None, line: None }
+        let binaries = vec![BinaryRecord::of_this_process(1)];
+        Self { versions: None, binaries, elders: Arc::default(), admin: None, line: None }
     }
 
     /// Takes in what the old process counted: once now, and once when it ends. `counted` is told the first time, or that
@@ -397,14 +402,19 @@ impl Estate {
     ) {
         let Some(mut line) = self.line.take() else { return counted() };
         let (metrics, lineage) = (Arc::clone(&house.metrics), Arc::clone(&house.lineage));
+        let elders = Arc::clone(&self.elders);
         let follow = move || {
-            let mut counted = Some(counted);
+            let (mut counted, mut left) = (Some(counted), None);
             // As long as connections may finish there.
             while let Ok(packet) = line.receive(Instant::now() + Duration::from_secs(8 * 86_400)) {
                 if packet.kind == Kind::Counters as u16
                     && let Ok(counters) = wire::read::<Counters>(&packet.body)
                 {
                     counters.add_to(&metrics, &lineage.current());
+                    if let Some(elder) = counters.left {
+                        left = Some(elder.pid);
+                        elders.add(elder);
+                    }
                 }
                 if let Some(counted) = counted.take() {
                     counted();
@@ -412,6 +422,9 @@ impl Estate {
             }
             if let Some(counted) = counted.take() {
                 counted();
+            }
+            if let Some(pid) = left {
+                elders.forget(pid);
             }
         };
         if let Err(error) = std::thread::Builder::new().name("old-process".to_owned()).spawn(follow) {

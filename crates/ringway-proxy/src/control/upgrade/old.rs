@@ -4,7 +4,7 @@
 //! engines and in nobody's hands, and go back where they were. Once it says so, they are the other process's, and all
 //! that is left to do here is to let go of them. Runs on a thread of its own, and waits for nothing without a deadline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -17,6 +17,9 @@ use ringway::handover::{
     Channel, ChannelListener, CommitWord, Decision, Interest, Line, Packet, ProcessHandle, wait,
 };
 use ringway::{Clock, ExportedConnection, Listener};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::timeout;
 
 use super::binary::why_not_executable;
 use super::state::{Counters, State, allowances_of};
@@ -24,7 +27,7 @@ use super::wire::{
     self, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared, Ready,
     Refuse, Serving,
 };
-use super::{Invocation, Journal, Order, ReportPage, TIMEOUT, VARIABLE, fault};
+use super::{Elders, Invocation, Journal, Left, Order, ReportPage, TIMEOUT, VARIABLE, fault};
 use crate::admission::Admission;
 use crate::control::admin::Door;
 use crate::control::fleet::Crew;
@@ -33,7 +36,7 @@ use crate::control::reload::VersionRecord;
 use crate::metrics::Metrics;
 use crate::session::record::{self, RecordParts};
 use crate::snapshot::{Lineage, Snapshot};
-use crate::worker::{MovedSession, Rested};
+use crate::worker::{MovedSession, Rested, Stayed};
 
 /// Workers come to rest between two batches of events: one that takes longer is stuck.
 const REST: Duration = Duration::from_secs(2);
@@ -61,6 +64,9 @@ pub(in crate::control) struct House {
     pub(in crate::control) file: PathBuf,
     pub(in crate::control) versions: Vec<VersionRecord>,
     pub(in crate::control) binaries: Vec<BinaryRecord>,
+    pub(in crate::control) elders: Arc<Elders>,
+    /// Held while connections go from one worker to another.
+    pub(in crate::control) gate: Arc<Mutex<()>>,
     pub(in crate::control) is_draining: Arc<AtomicBool>,
     pub(in crate::control) admission: Arc<Admission>,
 }
@@ -72,10 +78,17 @@ pub(in crate::control) struct Farewell {
     told: Counters,
     lineage: Arc<Lineage>,
     metrics: Arc<Metrics>,
+    /// None if nothing is left here.
+    left: Option<Left>,
     pub(in crate::control) report: ReportPage,
 }
 
 impl Farewell {
+    /// What is left here, to be told of; once.
+    pub(in crate::control) fn take_left(&mut self) -> Option<Left> {
+        self.left.take()
+    }
+
     /// Tells the new process what was counted since.
     pub(in crate::control) fn say(mut self) {
         let now = Counters::of(&self.metrics, &self.lineage.current());
@@ -164,16 +177,18 @@ impl House {
         self.door.shut();
         report.moved = frozen.kinds();
         report.left = frozen.left();
-        self.let_go(frozen, &mut report);
+        let left = self.let_go(frozen, &mut report);
+        let left = self.tell_of_left(left, &mut report);
         report.seconds = journal.seconds();
-        let counters = Counters::of(&self.metrics, &self.lineage.current());
+        let mut counters = Counters::of(&self.metrics, &self.lineage.current());
+        counters.left = left.as_ref().map(Left::elder);
         let sent =
             line.send(Kind::Counters as u16, &wire::write(&counters), &[], Instant::now() + AFTERWARDS);
         if let Err(error) = sent {
             tracing::warn!(%error, "the new process was not told what was counted until now");
         }
         let (lineage, metrics) = (Arc::clone(&self.lineage), Arc::clone(&self.metrics));
-        Ok(Farewell { line, told: counters, lineage, metrics, report })
+        Ok(Farewell { line, told: counters, lineage, metrics, left, report })
     }
 
     fn start(&self, binary: &std::path::Path, socket: &std::path::Path) -> Result<NewProcess, String> {
@@ -225,6 +240,7 @@ impl House {
             running: snapshot.version(),
             versions: self.versions.clone(),
             binaries: self.binaries.clone(),
+            elders: self.elders.all(),
         };
         let descriptors = [&[word.as_fd()], &sockets[..]].concat();
         say(line, Kind::Configure, &configure, &descriptors, deadline)?;
@@ -252,6 +268,7 @@ impl House {
             return Err("the process drains".to_owned());
         }
 
+        frozen.gate = Some(self.shut_gate()?);
         let stopped = Instant::now();
         let next_number = self.freeze(frozen)?;
         journal.step("frozen", format!("{} connections stand still", frozen.count()));
@@ -321,15 +338,42 @@ impl House {
         let mut next_number = 0;
         for Rested { worker, next_number: of_worker, taken } in rested {
             next_number = next_number.max(of_worker);
-            frozen.ending += taken.ending as u64;
+            frozen.staying.extend(taken.staying);
             frozen.sessions.push((worker, taken.sessions));
         }
         if is_whole { Ok(next_number) } else { Err("a worker does not come to rest".to_owned()) }
     }
 
-    /// What crossed is another process's. What that one refused goes on here, and the report says why.
-    fn let_go(&self, frozen: Frozen, report: &mut ReportPage) {
-        let Frozen { sessions, version, refused, .. } = frozen;
+    /// No connection goes from one worker to another from now on: one that is between them would be nobody's.
+    fn shut_gate(&self) -> Result<OwnedMutexGuard<()>, String> {
+        let gate = Arc::clone(&self.gate);
+        let shut = Handle::current().block_on(async { timeout(REST, gate.lock_owned()).await });
+        shut.map_err(|_| "its connections are being gone through".to_owned())
+    }
+
+    /// Makes it known what is left here, if anything is.
+    fn tell_of_left(&self, why: HashMap<u64, Arc<str>>, report: &mut ReportPage) -> Option<Left> {
+        if why.is_empty() {
+            return None;
+        }
+        let drain_timeout = self.lineage.current().settings().server.drain_timeout;
+        report.drain_seconds = Some(drain_timeout.as_secs_f64());
+        let generation = self.binaries.last().map_or(1, |this| this.generation);
+        match Left::new(generation, why, drain_timeout) {
+            Ok(left) => Some(left),
+            Err(error) => {
+                tracing::warn!(%error, "nobody can ask which connections are left here");
+                None
+            }
+        }
+    }
+
+    /// What crossed is another process's. What that one refused goes on here, and the report says why; so does what is given
+    /// back, by the numbers of connections.
+    fn let_go(&self, frozen: Frozen, report: &mut ReportPage) -> HashMap<u64, Arc<str>> {
+        let Frozen { sessions, version, refused, staying, gate } = frozen;
+        let mut left: HashMap<u64, Arc<str>> =
+            staying.iter().map(|stayed| (stayed.number, stayed.why.as_str().into())).collect();
         let mut sent = 0;
         let mut kept = Vec::new();
         for (worker, sessions) in sessions {
@@ -344,6 +388,7 @@ impl House {
                 };
                 match refused {
                     Some(why) => {
+                        left.insert(session.facts().number, why.into());
                         let kind = format!("{}: {why}", kind_of(&session));
                         *report.refused.entry(kind).or_default() += 1;
                         if let Some(moved) = report.moved.get_mut(kind_of(&session)) {
@@ -358,6 +403,8 @@ impl House {
         }
         report.moved.retain(|_, count| *count > 0);
         self.crew.put_in(kept);
+        drop(gate);
+        left
     }
 }
 
@@ -366,12 +413,14 @@ impl House {
 struct Frozen {
     /// By worker.
     sessions: Vec<(u32, Vec<MovedSession>)>,
-    /// Connections that were about to end, or that cannot be moved.
-    ending: u64,
+    /// Connections that cannot be moved.
+    staying: Vec<Stayed>,
     /// The version of records that the new process reads; `None`: it reads none of ours.
     version: Option<u16>,
     /// What the new process cannot take: why, by the place among those that were sent.
     refused: BTreeMap<u64, String>,
+    /// Held as long as connections stand still.
+    gate: Option<OwnedMutexGuard<()>>,
 }
 
 impl Frozen {
@@ -393,8 +442,11 @@ impl Frozen {
     }
 
     fn left(&self) -> BTreeMap<String, u64> {
-        let ending = (self.ending > 0).then(|| ("ending".to_owned(), self.ending));
-        ending.into_iter().collect()
+        let mut left = BTreeMap::new();
+        for stayed in &self.staying {
+            *left.entry(stayed.why.as_str().to_owned()).or_default() += 1;
+        }
+        left
     }
 
     /// Sends all that the new process can read, in their order; says how many.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ringway::{SocketAddress, Time};
 use serde::{Deserialize, Serialize};
 
+use super::Elder;
 use crate::admission::Pacer;
 use crate::endpoint::{AppState, DownReason, Duty, EjectionReport, Endpoint, Health, Steering, Tally};
 use crate::metrics::{AppCounter, CloseLabels, Metrics, ProcessCounter, Row, WorkerCounter};
@@ -267,6 +268,9 @@ pub(super) struct Counters {
     /// Connections that ended, and of these that were cut.
     ended: [u64; 2],
     apps: BTreeMap<String, AppCounts>,
+    /// Where the process that counted tells of connections that it finishes, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) left: Option<Elder>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -292,6 +296,7 @@ impl Counters {
             ),
             ended: metrics.ended().into(),
             apps: snapshot.apps().map(|app| (app.name().to_string(), AppCounts::of(app))).collect(),
+            left: None,
         }
     }
 
@@ -306,6 +311,7 @@ impl Counters {
             workers: grown(&self.workers, &before.workers),
             ended: [0, 1].map(|index| self.ended[index].saturating_sub(before.ended[index])),
             apps: apps.collect(),
+            left: None,
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::Elder;
 use super::state::AllowanceRecord;
 use crate::control::reload::VersionRecord;
 
@@ -99,6 +100,9 @@ pub(super) struct Configure {
     /// Names of the sockets that a service manager passed; their descriptors follow that of the commit word.
     #[serde(default)]
     pub(super) passed: Vec<String>,
+    /// Processes before the one that sends this that have connections to finish.
+    #[serde(default)]
+    pub(super) elders: Vec<Elder>,
 }
 
 /// A process that served.

@@ -16,7 +16,7 @@ use crate::metrics::WorkerCounter;
 use crate::session::tcp::{Event, FrozenPhase, Identity, Session, Stage};
 use crate::session::{Ending, EndpointName, SessionFacts, Slab};
 use crate::worker::endpoint_table::NO_ENDPOINT;
-use crate::worker::moving::{Arrivals, Claims, MovedSession, TakeOut, Taken, Which};
+use crate::worker::moving::{Arrivals, Claims, MovedSession, Stayed, Staying, TakeOut, Taken, Which};
 use crate::worker::preface::Preface;
 use crate::worker::token::Owner;
 
@@ -62,7 +62,7 @@ impl Connections {
     /// Takes connections out, to deliver them all at once: when the last is out, or now if none is.
     pub(in crate::worker) fn take_out(&mut self, ops: &mut Operations<'_>, request: TakeOut) {
         let which = request.which;
-        let taken = Taken { sessions: Vec::new(), ending: 0 };
+        let taken = Taken { sessions: Vec::new(), staying: Vec::new() };
         let group = self.moves.groups.insert(Group { request, taken, awaited: 0 });
         match which {
             Which::All => {
@@ -117,11 +117,12 @@ impl Connections {
             Some(stop) => stop.is_some(),
             None => !has_relay || ops.stop_relay(client),
         };
+        let number = self.entries.get(place).map_or(0, |entry| self.number_of(entry));
         let Some(entry) = self.entries.get_mut(place) else { return false };
         let Some(its_group) = self.moves.groups.get_mut(group) else { return false };
         let was_starved = entry.session.is_starved();
         let Some(actions) = may_leave.then(|| entry.session.freeze()).flatten() else {
-            its_group.taken.ending += 1;
+            its_group.taken.staying.push(Stayed { number, why: Staying::Ending });
             return false;
         };
         its_group.awaited += 1;
@@ -201,7 +202,6 @@ impl Connections {
         match ending {
             None => its_group.taken.sessions.push(moved),
             Some(ending) => {
-                its_group.taken.ending += 1;
                 let place = self.put_in(ops, moved);
                 self.handle(ops, place, Event::Close(ending));
             }
@@ -220,7 +220,6 @@ impl Connections {
         }
         if let Some(group) = self.moves.groups.get_mut(leaving.group) {
             group.awaited -= 1;
-            group.taken.ending += 1;
         }
         self.deliver_if_complete(ops, leaving.group);
     }

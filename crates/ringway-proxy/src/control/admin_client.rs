@@ -19,7 +19,7 @@ const RESPONSE_BYTES_MAX: usize = 64 << 20;
 
 /// Why there is no page.
 #[derive(Debug)]
-pub(super) enum AskError {
+pub(crate) enum AskError {
     /// Nobody answers there.
     Unreachable(io::Error),
     /// Somebody else answers there, or something went wrong on its side.
@@ -42,13 +42,13 @@ impl fmt::Display for AskError {
 
 /// What is sent with a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Body<'a> {
-    pub(super) content_type: &'a str,
-    pub(super) bytes: &'a [u8],
+pub(crate) struct Body<'a> {
+    pub(crate) content_type: &'a str,
+    pub(crate) bytes: &'a [u8],
 }
 
 /// The body of the answer to a request.
-pub(super) fn send(
+pub(crate) fn send(
     admin: &SocketAddress,
     method: &str,
     target: &str,
@@ -64,7 +64,7 @@ pub(super) fn send(
 }
 
 /// Sends a request, and gives each line of the answer to `on_line` as soon as it is there.
-pub(super) fn follow(
+pub(crate) fn follow(
     admin: &SocketAddress,
     method: &str,
     target: &str,
