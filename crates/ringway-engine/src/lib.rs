@@ -39,4 +39,4 @@ pub use driver::{
 };
 pub use id::{ConnectionId, DatagramSocketId, ListenerId, TimerId, Token};
 pub use listener::Listener;
-pub use passed::{PassedDescriptor, take_passed_descriptors};
+pub use passed::{PassedDescriptor, take_descriptors_of_parent, take_passed_descriptors};

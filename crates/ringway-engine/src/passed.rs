@@ -30,6 +30,21 @@ pub struct PassedDescriptor {
 /// # Errors
 /// When the announcement is not as it should be, a descriptor is not open, or the process has other threads already.
 pub fn take_passed_descriptors() -> io::Result<Vec<PassedDescriptor>> {
+    take(std::process::id())
+}
+
+/// As [`take_passed_descriptors`], in a process that was started by the one that they are for, in its place: LISTEN_PID is
+/// its parent's id. For a supervisor that leaves them as it got them to what it starts, each time that it does: nobody can
+/// know the id of a process before there is one.
+///
+/// # Errors
+/// As with [`take_passed_descriptors`].
+pub fn take_descriptors_of_parent() -> io::Result<Vec<PassedDescriptor>> {
+    take(std::os::unix::process::parent_id())
+}
+
+/// Takes those that are for this process, or for the one that leaves them to it.
+fn take(addressee: u32) -> io::Result<Vec<PassedDescriptor>> {
     static ARE_TAKEN: AtomicBool = AtomicBool::new(false);
     let [pid, count, names] = VARIABLES.map(|name| std::env::var(name).ok());
     if (pid.is_none() && count.is_none() && names.is_none()) || ARE_TAKEN.swap(true, Ordering::Relaxed) {
@@ -42,15 +57,15 @@ pub fn take_passed_descriptors() -> io::Result<Vec<PassedDescriptor>> {
         // SAFETY: the process has no other thread that could read the environment meanwhile.
         unsafe { std::env::remove_var(name) };
     }
-    let names = announced(pid.as_deref(), count.as_deref(), names.as_deref(), std::process::id())
-        .map_err(io::Error::other)?;
+    let names =
+        announced(pid.as_deref(), count.as_deref(), names.as_deref(), addressee).map_err(io::Error::other)?;
     let mut passed = Vec::with_capacity(names.len());
     for (fd, name) in (FIRST..).zip(names) {
         if !sys::is_open(fd) {
             return Err(io::Error::other(format!("LISTEN_FDS announces descriptor {fd}, which is not open")));
         }
-        // SAFETY: it is open, and whoever started the process left it to the process to take (LISTEN_PID is its id);
-        // nobody else in it has, as this code runs once.
+        // SAFETY: it is open, and whoever started the process left it to the process to take (LISTEN_PID is its id, or that
+        // of the parent, which says so); nobody else in it has, as this code runs once.
         let descriptor = unsafe { OwnedFd::from_raw_fd(fd) };
         sys::close_on_exec(descriptor.as_fd())?;
         passed.push(PassedDescriptor { name, descriptor });
@@ -58,16 +73,16 @@ pub fn take_passed_descriptors() -> io::Result<Vec<PassedDescriptor>> {
     Ok(passed)
 }
 
-/// The names of the descriptors that are announced to the process `own`, in their order.
+/// The names of the descriptors that are announced to the process `addressee`, in their order.
 fn announced(
     pid: Option<&str>,
     count: Option<&str>,
     names: Option<&str>,
-    own: u32,
+    addressee: u32,
 ) -> Result<Vec<String>, String> {
     let (Some(pid), Some(count)) = (pid, count) else { return Ok(Vec::new()) };
     let pid: u32 = pid.parse().map_err(|_| format!("LISTEN_PID is no process id: {pid:?}"))?;
-    if pid != own {
+    if pid != addressee {
         return Ok(Vec::new());
     }
     // A descriptor is an int, and a table of them has no more entries than 16 bits count for any service.

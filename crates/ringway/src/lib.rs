@@ -23,7 +23,7 @@ pub use ringway_engine::{
     EngineConfig, EngineKind, ExportedConnection, Identity, KeepAlive, ListenOptions, Listener, ListenerId,
     Operations, PEEK_BYTES_MAX, PassedDescriptor, RelayCause, RelayEnd, RelayOptions, RelayProgress,
     RelayStop, SendError, Side, SocketAddress, SocketOptions, Time, TimerId, Token, Underway,
-    take_passed_descriptors,
+    take_descriptors_of_parent, take_passed_descriptors,
 };
 pub use server::{RunningServer, Server};
 pub use worker::{Mailer, Worker};

@@ -20,7 +20,11 @@ pub(super) fn main(arguments: RunArguments) -> Exit {
         return supervisor::run();
     }
     // Before anything else opens a descriptor or starts a thread.
-    let passed = match ringway::take_passed_descriptors() {
+    let taken = match supervisor::is_supervised() {
+        true => ringway::take_descriptors_of_parent(),
+        false => ringway::take_passed_descriptors(),
+    };
+    let passed = match taken {
         Ok(passed) => passed,
         Err(error) => {
             complain(&format!("ringway: cannot start: {error}"));

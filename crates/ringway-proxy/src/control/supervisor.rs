@@ -4,6 +4,9 @@
 //! It starts the server, hands signals on to it, starts it again with back-off when it crashes, and ends as it ends. An
 //! upgrade's new process says by a datagram that it is the server now; when the old one has gone it is a child of the
 //! supervisor, which is the reaper of all its descendants (PR_SET_CHILD_SUBREAPER) or process 1.
+//!
+//! Sockets that a service manager passed stay in it, untouched and inherited, with the variables that announce them: every
+//! server that it starts takes them anew as those of its parent. An upgrade hands them on by itself.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
@@ -53,7 +56,7 @@ pub(super) fn announce() -> io::Result<()> {
 }
 
 /// Whether a supervisor started this process: then a service manager knows that one, and not us.
-pub(super) fn is_supervised() -> bool {
+pub(crate) fn is_supervised() -> bool {
     std::env::var_os(VARIABLE).is_some()
 }
 

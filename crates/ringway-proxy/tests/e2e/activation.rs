@@ -18,6 +18,7 @@ on_both_engines!(
     admin_interface_listens_at_the_socket_that_was_passed_for_it,
     what_is_passed_and_not_used_is_said,
     frontend_that_a_reload_removes_and_brings_back_has_its_socket_again,
+    supervisor_leaves_passed_sockets_to_each_server_that_it_starts,
 );
 
 fn echoes(mut stream: impl Read + Write) {
@@ -190,4 +191,46 @@ fn frontend_that_a_reload_removes_and_brings_back_has_its_socket_again(engine: E
     for _ in 0..20 {
         echoes(client::connect(address).expect("it listens"));
     }
+}
+
+fn supervisor_leaves_passed_sockets_to_each_server_that_it_starts(engine: Engine) {
+    let backend = Backend::start(Behaviour::Echo);
+    let ((held, address), (admin, admin_address)) = (held(), held());
+    let app = app(address, &[backend.address()], NO_CHECKS);
+    let mut ringway = ringway(engine)
+        .config_file("ringway.toml", &format!("[admin]\nlisten = \"{admin_address}\"\n{app}"))
+        .passed("admin", admin.try_clone().expect("a handle"))
+        .passed("ringway.socket", held.try_clone().expect("a handle"))
+        .argument("--supervise")
+        .start();
+    let serving = || {
+        let page = testkit::http::get(admin_address, "/status").expect("it answers").body;
+        let page: serde_json::Value = serde_json::from_str(&page).expect("JSON");
+        u32::try_from(page["pid"].as_u64().expect("a number")).expect("a process id")
+    };
+    is_said(&ringway, ["socket was passed", "serves=\"app\""]);
+    assert_ne!(serving(), ringway.process().id(), "the supervisor serves nobody");
+    for upgrades in [false, true] {
+        let mut first = serving();
+        if upgrades {
+            let output = crate::support::command(&ringway, &["upgrade"]);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert_ne!(std::mem::replace(&mut first, serving()), serving());
+        }
+        echoes(client::connect(address).expect("it listens"));
+        let kill = std::process::Command::new("kill").args(["-9", &first.to_string()]).status();
+        assert!(kill.expect("there is a kill").success());
+        ringway.process().wait_for_line("a crash", PATIENCE, |line| {
+            line.contains(&format!("supervisor: process {first} was ended by signal 9"))
+        });
+        // The socket has outlived its server, and whoever comes meanwhile waits for the next.
+        echoes(client::connect(address).expect("somebody holds the socket"));
+        eventually("the admin interface, too", PATIENCE, || {
+            testkit::http::get(admin_address, "/healthz").ok().filter(|page| page.body == "ok\n").map(drop)
+        });
+        assert_ne!(serving(), first);
+    }
+    assert_eq!(sockets_at(address), 1, "none was bound beside it");
+    ringway.terminate();
+    assert_eq!(ringway.wait(PATIENCE).code(), Some(0));
 }
