@@ -9,8 +9,11 @@ mod client;
 mod close_reason;
 mod handler;
 pub mod handover;
+pub mod layer;
 pub mod relay;
 mod server;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod worker;
 
 pub use client::Client;

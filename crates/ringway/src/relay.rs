@@ -5,10 +5,17 @@
 //! half-closes are passed on after the last byte, an unsent tail pauses the other side's receive, a reset hands on what
 //! was received before it, and what is cut is reset unless it was complete.
 //!
+//! Either side may have a [`Layer`] between its connection and what is relayed, as TLS is. The gate and the counts are of the
+//! payload. A layer that ends its stream ends it as a half-close does; a connection that ends without that is cut short,
+//! and handed on as such: the other layer does not finish, and a side without one is reset.
+//!
 //! The handler gives both connections its token, tells the relay of their events, and gets back what came of it, as a
 //! [`Step`]. While bytes wait for the gate their source is paused: what one receive brought is kept, at most 256 KiB, and
 //! nothing otherwise.
 
+use std::io;
+
+use crate::layer::{Buffers, Layer, Scratch};
 use crate::{
     CloseReason, ConnectionId, Operations, RelayCause, RelayEnd, RelayOptions, RelayProgress, RelayStop,
     Side, Time, TimerId, Token,
@@ -53,6 +60,8 @@ pub struct TransformRelay {
     first_end: Option<Side>,
     /// This side is gone, and the other is reset as soon as it has got what was received before.
     broken: Option<(Side, RelayCause)>,
+    /// What lies between the bytes of a side's connection and those that are relayed.
+    layers: [Option<Box<dyn Layer>>; 2],
 }
 
 /// What goes from one side to the other.
@@ -71,6 +80,10 @@ struct Direction {
     is_ended: bool,
     /// And the destination was told.
     is_done: bool,
+    /// The connection of its source ended, where the layer had not.
+    is_cut_short: bool,
+    /// Nothing more comes out of the connection of its source.
+    is_over: bool,
 }
 
 impl TransformRelay {
@@ -85,6 +98,7 @@ impl TransformRelay {
             timer_at: Time::ZERO,
             first_end: None,
             broken: None,
+            layers: [None, None],
         };
         for side in [Side::A, Side::B] {
             relay.follow(ops, side);
@@ -92,25 +106,39 @@ impl TransformRelay {
         relay
     }
 
+    /// The same relay, just started, with a layer on these sides. What waits for the gate is without it.
+    #[must_use]
+    pub fn with_layers(mut self, layers: [Option<Box<dyn Layer>>; 2]) -> Self {
+        self.layers = layers;
+        self
+    }
+
     /// Goes on where a relay of the driver was stopped. Ends that were passed on before are told of again.
-    pub fn resume(ops: &mut Operations<'_>, stop: RelayStop, gate: &mut impl Gate) -> (Self, Step) {
+    pub fn resume(
+        ops: &mut Operations<'_>,
+        stop: RelayStop,
+        gate: &mut impl Gate,
+        buffers: &mut Buffers,
+    ) -> (Self, Step) {
         let RelayStop { a, b, token, bytes, pending } = stop;
         let mut relay = Self::start(ops, [a, b], token, bytes);
         let mut step = Step::default();
         for (side, pending) in [Side::A, Side::B].into_iter().zip(pending) {
-            relay.pump(ops, side, &pending, gate);
-            relay.settle(ops, side, &mut step);
+            relay.pump(ops, side, &pending, gate, &mut buffers.wire);
+            relay.settle(ops, side, &mut step, &mut buffers.wire);
         }
         (relay, step)
     }
 
     /// Leaves the connections to a relay of the driver; what waits for the gate goes on at once. `false`: it stays and goes
-    /// on itself, as it is about to end, or an end is still on its way behind bytes that the other side does not take.
+    /// on itself, as it is about to end, an end is still on its way behind bytes that the other side does not take, or it has
+    /// layers.
     /// Otherwise this one is to be forgotten.
     pub fn release(&mut self, ops: &mut Operations<'_>) -> bool {
         let is_done = |from: Side| self.directions[from.index()].is_done;
         let owes_end = |from: Side| is_done(from) && ops.queued_bytes(self.sides[from.other().index()]) > 0;
         if self.broken.is_some()
+            || self.has_layers()
             || is_done(Side::A) && is_done(Side::B)
             || owes_end(Side::A)
             || owes_end(Side::B)
@@ -121,7 +149,7 @@ impl TransformRelay {
             ops.cancel_timer(std::mem::replace(&mut self.timer, TimerId::NONE));
         }
         for side in [Side::A, Side::B] {
-            self.send_held(ops, side);
+            self.send_held(ops, side, &mut Scratch::default());
         }
         let [a, b] = self.sides;
         let bytes = [0, 1].map(|index| self.directions[index].sent);
@@ -134,7 +162,7 @@ impl TransformRelay {
     /// pending bytes of the stop have not passed the gate; its count is of those that have, also where the destination
     /// has not taken them yet. `None`: it stays, as one of its connections is gone.
     pub fn stop(&mut self, ops: &mut Operations<'_>) -> Option<RelayStop> {
-        if self.broken.is_some() {
+        if self.broken.is_some() || self.has_layers() {
             return None;
         }
         if !self.timer.is_none() {
@@ -154,43 +182,86 @@ impl TransformRelay {
         self
     }
 
+    /// Whether a side has a layer. Such a relay can neither be released nor stopped.
+    pub fn has_layers(&self) -> bool {
+        self.layers.iter().any(Option::is_some)
+    }
+
     /// Bytes came from `side`.
     pub fn on_read(
         &mut self,
         ops: &mut Operations<'_>,
         side: Side,
-        bytes: &[u8],
+        bytes: &mut [u8],
         gate: &mut impl Gate,
+        buffers: &mut Buffers,
     ) -> Step {
         let mut step = Step::default();
-        if self.broken.is_none() {
-            self.pump(ops, side, bytes, gate);
-            self.settle(ops, side, &mut step);
+        let Buffers { payload, wire, answer } = buffers;
+        // What comes after a layer's end means nothing.
+        if self.broken.is_some() || self.directions[side.index()].is_ended {
+            return step;
         }
+        match self.layers[side.index()].as_deref_mut() {
+            None => self.pump(ops, side, bytes, gate, wire),
+            Some(layer) => {
+                answer.clear();
+                let heard = layer.receive(bytes, payload, answer);
+                let has_finished = layer.has_peer_finished();
+                if !answer.is_empty() {
+                    // If it is gone, an event on its way says so.
+                    let _ = ops.send(self.sides[side.index()], answer.as_slice());
+                }
+                if !heard.payload.is_empty() {
+                    self.pump(ops, side, heard.payload, gate, wire);
+                }
+                if has_finished {
+                    self.note_end(side);
+                }
+                if let Some(error) = heard.failure {
+                    self.give_up(ops, side, error, wire);
+                }
+            }
+        }
+        self.settle(ops, side, &mut step, wire);
         step
     }
 
     /// `side` has finished sending.
-    pub fn on_end(&mut self, ops: &mut Operations<'_>, side: Side) -> Step {
+    pub fn on_end(&mut self, ops: &mut Operations<'_>, side: Side, buffers: &mut Buffers) -> Step {
         let mut step = Step::default();
+        let (other, wire) = (side.other(), &mut buffers.wire);
         let direction = &mut self.directions[side.index()];
-        if !direction.is_ended {
-            (direction.is_ended, direction.is_receiving) = (true, false);
-            self.first_end.get_or_insert(side);
-            self.settle(ops, side, &mut step);
+        (direction.is_receiving, direction.is_over) = (false, true);
+        if !direction.is_ended && self.broken.is_none() {
+            // A layer that ended would have said so. Nobody minds once the stream to this side is complete: many close then.
+            let is_cut_short = self.layers[side.index()].is_some() && !self.directions[other.index()].is_done;
+            if is_cut_short && self.layers[other.index()].is_none() {
+                self.give_up(ops, side, io::ErrorKind::UnexpectedEof.into(), wire);
+            } else {
+                self.directions[side.index()].is_cut_short = is_cut_short;
+                self.note_end(side);
+            }
+            self.settle(ops, side, &mut step, wire);
         }
         step
     }
 
     /// Everything that waited for `side` to take it has left.
-    pub fn on_write(&mut self, ops: &mut Operations<'_>, side: Side, gate: &mut impl Gate) -> Step {
+    pub fn on_write(
+        &mut self,
+        ops: &mut Operations<'_>,
+        side: Side,
+        gate: &mut impl Gate,
+        buffers: &mut Buffers,
+    ) -> Step {
         let (from, mut step) = (side.other(), Step::default());
         self.directions[from.index()].is_blocked = false;
         if self.broken.is_none() {
             self.last_activity = ops.now();
-            self.pump(ops, from, &[], gate);
+            self.pump(ops, from, &[], gate, &mut buffers.wire);
         }
-        self.settle(ops, from, &mut step);
+        self.settle(ops, from, &mut step, &mut buffers.wire);
         step
     }
 
@@ -200,7 +271,9 @@ impl TransformRelay {
         ops: &mut Operations<'_>,
         timer: TimerId,
         gate: &mut impl Gate,
+        buffers: &mut Buffers,
     ) -> Option<Step> {
+        let wire = &mut buffers.wire;
         if self.timer != timer {
             return None;
         }
@@ -209,32 +282,34 @@ impl TransformRelay {
         for side in [Side::A, Side::B] {
             if self.broken.is_none() && self.directions[side.index()].due.is_some_and(|due| due <= ops.now())
             {
-                self.pump(ops, side, &[], gate);
+                self.pump(ops, side, &[], gate, wire);
             }
             if step.end.is_none() {
-                self.settle(ops, side, &mut step);
+                self.settle(ops, side, &mut step, wire);
             }
         }
         Some(step)
     }
 
     /// The connection of `side` broke and is gone. The other one gets what was received before that, and is reset.
-    pub fn on_close(&mut self, ops: &mut Operations<'_>, side: Side, reason: CloseReason) -> Step {
+    pub fn on_close(
+        &mut self,
+        ops: &mut Operations<'_>,
+        side: Side,
+        reason: CloseReason,
+        buffers: &mut Buffers,
+    ) -> Step {
         let mut step = Step::default();
         let cause = match reason {
             CloseReason::Failed(error) => RelayCause::Failed(error),
             CloseReason::Reset | CloseReason::Closed => RelayCause::Reset,
         };
         match self.broken.take() {
+            // It was given up, and closed for that.
+            Some((first, cause)) if first == side => self.broken = Some((first, cause)),
             // The other is gone too.
             Some((first, cause)) => step.end = Some(self.end(ops, first, cause)),
-            None => {
-                self.send_held(ops, side);
-                ops.pause_receive(self.sides[side.other().index()]);
-                self.broken = Some((side, cause));
-                // What was just sent leaves when this call is over.
-                self.wake_at(ops, ops.now());
-            }
+            None => self.break_off(ops, side, cause, &mut buffers.wire),
         }
         step
     }
@@ -263,9 +338,40 @@ impl TransformRelay {
         }
     }
 
+    /// What `side` says cannot be gone on with: its connection closes after what was sent on it.
+    fn give_up(&mut self, ops: &mut Operations<'_>, side: Side, error: io::Error, wire: &mut Scratch) {
+        if self.broken.is_none() {
+            self.break_off(ops, side, RelayCause::Failed(error), wire);
+            ops.close(self.sides[side.index()]);
+        }
+    }
+
+    /// Nothing more comes from `side`, and the other side is to know that it is not complete.
+    fn break_off(&mut self, ops: &mut Operations<'_>, side: Side, cause: RelayCause, wire: &mut Scratch) {
+        self.send_held(ops, side, wire);
+        ops.pause_receive(self.sides[side.other().index()]);
+        self.broken = Some((side, cause));
+        // What was just sent leaves when this call is over.
+        self.wake_at(ops, ops.now());
+    }
+
+    fn note_end(&mut self, side: Side) {
+        self.directions[side.index()].is_ended = true;
+        self.first_end.get_or_insert(side);
+    }
+
     /// Sends on what `from` sent before and `fresh`, as far as the gate and the destination let it.
-    fn pump(&mut self, ops: &mut Operations<'_>, from: Side, fresh: &[u8], gate: &mut impl Gate) {
+    fn pump(
+        &mut self,
+        ops: &mut Operations<'_>,
+        from: Side,
+        fresh: &[u8],
+        gate: &mut impl Gate,
+        wire: &mut Scratch,
+    ) {
         let destination = self.sides[from.other().index()];
+        let layer = &mut self.layers[from.other().index()];
+        let mut failure = None;
         let direction = &mut self.directions[from.index()];
         let mut held = std::mem::take(&mut direction.held);
         direction.due = None;
@@ -278,7 +384,14 @@ impl TransformRelay {
             match gate.pass(from, bytes.len() - done, ops.now()) {
                 Passage::Go(count) => {
                     let end = bytes.len().min(done + count.max(1));
-                    match ops.send(destination, &bytes[done..end]) {
+                    let chunk = match wrap(layer, &bytes[done..end], wire) {
+                        Ok(chunk) => chunk,
+                        Err(error) => {
+                            failure = Some(error);
+                            break;
+                        }
+                    };
+                    match ops.send(destination, chunk) {
                         Ok(queued) => {
                             direction.sent += (end - done) as u64;
                             direction.is_blocked = queued > 0;
@@ -304,20 +417,26 @@ impl TransformRelay {
         if direction.held.is_empty() {
             direction.held = Vec::new();
         }
+        if let Some(error) = failure {
+            self.give_up(ops, from.other(), error, wire);
+        }
     }
 
     /// Sends on what `from` sent, whatever the gate says.
-    fn send_held(&mut self, ops: &mut Operations<'_>, from: Side) {
+    fn send_held(&mut self, ops: &mut Operations<'_>, from: Side, wire: &mut Scratch) {
         let direction = &mut self.directions[from.index()];
         let held = std::mem::take(&mut direction.held);
         direction.due = None;
-        if !held.is_empty() && ops.send(self.sides[from.other().index()], &held).is_ok() {
+        if !held.is_empty()
+            && let Ok(chunk) = wrap(&mut self.layers[from.other().index()], &held, wire)
+            && ops.send(self.sides[from.other().index()], chunk).is_ok()
+        {
             direction.sent += held.len() as u64;
         }
     }
 
     /// After anything happened to the direction of `from`: passes an end on, goes on or rests, or ends the relay.
-    fn settle(&mut self, ops: &mut Operations<'_>, from: Side, step: &mut Step) {
+    fn settle(&mut self, ops: &mut Operations<'_>, from: Side, step: &mut Step, wire: &mut Scratch) {
         if let Some((side, _)) = &self.broken {
             let side = *side;
             let other = self.sides[side.other().index()];
@@ -331,7 +450,16 @@ impl TransformRelay {
         let direction = &mut self.directions[from.index()];
         if direction.is_ended && direction.held.is_empty() && !direction.is_done {
             direction.is_done = true;
-            ops.shut(self.sides[from.other().index()]);
+            let destination = self.sides[from.other().index()];
+            if let Some(layer) = self.layers[from.other().index()].as_deref_mut()
+                && !direction.is_cut_short
+            {
+                wire.clear();
+                layer.finish(wire);
+                // If it is gone, an event on its way says so.
+                let _ = ops.send(destination, wire.as_slice());
+            }
+            ops.shut(destination);
             step.half_closed = Some(from);
         }
         let is_over = self.directions.iter().all(|direction| direction.is_done)
@@ -348,7 +476,11 @@ impl TransformRelay {
     fn follow(&mut self, ops: &mut Operations<'_>, from: Side) {
         let source = self.sides[from.index()];
         let direction = &mut self.directions[from.index()];
-        let receives = direction.held.is_empty() && !direction.is_blocked && !direction.is_ended;
+        // After the end of a layer what still comes is taken and means nothing, so that closing resets nobody.
+        let receives = match direction.is_ended {
+            false => direction.held.is_empty() && !direction.is_blocked,
+            true => self.layers[from.index()].is_some() && !direction.is_over,
+        };
         if receives != direction.is_receiving {
             direction.is_receiving = receives;
             match receives {
@@ -372,7 +504,7 @@ impl TransformRelay {
         self.timer_at = due;
     }
 
-    /// Bytes handed to the kernel.
+    /// Bytes handed to the kernel. Those that a layer adds to what is queued are taken for payload.
     fn bytes(&self, ops: &Operations<'_>) -> [u64; 2] {
         [Side::A, Side::B].map(|from| {
             let queued = ops.queued_bytes(self.sides[from.other().index()]) as u64;
@@ -392,4 +524,16 @@ impl TransformRelay {
         let [a, b] = self.sides;
         RelayEnd { a, b, token: self.token, bytes, undelivered, side, cause }
     }
+}
+
+/// How `payload` is said through a layer, if there is one.
+fn wrap<'a>(
+    layer: &mut Option<Box<dyn Layer>>,
+    payload: &'a [u8],
+    wire: &'a mut Scratch,
+) -> io::Result<&'a [u8]> {
+    let Some(layer) = layer.as_deref_mut() else { return Ok(payload) };
+    wire.clear();
+    layer.send(payload, wire)?;
+    Ok(wire.as_slice())
 }

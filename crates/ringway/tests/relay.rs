@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ringway::layer::Buffers;
 use ringway::relay::{Gate, Passage, Step, TransformRelay};
 use ringway::simulated::{Random, SimulatedFaults, SimulatedNetwork};
 use ringway::{
@@ -47,6 +48,7 @@ struct Joiner {
     backend: ConnectionId,
     relay: Option<TransformRelay>,
     gate: Whim,
+    buffers: Buffers,
     /// How often the kind of relay is still to change.
     changes: u32,
     change_timer: TimerId,
@@ -59,9 +61,9 @@ impl Joiner {
         if connection == self.client { Side::A } else { Side::B }
     }
 
-    fn tell(&mut self, act: impl FnOnce(&mut TransformRelay, &mut Whim) -> Step) {
+    fn tell(&mut self, act: impl FnOnce(&mut TransformRelay, &mut Whim, &mut Buffers) -> Step) {
         if let Some(relay) = &mut self.relay {
-            let step = act(relay, &mut self.gate);
+            let step = act(relay, &mut self.gate, &mut self.buffers);
             self.take(step);
         }
     }
@@ -131,22 +133,22 @@ impl EventHandler for Joiner {
 
     fn on_read(&mut self, ops: &mut Operations<'_>, id: ConnectionId, _: Token, bytes: &mut [u8]) {
         let side = self.side(id);
-        self.tell(|relay, gate| relay.on_read(ops, side, bytes, gate));
+        self.tell(|relay, gate, buffers| relay.on_read(ops, side, bytes, gate, buffers));
     }
 
     fn on_end(&mut self, ops: &mut Operations<'_>, id: ConnectionId, _: Token) {
         let side = self.side(id);
-        self.tell(|relay, _| relay.on_end(ops, side));
+        self.tell(|relay, _, buffers| relay.on_end(ops, side, buffers));
     }
 
     fn on_write(&mut self, ops: &mut Operations<'_>, id: ConnectionId, _: Token) {
         let side = self.side(id);
-        self.tell(|relay, gate| relay.on_write(ops, side, gate));
+        self.tell(|relay, gate, buffers| relay.on_write(ops, side, gate, buffers));
     }
 
     fn on_close(&mut self, ops: &mut Operations<'_>, id: ConnectionId, _: Token, reason: CloseReason) {
         let side = self.side(id);
-        self.tell(|relay, _| relay.on_close(ops, side, reason));
+        self.tell(|relay, _, buffers| relay.on_close(ops, side, reason, buffers));
     }
 
     fn on_timer(&mut self, ops: &mut Operations<'_>, timer: TimerId, _: Token) {
@@ -154,11 +156,13 @@ impl EventHandler for Joiner {
             self.change_timer = TimerId::NONE;
             return self.change(ops);
         }
-        self.tell(|relay, gate| relay.on_timer(ops, timer, gate).expect("there is no other timer"));
+        self.tell(|relay, gate, buffers| {
+            relay.on_timer(ops, timer, gate, buffers).expect("there is no other timer")
+        });
     }
 
     fn on_relay_stopped(&mut self, ops: &mut Operations<'_>, stop: RelayStop) {
-        let (relay, step) = TransformRelay::resume(ops, stop, &mut self.gate);
+        let (relay, step) = TransformRelay::resume(ops, stop, &mut self.gate, &mut self.buffers);
         self.relay = Some(relay);
         self.take(step);
     }
@@ -307,6 +311,7 @@ impl World {
             client: ConnectionId::NONE,
             backend: ConnectionId::NONE,
             relay: None,
+            buffers: Buffers::default(),
             gate: Whim { random: Random::new(random.next_u64()), due: [Time::ZERO; 2] },
             changes: if changes { random.between(1, 12) as u32 } else { 0 },
             change_timer: TimerId::NONE,

@@ -70,9 +70,34 @@ pub struct Asked {
     pub name: Option<Box<str>>,
     /// The application protocols within TLS, with commas between them.
     pub alpn: Option<Box<str>>,
+    /// What came of its TLS, where that ends here.
+    pub secured: Option<Secured>,
+}
+
+/// What came of the handshake with a client whose TLS ends here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Secured {
+    /// The two ends agreed on this.
+    Agreed {
+        /// `"1.2"` or `"1.3"`.
+        version: &'static str,
+        /// The cipher suite by the name that IANA gave it.
+        cipher: &'static str,
+        /// The application protocol.
+        alpn: Option<Box<str>>,
+        /// They went on with a session of earlier.
+        is_resumed: bool,
+    },
+    /// It failed for this reason.
+    Failed(&'static str),
 }
 
 impl Asked {
+    /// A client that speaks this, and of which nothing else is known.
+    pub fn new(protocol: Client) -> Self {
+        Self { protocol, name: None, alpn: None, secured: None }
+    }
+
     /// The server name of TLS.
     pub fn sni(&self) -> Option<&str> {
         self.name.as_deref().filter(|_| self.protocol == Client::Tls)
@@ -167,6 +192,19 @@ fn write_human(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
             }
         }
     }
+    match record.asked.as_ref().and_then(|asked| asked.secured.as_ref()) {
+        Some(Secured::Agreed { version, cipher, alpn, is_resumed }) => {
+            let _ = write!(line, " tls={version} cipher={cipher}");
+            if let Some(alpn) = alpn {
+                let _ = write!(line, " tls_alpn={}", Word(alpn));
+            }
+            if *is_resumed {
+                line.push_str(" tls_resumed=true");
+            }
+        }
+        Some(Secured::Failed(reason)) => _ = write!(line, " tls_failure={reason}"),
+        None => {}
+    }
     if let Some(route) = &record.route {
         let _ = write!(line, " route={}", Word(route));
     }
@@ -207,6 +245,11 @@ fn write_json(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
         sni: Option<&'a str>,
         host: Option<&'a str>,
         alpn: Option<&'a str>,
+        tls_version: Option<&'a str>,
+        tls_cipher: Option<&'a str>,
+        tls_alpn: Option<&'a str>,
+        tls_resumed: Option<bool>,
+        tls_failure: Option<&'a str>,
         route: Option<&'a str>,
         backend: Option<&'a str>,
         endpoint: Option<String>,
@@ -222,6 +265,14 @@ fn write_json(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
         worker: u32,
     }
     let asked = record.asked.as_deref();
+    let (mut agreed, mut failure) = (None, None);
+    match asked.and_then(|asked| asked.secured.as_ref()) {
+        Some(Secured::Agreed { version, cipher, alpn, is_resumed }) => {
+            agreed = Some((*version, *cipher, alpn.as_deref(), *is_resumed));
+        }
+        Some(Secured::Failed(reason)) => failure = Some(*reason),
+        None => {}
+    }
     let line = Line {
         timestamp: time.to_string(),
         app: &record.app,
@@ -232,6 +283,11 @@ fn write_json(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
         sni: asked.and_then(Asked::sni),
         host: asked.and_then(Asked::host),
         alpn: asked.and_then(|asked| asked.alpn.as_deref()),
+        tls_version: agreed.map(|agreed| agreed.0),
+        tls_cipher: agreed.map(|agreed| agreed.1),
+        tls_alpn: agreed.and_then(|agreed| agreed.2),
+        tls_resumed: agreed.map(|agreed| agreed.3),
+        tls_failure: failure,
         route: record.route.as_deref(),
         backend: record.backend.as_deref(),
         endpoint: record.endpoint.as_ref().map(ToString::to_string),
@@ -351,6 +407,7 @@ mod tests {
             protocol: Client::Tls,
             name: Some("a.example.com".into()),
             alpn: Some("h2,http/1.1".into()),
+            secured: None,
         };
         let line = human(&AccessRecord {
             asked: Some(Arc::new(tls.clone())),

@@ -110,10 +110,17 @@ pub fn explain(app: &AppState, query: &ExplainQuery, now: Time) -> Result<Explan
     };
     let protocol = app.routes().needs_bytes().then_some(protocol);
     let offered: Vec<&str> = query.alpn.iter().flat_map(|list| list.split(',')).map(str::trim).collect();
+    let offers = |one: &[u8]| offered.iter().any(|offered| offered.as_bytes() == one);
+    // Where TLS ends here, it is what is agreed on that counts.
+    let termination = app.model().tls.as_ref().and_then(|tls| tls.termination.as_ref());
+    let agreed = termination.map(|termination| termination.agrees_on(&offers));
     let client = Inquirer {
         protocol,
         name: name.as_deref(),
-        offers: &|one| offered.iter().any(|offered| offered.as_bytes() == one),
+        offers: &|one| match agreed {
+            Some(agreed) => agreed.is_some_and(|agreed| agreed.as_bytes() == one),
+            None => offers(one),
+        },
         path: query.path.as_deref(),
         source,
         destination,
@@ -203,7 +210,7 @@ mod tests {
             let rule = Rule { server_names: vec![NamePattern::Exact(host.into())], ..Rule::default() };
             Route { name: name.into(), rule, pool: App { backends, ..App::new("edge") }.into() }
         };
-        let tls = Some(RulesOfTls { unreadable: Unreadable::Refuse });
+        let tls = Some(RulesOfTls { unreadable: Unreadable::Refuse, termination: None });
         let routes = vec![route("one", "a.example", 1), route("two", "b.example", 2)];
         let lineage = Lineage::of_apps(vec![App { tls, routes, ..App::new("edge") }]);
         Arc::clone(lineage.current().app(0).expect("there is one"))

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ringway::SocketAddress;
+use ringway::tls::ServerTerms;
 
 use super::ramp::Ramp;
 use super::resolved::Resolved;
@@ -206,6 +207,11 @@ impl AppState {
     /// Which of its clients takes which of its routes.
     pub fn routes(&self) -> &RouteTable {
         &self.routes
+    }
+
+    /// By what it ends TLS, if it does.
+    pub fn terms(&self) -> Option<&ServerTerms> {
+        Some(&self.model.tls.as_ref()?.termination.as_ref()?.terms)
     }
 
     /// The pools of its routes, in the order of the configuration.

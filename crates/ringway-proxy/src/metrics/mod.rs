@@ -26,7 +26,7 @@ pub struct CloseLabels {
 }
 
 /// The most close reasons that an app can count.
-pub const CLOSE_REASONS_MAX: usize = 64;
+pub const CLOSE_REASONS_MAX: usize = 96;
 
 /// The counters of a process that belong to no app: one block for each worker, and one for the control plane.
 pub struct Metrics {

@@ -87,6 +87,22 @@ rows! {
         in "bytes": "Bytes handed on, by direction.";
     BandwidthWaits = Counter "ringway_bandwidth_waits_total" ["app"] {}
         in "waits": "Times that bytes had to wait, as `bandwidth` or `bandwidth_per_connection` allowed no more.";
+    HandshakesFull = Counter "ringway_tls_handshakes_total" ["app"] {"kind" = "full"}
+        in "handshakes": "Handshakes of TLS with clients that are over: full ones, and those that resumed a session.";
+    HandshakesResumed = Counter "ringway_tls_handshakes_total" ["app"] {"kind" = "resumed"}
+        in "handshakes": "Handshakes of TLS with clients that are over: full ones, and those that resumed a session.";
+    HandshakesFailedByAlert = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "peer_alert"}
+        in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
+    HandshakesWithoutCertificate = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "no_certificate"}
+        in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
+    HandshakesOfNothingInCommon = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "nothing_in_common"}
+        in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
+    HandshakesWithoutProtocol = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "no_protocol"}
+        in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
+    HandshakesOfBadCertificates = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "peer_certificate"}
+        in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
+    HandshakesAgainstTheRules = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "protocol"}
+        in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
     ConnectAttempts = Counter "ringway_connect_attempts_total" ["app"] {}
         in "dials": "Dials to backends for clients, retries included.";
     ConnectFailures = Counter "ringway_connect_failures_total" ["app"] {}

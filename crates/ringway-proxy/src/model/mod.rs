@@ -20,7 +20,10 @@ pub use check::{Check, Expected, HttpCheck, Pattern, Preset, SendExpect};
 pub use ejection::{EjectedUntil, Ejection};
 pub use network::{Network, NetworkError};
 pub use rebalance::Rebalance;
-pub use route::{Client, NamePattern, PathPattern, Protocols, Route, Rule, RulesOfTls, Unreadable};
+pub use route::{
+    Certificate, Client, NamePattern, PathPattern, Protocols, Route, Rule, RulesOfTls, Termination,
+    Unreadable,
+};
 
 /// A whole, checked configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -175,7 +178,7 @@ pub struct App {
     pub limits: Limits,
     /// PROXY headers from clients and to backends.
     pub proxy_protocol: ProxyProtocol,
-    /// That clients speak TLS, which is passed on as it comes; `None`: nobody says so.
+    /// That clients speak TLS, and what becomes of it; `None`: nobody says so.
     pub tls: Option<RulesOfTls>,
     /// Where clients go by what they say of themselves; the first that fits counts.
     pub routes: Vec<Route>,

@@ -127,7 +127,8 @@ fn in_an_app_of_tls_a_rule_means_tls_unless_it_names_a_protocol() {
     let mut ssh = Protocols::default();
     ssh.add(Client::Ssh);
     let rules = vec![Rule::default(), Rule { protocols: ssh, ..Rule::default() }];
-    let tls = Some(crate::model::RulesOfTls { unreadable: crate::model::Unreadable::Refuse });
+    let tls =
+        Some(crate::model::RulesOfTls { unreadable: crate::model::Unreadable::Refuse, termination: None });
     let table = RouteTable::new(&App { tls, ..app(rules) });
     let speaks = |client| Inquirer { protocol: Some(client), ..anybody() };
     assert_eq!(table.find(&speaks(Client::Tls)), Some(0));

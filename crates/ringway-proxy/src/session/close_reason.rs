@@ -117,6 +117,14 @@ close_reasons! {
     HelloTimedOut: Ringway, Accept, "hello_timeout";
     /// The client's first bytes are no hello of TLS that can be read, where one must come, or break a rule of HTTP/1.
     HelloUnreadable: Ringway, Accept, "hello_unreadable";
+    /// The client left in the handshake of TLS.
+    ClientLeftInHandshake: Client, Accept, "left_handshake";
+    /// The client's connection broke in the handshake of TLS.
+    ClientFailedInHandshake: System, Accept, "failed_handshake";
+    /// The handshake of TLS was not over within `timeouts.handshake`.
+    HandshakeTimedOut: Ringway, Accept, "handshake_timeout";
+    /// The handshake of TLS failed: `tls_failure` of the line says why.
+    HandshakeFailed: Ringway, Accept, "handshake_failed";
     /// As many clients of the app as `limits.handshakes` allows have not said where they go.
     LimitHandshakes: Ringway, Accept, "limit_handshakes";
     /// As many clients of its source as `limits.handshakes_per_source` allows have not said where they go.
@@ -189,6 +197,14 @@ close_reasons! {
     ClientFailed: System, Relay, "failed_client";
     /// The kernel gave the backend's connection up.
     BackendFailed: System, Relay, "failed_backend";
+    /// The client's connection ended without the end that TLS gives a stream: what came may be cut short.
+    ClientCutShort: Client, Relay, "cut_short";
+    /// The backend's connection ended without the end that TLS gives a stream: what came may be cut short.
+    BackendCutShort: Backend, Relay, "cut_short";
+    /// What the client sent breaks the rules of TLS, or it ended the session with an alert.
+    ClientTlsFailed: Client, Relay, "tls_failed";
+    /// What the backend sent breaks the rules of TLS, or it ended the session with an alert.
+    BackendTlsFailed: Backend, Relay, "tls_failed";
     /// No byte moved for the idle timeout.
     Idle: Ringway, Relay, "idle";
     /// No byte moved for the half-close timeout after one side had finished.

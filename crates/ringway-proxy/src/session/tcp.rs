@@ -4,7 +4,8 @@
 //! AwaitingAdmission ─admitted─▶ AwaitingChoice ─chosen─▶ AwaitingConnect ─connected─▶ Relaying ─▶ Ended
 //!        │ PROXY header due           ▲ │                      │                         │
 //!        └──────▶ AwaitingPreface ────┤ │                      │                         │
-//!              routes AwaitingRoute ───┘                        │                         │ timeout, shutdown
+//!              routes AwaitingRoute ───┤                        │                         │ timeout, shutdown
+//!                TLS AwaitingHandshake ─┘                        │                         │
 //!                                     ├──── dial failed ───────┤                 AwaitingRelayEnd ─▶ Ended
 //!                                     └─ AwaitingDescriptors ◀─┘
 //! ```
@@ -73,6 +74,8 @@ enum State {
     AwaitingRoute {
         may_be_silent: bool,
     },
+    /// Its hello is read, and the handshake of TLS goes on until its route can be found.
+    AwaitingHandshake,
     AwaitingChoice {
         attempts: u8,
         last: Option<DialFailure>,
@@ -111,6 +114,8 @@ pub enum Event {
     Entered,
     /// The client's first bytes are to be looked at, to find its route.
     RouteDue,
+    /// Its TLS ends here: the handshake has to be over first.
+    HandshakeDue,
     /// Its route is known.
     Routed,
     /// More has to come before its route is known.
@@ -207,6 +212,14 @@ pub enum RelayOutcome {
     ClientFailed,
     /// The kernel gave the backend up.
     BackendFailed,
+    /// The client's connection ended within its stream of TLS.
+    ClientCutShort,
+    /// The backend's connection ended within its stream of TLS.
+    BackendCutShort,
+    /// The client broke the rules of TLS, or said that this end did.
+    ClientTlsFailed,
+    /// The backend broke the rules of TLS, or said that this end did.
+    BackendTlsFailed,
     /// It was cut as told.
     Cut,
 }
@@ -373,6 +386,11 @@ impl Session {
         matches!(self.state, State::AwaitingRoute { .. })
     }
 
+    /// Whether its handshake of TLS goes on, after which its route is found.
+    pub fn awaits_handshake(&self) -> bool {
+        self.state == State::AwaitingHandshake
+    }
+
     /// It goes on by another place, which leads from the same frontend to the pool of its route.
     pub fn set_frontend(&mut self, frontend: u32) {
         self.identity.frontend = frontend;
@@ -419,7 +437,8 @@ impl Session {
             State::AwaitingAdmission
             | State::AwaitingPreface
             | State::AwaitingEntry
-            | State::AwaitingRoute { .. } => Stage::Waiting,
+            | State::AwaitingRoute { .. }
+            | State::AwaitingHandshake => Stage::Waiting,
             State::AwaitingRoom => Stage::Queued,
             State::AwaitingChoice { .. }
             | State::AwaitingConnect { .. }
@@ -446,6 +465,7 @@ impl Session {
             State::AwaitingRoute { may_be_silent } => {
                 self.handle_awaiting_route(event, may_be_silent, limits, now)
             }
+            State::AwaitingHandshake => self.handle_awaiting_handshake(event, limits, now),
             State::AwaitingChoice { attempts, last } => {
                 self.handle_awaiting_choice(event, attempts, last, limits, now)
             }
@@ -681,6 +701,10 @@ impl Session {
             RelayOutcome::BackendReset => CloseReason::BackendReset,
             RelayOutcome::ClientFailed => CloseReason::ClientFailed,
             RelayOutcome::BackendFailed => CloseReason::BackendFailed,
+            RelayOutcome::ClientCutShort => CloseReason::ClientCutShort,
+            RelayOutcome::BackendCutShort => CloseReason::BackendCutShort,
+            RelayOutcome::ClientTlsFailed => CloseReason::ClientTlsFailed,
+            RelayOutcome::BackendTlsFailed => CloseReason::BackendTlsFailed,
             RelayOutcome::Cut => cut,
         };
         self.end(&[Action::Release], reason)

@@ -107,9 +107,9 @@ impl MovedSession {
         let asked = routed.asked.as_ref().map(|asked| {
             let protocol = Client::ALL.into_iter().find(|client| client.as_str() == &*asked.protocol);
             Arc::new(Asked {
-                protocol: protocol.unwrap_or(Client::Other),
                 name: asked.name.as_deref().map(Into::into),
                 alpn: asked.alpn.as_deref().map(Into::into),
+                ..Asked::new(protocol.unwrap_or(Client::Other))
             })
         });
         let pace = OwnPace::of(allowance);

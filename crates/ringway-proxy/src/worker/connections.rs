@@ -1,6 +1,7 @@
 //! The sessions of one worker, and the doing of what they decide.
 
 mod entry_limits;
+mod handshaking;
 mod headers;
 mod inspect;
 pub(super) mod moving;
@@ -13,10 +14,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringway::layer::Buffers;
 use ringway::{ConnectionId, Mailer, Operations, Side, SocketAddress, SocketOptions, Time, TimerId};
 use ringway_proto::proxy_protocol::HEADER_BYTES_MAX;
 use ringway_proto::sniff::SNIFF_BYTES_MAX;
 
+use self::handshaking::Handshakes;
 use self::moving::Moves;
 use self::routing::FirstBytes;
 use super::app_table::AppTable;
@@ -56,7 +59,11 @@ pub(super) struct Connections {
     first_bytes: FirstBytes,
     /// What counts a connection at its source, where that is limited, by the place of its session.
     permits: HashMap<u32, SourcePermit>,
-    /// Of the sessions whose bytes are counted on their way, by their places.
+    /// Conversations in TLS of those whose relay has not begun.
+    handshakes: Handshakes,
+    /// What all relays and handshakes of this worker write into.
+    buffers: Buffers,
+    /// Of the sessions whose bytes pass through here, by their places.
     paced: HashMap<u32, Paced>,
     /// Of the sessions that wait for a backend with room, by their places.
     seats: HashMap<u32, Seat>,
@@ -106,6 +113,8 @@ impl Connections {
             prefaces: Prefaces::default(),
             first_bytes: FirstBytes::default(),
             permits: HashMap::new(),
+            handshakes: Handshakes::default(),
+            buffers: Buffers::default(),
             paced: HashMap::new(),
             seats: HashMap::new(),
             bell: Arc::new(MailBell(mailer)),
@@ -487,6 +496,7 @@ impl Connections {
         let via = self.prefaces.remove(place).map(|carried| carried.via);
         self.leave_no_more(ops, place);
         let asked = self.first_bytes.remove(place);
+        drop(self.handshakes.take(place));
         if !self.permits.is_empty() {
             self.permits.remove(&place);
         }

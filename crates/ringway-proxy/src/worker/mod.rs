@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
+use ringway::layer::Buffers;
 use ringway::relay::{Step, TransformRelay};
 use ringway::{
     CloseReason, ConnectionId, EventHandler, ExportedConnection, Listener, ListenerId, Mailer, Operations,
@@ -128,17 +129,19 @@ impl ProxyHandler {
         }
     }
 
-    /// Tells the relay of a connection whose bytes are counted on their way.
+    /// Tells the relay of a connection whose bytes pass through here.
     fn relayed(
         &mut self,
         ops: &mut Operations<'_>,
         connection: ConnectionId,
         token: Token,
-        event: impl FnOnce(&mut TransformRelay, &mut Operations<'_>, Side, &mut AppGate<'_>) -> Step,
+        event: impl FnOnce(&mut TransformRelay, &mut Operations<'_>, Side, &mut AppGate<'_>, &mut Buffers) -> Step,
     ) {
         if let Owner::Session(place) = Owner::of(token)
             && let Some(side) = self.connections.side(place, connection)
-            && self.connections.handle_paced(ops, place, |relay, ops, gate| event(relay, ops, side, gate))
+            && self
+                .connections
+                .handle_paced(ops, place, |relay, ops, gate, buffers| event(relay, ops, side, gate, buffers))
         {
             self.settle(ops);
         }
@@ -207,7 +210,7 @@ impl EventHandler for ProxyHandler {
         }
     }
 
-    /// Only of connections whose bytes are counted on their way: those of others go from socket to socket inside the
+    /// Only of connections whose bytes pass through here: those of others go from socket to socket inside the
     /// engine.
     fn on_read(
         &mut self,
@@ -216,11 +219,15 @@ impl EventHandler for ProxyHandler {
         token: Token,
         bytes: &mut [u8],
     ) {
-        self.relayed(ops, connection, token, |relay, ops, side, gate| relay.on_read(ops, side, bytes, gate));
+        self.relayed(ops, connection, token, |relay, ops, side, gate, buffers| {
+            relay.on_read(ops, side, bytes, gate, buffers)
+        });
     }
 
     fn on_write(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {
-        self.relayed(ops, connection, token, |relay, ops, side, gate| relay.on_write(ops, side, gate));
+        self.relayed(ops, connection, token, |relay, ops, side, gate, buffers| {
+            relay.on_write(ops, side, gate, buffers)
+        });
     }
 
     fn on_relay_stopped(&mut self, ops: &mut Operations<'_>, stop: RelayStop) {
@@ -249,7 +256,7 @@ impl EventHandler for ProxyHandler {
     }
 
     fn on_end(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {
-        self.relayed(ops, connection, token, |relay, ops, side, _| relay.on_end(ops, side));
+        self.relayed(ops, connection, token, |relay, ops, side, _, buffers| relay.on_end(ops, side, buffers));
     }
 
     fn on_peer_left(
@@ -278,8 +285,9 @@ impl EventHandler for ProxyHandler {
         // Connections that this worker closed are no longer known to their session.
         let Owner::Session(place) = Owner::of(token) else { return };
         if self.connections.is_paced(place) {
-            return self
-                .relayed(ops, connection, token, |relay, ops, side, _| relay.on_close(ops, side, reason));
+            return self.relayed(ops, connection, token, |relay, ops, side, _, buffers| {
+                relay.on_close(ops, side, reason, buffers)
+            });
         }
         let reset = matches!(reason, CloseReason::Reset);
         let event = match self.connections.side(place, connection) {
@@ -419,8 +427,14 @@ fn outcome_of(end: &RelayEnd) -> RelayOutcome {
         (RelayCause::Finished, Side::B) => RelayOutcome::BackendFinished,
         (RelayCause::Reset, Side::A) => RelayOutcome::ClientReset,
         (RelayCause::Reset, Side::B) => RelayOutcome::BackendReset,
-        (RelayCause::Failed(_), Side::A) => RelayOutcome::ClientFailed,
-        (RelayCause::Failed(_), Side::B) => RelayOutcome::BackendFailed,
+        (RelayCause::Failed(error), side) => match (error.kind(), side) {
+            (io::ErrorKind::UnexpectedEof, Side::A) => RelayOutcome::ClientCutShort,
+            (io::ErrorKind::UnexpectedEof, Side::B) => RelayOutcome::BackendCutShort,
+            (io::ErrorKind::InvalidData, Side::A) => RelayOutcome::ClientTlsFailed,
+            (io::ErrorKind::InvalidData, Side::B) => RelayOutcome::BackendTlsFailed,
+            (_, Side::A) => RelayOutcome::ClientFailed,
+            (_, Side::B) => RelayOutcome::BackendFailed,
+        },
         (RelayCause::Cut, _) => RelayOutcome::Cut,
     }
 }

@@ -101,6 +101,8 @@ pub struct Stayed {
 pub enum Staying {
     /// It is about to end: one of its sides is gone, and the other is given what came before.
     Ending,
+    /// Its TLS ends here.
+    Tls,
 }
 
 impl Staying {
@@ -108,6 +110,7 @@ impl Staying {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ending => "ending",
+            Self::Tls => "tls_that_ends_here",
         }
     }
 }

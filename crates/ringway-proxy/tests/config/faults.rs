@@ -145,13 +145,23 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
     ("timeout = {}", &[r#"5:1: app[0].timeout: unknown key; did you mean "timeouts"?"#]),
     ("Protocol = 'tcp'", &[r#"5:1: app[0].Protocol: unknown key; did you mean "protocol"?"#]),
     ("quux = 1", &["5:1: app[0].quux: unknown key"]),
-    ("tls = { mode = 'terminate' }", &[r#"5:16: app[0].tls.mode: "terminate" is not supported yet"#]),
+    (
+        "tls = { mode = 'terminate', alpn = ['h2', ''] }",
+        &[
+            r#"5:16: app[0].tls.mode: there are no certificates to end TLS with; give the files as certificates = [{ chain = "a.pem", key = "a.key" }]"#,
+            r#"5:43: app[0].tls.alpn[1]: found "", expected a protocol of 1 to 255 bytes such as "h2""#,
+        ],
+    ),
+    (
+        "tls = { mode = 'passthrough', alpn = ['h2'] }",
+        &[r#"5:38: app[0].tls.alpn: backends end TLS: this goes with mode = "terminate""#],
+    ),
     (
         "tls = { unreadable = 'allow', certificates = [] }",
         &[
-            r#"5:7: app[0].tls.mode: missing; expected "passthrough""#,
+            r#"5:7: app[0].tls.mode: missing; expected "terminate" or "passthrough""#,
             r#"5:22: app[0].tls.unreadable: found "allow", expected an address such as "10.0.0.1:5432", "db.internal:5432", "[::1]:5432" or "unix:/path"; the port is missing"#,
-            "5:31: app[0].tls.certificates: not supported yet",
+            "5:46: app[0].tls.certificates: this is empty, expected at least one element",
         ],
     ),
     (

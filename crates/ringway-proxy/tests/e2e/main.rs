@@ -52,6 +52,7 @@ mod reloading;
 mod routing;
 mod support;
 mod systemd;
+mod termination;
 mod timeouts;
 mod upgrade;
 mod watching;

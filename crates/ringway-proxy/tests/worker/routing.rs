@@ -29,7 +29,7 @@ fn pool(app: &model::App, index: u8) -> model::App {
 }
 
 pub(crate) fn passthrough(rules: Vec<Rule>) -> model::App {
-    let tls = Some(RulesOfTls { unreadable: Unreadable::Refuse });
+    let tls = Some(RulesOfTls { unreadable: Unreadable::Refuse, termination: None });
     model::App { tls, backends: Vec::new(), ..routed(rules) }
 }
 
@@ -185,7 +185,7 @@ fn what_is_no_hello_follows_the_rule_and_never_a_route_or_the_backends_of_the_ap
         assert_eq!(world.only_end(), "ringway accept hello_unreadable", "{sent:?}");
     }
     let elsewhere = pool(&tls_only, 3);
-    tls_only.tls = Some(RulesOfTls { unreadable: Unreadable::Pool(elsewhere.into()) });
+    tls_only.tls = Some(RulesOfTls { unreadable: Unreadable::Pool(elsewhere.into()), termination: None });
     assert_eq!(goes_to(&tls_only, 4, &ip), Some(3));
     assert_eq!(goes_to(&tls_only, 4, b"SSH-2.0-x\r\n"), Some(3));
     assert_eq!(

@@ -18,6 +18,7 @@ mod rebalance;
 mod route;
 mod seed;
 mod server;
+mod tls;
 mod value;
 
 use std::collections::hash_map::Entry;

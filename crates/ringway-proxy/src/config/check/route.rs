@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ringway_proto::host_name::{HostName, HostNameError};
 
 use super::fields::{Checker, Item};
-use super::{address, app, health, network};
+use super::{address, app, health, network, tls};
 use crate::config::tree::{Value, quote};
 use crate::model::{
     App, Backend, Balance, Client, NamePattern, Network, PathPattern, Pattern, Protocols, Route, Rule,
@@ -21,19 +21,19 @@ const NETWORKS: &str = "an array of networks, as [\"10.0.0.0/8\"]";
 const NETWORK: &str = "a network such as \"10.0.0.0/8\", or an IP address";
 const PATH: &str = "a path such as \"/chat\" or \"/chat/*\"";
 const PORT: &str = "a port such as 443, or a range such as \"8000-8010\"";
-/// Names of application protocols have a byte for their length (RFC 7301, section 3.1).
-const ALPN_BYTES_MAX: usize = 255;
 /// As much of what a route asks for is made into a name: room for a number is left in the 64 bytes of a name.
 const MADE_NAME_BYTES_MAX: usize = 56;
 
 pub(super) fn tls(item: &Item<'_>, app: &App, checker: &mut Checker<'_>) -> Option<RulesOfTls> {
     let mut fields = checker.table(item, "a table, [app.tls] in TOML")?;
-    let mode = fields.require("mode", "\"passthrough\"", checker);
-    let is_known = mode.and_then(|item| checker.choice(&item, &[("passthrough", ())], &["terminate"]));
+    let mode = fields.require("mode", "\"terminate\" or \"passthrough\"", checker);
+    let modes = [("terminate", true), ("passthrough", false)];
+    let mode = mode.and_then(|item| checker.choice(&item, &modes, &[]).map(|terminates| (item, terminates)));
     let unreadable = fields.take("unreadable").and_then(|item| unreadable(&item, app, checker));
-    fields.finish(&["certificates", "client_ca", "alpn"], checker);
-    is_known?;
-    Some(RulesOfTls { unreadable: unreadable.unwrap_or(Unreadable::Refuse) })
+    let termination = tls::termination(&mut fields, mode.as_ref(), checker);
+    fields.finish(&["client_ca"], checker);
+    mode?;
+    Some(RulesOfTls { unreadable: unreadable.unwrap_or(Unreadable::Refuse), termination })
 }
 
 fn unreadable(item: &Item<'_>, app: &App, checker: &mut Checker<'_>) -> Option<Unreadable> {
@@ -104,14 +104,7 @@ fn route<'t>(item: &Item<'t>, app: &App, checker: &mut Checker<'_>) -> Option<Pa
         rule.server_names = all.iter().filter_map(|element| name_pattern(element, checker)).collect();
     }
     if let Some(item) = fields.take("alpn") {
-        let expected = "a protocol of 1 to 255 bytes such as \"h2\"";
-        for element in app::elements(&item, "an array of protocols, as [\"h2\"]", checker) {
-            match checker.text(&element, expected) {
-                Some(text) if (1..=ALPN_BYTES_MAX).contains(&text.len()) => rule.alpn.push(text),
-                Some(_) => checker.wrong(&element, expected),
-                None => {}
-            }
-        }
+        rule.alpn = tls::protocols(&item, checker);
         needs(&item, rule.protocols, &[Client::Tls], checker);
     }
     if let Some(item) = fields.take("paths") {

@@ -420,8 +420,9 @@ pub(super) const KEYS: &[Key] = &[
     table("app.tls", "Clients speak TLS."),
     required(
         "app.tls.mode",
-        Kind::Choice { words: &["passthrough"], later: &["terminate"] },
-        "`\"passthrough\"`: backends end TLS. The hello is read to find the route, and passed on as it came.",
+        words(&["terminate", "passthrough"]),
+        "`\"terminate\"`: TLS ends here, and backends get what is in it. `\"passthrough\"`: backends end TLS. The hello is read \
+         to find the route, and passed on as it came.",
     ),
     key(
         "app.tls.unreadable",
@@ -430,9 +431,27 @@ pub(super) const KEYS: &[Key] = &[
         "What becomes of a client that does not begin with a hello that can be read, unless a route names its protocol. \
          `\"refuse\"`: it is closed. An address: it goes to this backend.",
     ),
-    later("app.tls.certificates"),
+    key(
+        "app.tls.certificates",
+        Kind::Array { of: &Kind::Table, min: 1 },
+        Default::Words("none; must be given to terminate"),
+        "Certificates with their keys. A client gets the one that has the name it asks for: as a whole, or by a wildcard for its \
+         first label. One that asks for no name, or for a name of none, gets the first.",
+    ),
+    required(
+        "app.tls.certificates.chain",
+        FILE,
+        "A file with the certificate and then its intermediates, in PEM.",
+    ),
+    required("app.tls.certificates.key", FILE, "A file with the private key, in PEM."),
     later("app.tls.client_ca"),
-    later("app.tls.alpn"),
+    key(
+        "app.tls.alpn",
+        Kind::Array { of: &text("protocol", "^.{1,255}$"), min: 1 },
+        Default::Words("none is agreed on"),
+        "To terminate: application protocols that backends speak, the preferred one first, as `[\"h2\", \"http/1.1\"]`. The first \
+         that a client offers is agreed on; a client that offers others only is refused.",
+    ),
     key(
         "app.route",
         Kind::Array { of: &Kind::Table, min: 0 },

@@ -81,6 +81,11 @@ impl Session {
                 Actions::of(&[Action::StartSniff, Action::SetTimer(due)])
             }
             Event::Routed => self.begin_to_choose(),
+            Event::HandshakeDue => {
+                self.state = State::AwaitingHandshake;
+                // The timer that is set may be that of a silent client, and fires before.
+                Actions::of(&[])
+            }
             Event::Refused(reason) => self.end(&[Action::CloseClient], reason),
             Event::TimerFired(_) if may_be_silent => {
                 self.state = State::AwaitingRoute { may_be_silent: false };
@@ -99,7 +104,22 @@ impl Session {
         }
     }
 
-    /// When what says where it goes has taken too long.
+    pub(super) fn handle_awaiting_handshake(&mut self, event: Event, limits: &Limits, now: Time) -> Actions {
+        let deadline = self.hello_deadline(limits);
+        match event {
+            Event::Routed => self.begin_to_choose(),
+            Event::Refused(reason) => self.end(&[Action::CloseClient], reason),
+            Event::TimerFired(_) if now < deadline => Actions::of(&[Action::SetTimer(deadline)]),
+            Event::TimerFired(_) => self.end(&[Action::CloseClient], CloseReason::HandshakeTimedOut),
+            Event::ClientLeft { .. } => self.end(&[Action::CloseClient], CloseReason::ClientLeftInHandshake),
+            Event::ClientLost { reset: true } => self.end(&[], CloseReason::ClientLeftInHandshake),
+            Event::ClientLost { reset: false } => self.end(&[], CloseReason::ClientFailedInHandshake),
+            Event::Close(ending) => self.end(&[Action::CloseClient], ending.reason(Phase::Accept)),
+            _ => Actions::of(&[]),
+        }
+    }
+
+    /// When what says where it goes has taken too long, a handshake that it begins included.
     pub(super) fn hello_deadline(&self, limits: &Limits) -> Time {
         // No dial has begun that would need the field.
         self.accepted + Duration::from_micros(self.connect_micros.into()) + limits.hello

@@ -92,7 +92,8 @@ impl Shell {
                 let answer = self.inspection();
                 self.tell(answer);
             }
-            (Backend::None, 2..=4) if self.session.awaits_route() => {
+            (Backend::None, 2) if self.session.awaits_route() => self.tell(Event::HandshakeDue),
+            (Backend::None, 2..=4) if self.session.awaits_route() || self.session.awaits_handshake() => {
                 let answer = self.routing();
                 self.tell(answer);
             }
@@ -190,6 +191,7 @@ impl Shell {
             || self.session.is_starved()
             || self.session.awaits_preface()
             || self.session.awaits_route()
+            || self.session.awaits_handshake()
             || self.is_queued
         {
             assert!(self.timer.is_some(), "a wait without a limit, after {event:?}");

@@ -115,6 +115,8 @@ impl Session {
                 (FrozenPhase::AwaitingDescriptors { attempts }, Actions::of(&[]))
             }
             State::Relaying { half_closed } => (FrozenPhase::Relaying { half_closed }, Actions::of(&[])),
+            // It is over within moments.
+            State::AwaitingHandshake => return None,
             // The first two are answered before anything else can happen.
             State::AwaitingEntry
             | State::AwaitingChoice { .. }

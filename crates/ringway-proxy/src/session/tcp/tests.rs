@@ -62,6 +62,10 @@ fn all_events() -> Vec<Event> {
         RelayOutcome::BackendReset,
         RelayOutcome::ClientFailed,
         RelayOutcome::BackendFailed,
+        RelayOutcome::ClientCutShort,
+        RelayOutcome::BackendCutShort,
+        RelayOutcome::ClientTlsFailed,
+        RelayOutcome::BackendTlsFailed,
         RelayOutcome::Cut,
     ];
     let mut events = vec![
@@ -85,6 +89,7 @@ fn all_events() -> Vec<Event> {
         Event::RouteDue,
         Event::Routed,
         Event::RoutePending,
+        Event::HandshakeDue,
         Event::PrefaceRead,
         Event::Entered,
         Event::AllFull,
@@ -214,6 +219,7 @@ fn client_whose_route_is_awaited_may_leave() {
             (Event::RouteDue, asked, &[StartSniff, SetTimer(NOW + 6 * SECOND)]),
             (Event::Routed, State::AwaitingChoice { attempts: 0, last: None }, &[Choose]),
             (Event::RoutePending, state, &[SetTimer(START + 6 * SECOND)]),
+            (Event::HandshakeDue, State::AwaitingHandshake, &[]),
             (
                 Event::Refused(CloseReason::Untrusted),
                 State::Ended,
@@ -232,6 +238,42 @@ fn client_whose_route_is_awaited_may_leave() {
             ),
         ],
     );
+}
+
+#[test]
+fn handshake_has_the_time_of_the_hello_and_its_own_reasons() {
+    use Action::*;
+    let state = State::AwaitingHandshake;
+    let left = [CloseClient, End(CloseReason::ClientLeftInHandshake)];
+    assert_table(
+        state,
+        &[
+            (Event::Routed, State::AwaitingChoice { attempts: 0, last: None }, &[Choose]),
+            (
+                Event::Refused(CloseReason::Untrusted),
+                State::Ended,
+                &[CloseClient, End(CloseReason::Untrusted)],
+            ),
+            (Event::TimerFired(progress(NOW)), state, &[SetTimer(START + 6 * SECOND)]),
+            (GONE, State::Ended, &left),
+            (FINISHED_EMPTY, State::Ended, &left),
+            (FINISHED_WITH_BYTES, State::Ended, &left),
+            (LOST_BY_RESET, State::Ended, &[End(CloseReason::ClientLeftInHandshake)]),
+            (LOST, State::Ended, &[End(CloseReason::ClientFailedInHandshake)]),
+            (
+                Event::Close(Ending::Shutdown),
+                State::Ended,
+                &[CloseClient, End(CloseReason::ShutdownBeforeAdmission)],
+            ),
+        ],
+    );
+    let mut session = in_state(state);
+    let actions = session.handle(Event::TimerFired(progress(NOW)), &LIMITS, START + 6 * SECOND);
+    assert_eq!(actions.as_slice(), [CloseClient, End(CloseReason::HandshakeTimedOut)]);
+    assert!(in_state(state).freeze().is_none(), "it is over within moments");
+    let mut asked = in_state(State::AwaitingRoute { may_be_silent: true });
+    assert_eq!(asked.handle(Event::HandshakeDue, &LIMITS, NOW).as_slice(), []);
+    assert!(asked.awaits_handshake());
 }
 
 #[test]
@@ -490,6 +532,10 @@ fn relay_ends(cut: CloseReason, lost: [CloseReason; 4]) -> Vec<(Event, State, Ve
         (RelayOutcome::BackendReset, CloseReason::BackendReset),
         (RelayOutcome::ClientFailed, CloseReason::ClientFailed),
         (RelayOutcome::BackendFailed, CloseReason::BackendFailed),
+        (RelayOutcome::ClientCutShort, CloseReason::ClientCutShort),
+        (RelayOutcome::BackendCutShort, CloseReason::BackendCutShort),
+        (RelayOutcome::ClientTlsFailed, CloseReason::ClientTlsFailed),
+        (RelayOutcome::BackendTlsFailed, CloseReason::BackendTlsFailed),
         (RelayOutcome::Cut, cut),
     ]
     .map(|(outcome, reason)| (Event::RelayEnded(outcome), State::Ended, vec![Release, End(reason)]))
@@ -716,6 +762,10 @@ fn frozen_it_hears_of_nothing_but_the_loss_of_its_connections() {
                     (RelayOutcome::BackendReset, CloseReason::BackendReset),
                     (RelayOutcome::ClientFailed, CloseReason::ClientFailed),
                     (RelayOutcome::BackendFailed, CloseReason::BackendFailed),
+                    (RelayOutcome::ClientCutShort, CloseReason::ClientCutShort),
+                    (RelayOutcome::BackendCutShort, CloseReason::BackendCutShort),
+                    (RelayOutcome::ClientTlsFailed, CloseReason::ClientTlsFailed),
+                    (RelayOutcome::BackendTlsFailed, CloseReason::BackendTlsFailed),
                     (RelayOutcome::Cut, CloseReason::Shutdown),
                 ] {
                     table.push((Event::RelayEnded(outcome), State::Ended, vec![Release, End(reason)]));

@@ -32,6 +32,9 @@ impl Connections {
         if self.entries.get(place).is_some_and(|entry| entry.session.awaits_route()) {
             return self.read_first_bytes(ops, place, bytes, ended);
         }
+        if self.entries.get(place).is_some_and(|entry| entry.session.awaits_handshake()) {
+            return self.continue_handshake(ops, place, bytes, ended);
+        }
         let Some(entry) = self.entries.get_mut(place).filter(|entry| entry.session.awaits_preface()) else {
             return;
         };

@@ -105,6 +105,13 @@ impl Connections {
         let Some(entry) = self.entries.get(place).filter(|entry| !entry.session.is_frozen()) else {
             return false;
         };
+        if self.ends_tls(place) {
+            let number = self.number_of(entry);
+            if let Some(group) = self.moves.groups.get_mut(group) {
+                group.taken.staying.push(Stayed { number, why: Staying::Tls });
+            }
+            return false;
+        }
         let (client, backend) = (entry.client, entry.backend);
         let has_relay = matches!(entry.session.stage(), Stage::Relaying | Stage::HalfClosed);
         let last_activity = match has_relay {

@@ -1,9 +1,12 @@
-//! Sessions whose bytes are counted on their way, because their app limits its bandwidth.
+//! Sessions whose bytes pass through here on their way: because their app limits its bandwidth, or as their TLS ends here.
 
 use std::collections::hash_map::Entry;
 
+use ringway::layer::Buffers;
 use ringway::relay::{Gate, Passage, Step, TransformRelay};
-use ringway::{ConnectionId, Operations, RelayOptions, RelayProgress, RelayStop, Side, Time, TimerId};
+use ringway::{
+    ConnectionId, Operations, RelayCause, RelayOptions, RelayProgress, RelayStop, Side, Time, TimerId,
+};
 
 use super::Connections;
 use crate::admission::Pacer;
@@ -83,6 +86,9 @@ pub(in crate::worker) struct AppGate<'a> {
 impl Gate for AppGate<'_> {
     fn pass(&mut self, from: Side, waiting: usize, now: Time) -> Passage {
         let limits = &self.app.model().limits;
+        if limits.bandwidth.is_none() && limits.bandwidth_per_connection.is_none() {
+            return Passage::Go(waiting);
+        }
         let reserve = |pacer: &Pacer, bytes, rate: Option<u64>| {
             rate.map_or(now, |rate| Time::from_nanos(pacer.reserve(now.as_nanos(), bytes, rate)))
         };
@@ -108,7 +114,7 @@ impl Gate for AppGate<'_> {
 }
 
 impl Connections {
-    /// Whether the bytes of the session at `place` are counted on their way.
+    /// Whether the bytes of the session at `place` pass through here.
     pub(in crate::worker) fn is_paced(&self, place: u32) -> bool {
         !self.paced.is_empty() && self.paced.contains_key(&place)
     }
@@ -158,9 +164,11 @@ impl Connections {
         client: ConnectionId,
         backend: ConnectionId,
     ) {
-        if self.apps[app].is_paced() {
+        let layer = self.handshakes.take(place);
+        if layer.is_some() || self.apps[app].is_paced() {
             let token = Owner::Session(place).token();
             let relay = TransformRelay::start(ops, [client, backend], token, [0, 0]);
+            let relay = relay.with_layers([layer, None]);
             self.paced.insert(place, Paced { relay, own: OwnPace::default() });
         } else {
             ops.start_relay(client, backend, RelayOptions::default());
@@ -178,21 +186,29 @@ impl Connections {
         paced.map_or_else(|| ops.relay_progress(client), |paced| paced.relay.progress(ops))
     }
 
-    /// Something happened to a connection of the session at `place`. `false`: its bytes are not counted.
+    /// Whether TLS of the session at `place` ends here, so that it cannot go elsewhere.
+    pub(super) fn ends_tls(&self, place: u32) -> bool {
+        self.handshakes.has(place) || self.paced.get(&place).is_some_and(|paced| paced.relay.has_layers())
+    }
+
+    /// Something happened to a connection of the session at `place`. `false`: its bytes do not pass through here.
     pub(in crate::worker) fn handle_paced(
         &mut self,
         ops: &mut Operations<'_>,
         place: u32,
-        event: impl FnOnce(&mut TransformRelay, &mut Operations<'_>, &mut AppGate<'_>) -> Step,
+        event: impl FnOnce(&mut TransformRelay, &mut Operations<'_>, &mut AppGate<'_>, &mut Buffers) -> Step,
     ) -> bool {
-        let Some(step) = self.with_paced(place, |relay, gate| event(relay, ops, gate)) else { return false };
+        let step = self.with_paced(place, |relay, gate, buffers| event(relay, ops, gate, buffers));
+        let Some(step) = step else { return false };
         self.take_step(ops, place, step);
         true
     }
 
     /// A timer of the session at `place` fired that is not the session's own.
     pub(super) fn handle_paced_timer(&mut self, ops: &mut Operations<'_>, place: u32, timer: TimerId) {
-        let step = self.with_paced(place, |relay, gate| relay.on_timer(ops, timer, gate)).flatten();
+        let step = self
+            .with_paced(place, |relay, gate, buffers| relay.on_timer(ops, timer, gate, buffers))
+            .flatten();
         if let Some(step) = step {
             self.take_step(ops, place, step);
         }
@@ -244,7 +260,7 @@ impl Connections {
         let is_closing = entry.session.stage() == Stage::Closing;
         let mut own = OwnPace::default();
         let mut gate = AppGate { own: &mut own, app: &app.state, counters: &app.counters };
-        let (mut relay, mut step) = TransformRelay::resume(ops, stop, &mut gate);
+        let (mut relay, mut step) = TransformRelay::resume(ops, stop, &mut gate, &mut self.buffers);
         if step.end.is_none() && is_closing {
             // It was told to end just before.
             step.end = Some(relay.cut(ops));
@@ -260,11 +276,12 @@ impl Connections {
     fn with_paced<R>(
         &mut self,
         place: u32,
-        act: impl FnOnce(&mut TransformRelay, &mut AppGate<'_>) -> R,
+        act: impl FnOnce(&mut TransformRelay, &mut AppGate<'_>, &mut Buffers) -> R,
     ) -> Option<R> {
         let Paced { relay, own } = self.paced.get_mut(&place)?;
         let app = &self.apps[self.routes.pool_of(self.entries.get(place)?.session.identity().frontend)];
-        Some(act(relay, &mut AppGate { own, app: &app.state, counters: &app.counters }))
+        let mut gate = AppGate { own, app: &app.state, counters: &app.counters };
+        Some(act(relay, &mut gate, &mut self.buffers))
     }
 
     fn take_step(&mut self, ops: &mut Operations<'_>, place: u32, step: Step) {
@@ -272,6 +289,9 @@ impl Connections {
             self.handle(ops, place, Event::HalfClosed);
         }
         if let Some(end) = step.end {
+            if let RelayCause::Failed(error) = &end.cause {
+                tracing::debug!(place, side = ?end.side, %error, "relay failed");
+            }
             self.paced.remove(&place);
             self.handle_end(ops, place, outcome_of(&end), end.bytes);
         }

@@ -66,15 +66,15 @@ impl FirstBytes {
 }
 
 /// What a client says of itself with its first bytes.
-struct Said<'a> {
-    asked: Asked,
-    offers: &'a dyn Fn(&[u8]) -> bool,
-    path: Option<&'a str>,
+pub(super) struct Said<'a> {
+    pub(super) asked: Asked,
+    pub(super) offers: &'a dyn Fn(&[u8]) -> bool,
+    pub(super) path: Option<&'a str>,
 }
 
 impl Said<'_> {
     fn only(protocol: Client) -> Self {
-        Self { asked: Asked { protocol, name: None, alpn: None }, offers: &|_| false, path: None }
+        Self { asked: Asked::new(protocol), offers: &|_| false, path: None }
     }
 }
 
@@ -123,16 +123,19 @@ impl Connections {
                 let offers = |name: &[u8]| hello.alpn().any(|protocol| protocol.as_bytes() == name);
                 let alpn: Vec<String> = hello.alpn().map(|protocol| protocol.to_string()).collect();
                 let asked = Asked {
-                    protocol: Client::Tls,
                     name: hello.server_name().map(|name| name.as_str().into()),
                     alpn: (!alpn.is_empty()).then(|| alpn.join(",").into()),
+                    ..Asked::new(Client::Tls)
                 };
+                if let Some(terms) = self.terms(place) {
+                    return self.begin_handshake(ops, place, asked, &terms, bytes);
+                }
                 self.take_route(ops, place, Some(&Said { asked, offers: &offers, path: None }))
             }
             Sniffed::Http1(request) => {
                 let protocol = if request.is_websocket { Client::WebSocket } else { Client::Http1 };
                 let name = request.host.as_ref().map(|name| name.as_str().into());
-                let asked = Asked { protocol, name, alpn: None };
+                let asked = Asked { name, ..Asked::new(protocol) };
                 let said = Said { asked, offers: &|_| false, path: Some(request.path) };
                 self.take_route(ops, place, Some(&said))
             }
@@ -164,7 +167,12 @@ impl Connections {
 
     /// Sends the session at `place` on by the first route that fits. `said`: what its first bytes say, where they were
     /// looked at.
-    fn take_route(&mut self, ops: &mut Operations<'_>, place: u32, said: Option<&Said<'_>>) -> Event {
+    pub(super) fn take_route(
+        &mut self,
+        ops: &mut Operations<'_>,
+        place: u32,
+        said: Option<&Said<'_>>,
+    ) -> Event {
         let Some(entry) = self.entries.get(place) else { return Event::Routed };
         let identity = entry.session.identity();
         let state = Arc::clone(&self.apps[self.routes.app_of(identity.frontend)].state);

@@ -1,0 +1,386 @@
+//! TLS that ends here, between real programs; and how streams end that are whole, cut short, or slow.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use tempfile::TempDir;
+use testkit::backend::{Backend, Behaviour, Ending};
+use testkit::client::connect;
+use testkit::server::{Nginx, need, run};
+use testkit::{PATIENCE, Ringway, eventually, free_address, skip};
+
+use crate::support::{Engine, NO_CHECKS, access_line, command, field, ringway};
+
+on_both_engines!(
+    programs_are_served_in_both_versions_and_by_what_they_agree_on,
+    half_closes_pass_in_both_directions,
+    streams_that_are_cut_short_do_not_look_complete,
+    a_byte_at_a_time_is_a_handshake_and_silence_is_none,
+    failed_handshakes_are_told_and_logged,
+    bulk_is_whole_in_both_directions_at_once,
+    terminated_connections_finish_in_the_old_process,
+);
+
+const NAME: &str = "www.example.com";
+
+/// A certificate for [`NAME`] and its key, in files.
+struct Pair {
+    directory: TempDir,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate");
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join("chain.pem"), cert.pem()).expect("it is written");
+        std::fs::write(directory.path().join("key.pem"), signing_key.serialize_pem()).expect("it is written");
+        Self { directory }
+    }
+
+    fn chain(&self) -> PathBuf {
+        self.directory.path().join("chain.pem")
+    }
+
+    /// `[app.tls]` with this certificate.
+    fn tls(&self, more: &str) -> String {
+        let directory = self.directory.path().display();
+        format!(
+            "[app.tls]\nmode = \"terminate\"\ncertificates = [{{ chain = \"{directory}/chain.pem\", key = \"{directory}/key.pem\" }}]\n{more}\n"
+        )
+    }
+
+    /// A client that trusts it.
+    fn client(&self, alpn: &[&str]) -> ClientConnection {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.chain()).expect("a certificate")).expect("a root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let name = ServerName::try_from(NAME).expect("a name");
+        ClientConnection::new(Arc::new(config), name).expect("a client")
+    }
+
+    fn dial(&self, frontend: SocketAddr) -> Tls {
+        let socket = connect(frontend).expect("it listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("an option");
+        rustls::StreamOwned::new(self.client(&[]), socket)
+    }
+}
+
+type Tls = rustls::StreamOwned<ClientConnection, TcpStream>;
+
+/// One app in front of one backend, with TLS.
+fn start(engine: Engine, pair: &Pair, backend: SocketAddr, more: &str) -> (Ringway, SocketAddr) {
+    let frontend = free_address();
+    let text = format!(
+        "[[app]]\nname = \"edge\"\nlisten = [\"{frontend}\"]\nbackends = [\"{backend}\"]\n{more}\n{NO_CHECKS}{}",
+        pair.tls("")
+    );
+    (ringway(engine).config(&text).start(), frontend)
+}
+
+fn programs_are_served_in_both_versions_and_by_what_they_agree_on(engine: Engine) {
+    let pair = Pair::new();
+    let (openssl, curl) = match (need("openssl"), need("curl")) {
+        (Ok(openssl), Ok(curl)) => (openssl, curl),
+        (Err(reason), _) | (_, Err(reason)) => skip!("{reason}"),
+    };
+    let (old, new) = match (Nginx::start("", "$server_protocol"), Nginx::start("http2", "$server_protocol")) {
+        (Ok(old), Ok(new)) => (old, new),
+        (Err(reason), _) | (_, Err(reason)) => skip!("{reason}"),
+    };
+    let frontend = free_address();
+    let ringway = ringway(engine)
+        .config(&format!(
+            "[[app]]\nname = \"edge\"\nlisten = [\"{frontend}\"]\nbackends = [\"{}\"]\n{}\
+             [[app.route]]\nname = \"h2\"\nalpn = [\"h2\"]\nbackends = [\"{}\"]\n",
+            old.address(),
+            pair.tls("alpn = [\"h2\", \"http/1.1\"]"),
+            new.address(),
+        ))
+        .start();
+    let (address, port, ca) =
+        (frontend.to_string(), frontend.port().to_string(), pair.chain().display().to_string());
+    let (resolve, url) = (format!("{NAME}:{port}:127.0.0.1"), format!("https://{NAME}:{port}/"));
+    for (option, protocol) in [("--http1.1", "HTTP/1.1"), ("--http2", "HTTP/2.0")] {
+        for version in ["1.2", "1.3"] {
+            let arguments = ["--silent", "--fail", "--noproxy", "*", "--max-time", "30", "--cacert", &ca];
+            let exact = if version == "1.2" { vec!["--tls-max", "1.2"] } else { vec!["--tlsv1.3"] };
+            let page = run(Command::new(&curl).args(arguments).args(exact).args([
+                option,
+                "--resolve",
+                &resolve,
+                &url,
+            ]));
+            assert_eq!(page, protocol, "over {version}");
+        }
+    }
+    for (version, word) in [("-tls1_2", "1.2"), ("-tls1_3", "1.3")] {
+        let arguments = ["s_client", "-connect", &address, "-servername", NAME, "-CAfile", &ca, version];
+        let mut command = Command::new(&openssl);
+        command.args(arguments).args(["-verify_return_error", "-verify_hostname", NAME]).stdin(Stdio::null());
+        let output = command.output().expect("it can be started");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("Verification: OK"), "{word}: {text}");
+    }
+    match need("gnutls-cli") {
+        Ok(gnutls) => {
+            let arguments = ["--x509cafile", &ca, "--sni-hostname", NAME, "--verify-hostname", NAME];
+            let mut command = Command::new(gnutls);
+            command.args(arguments).args(["--port", &port, "127.0.0.1"]).stdin(Stdio::null());
+            let output = command.output().expect("it can be started");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(text.contains("The certificate is trusted"), "{text}");
+        }
+        Err(reason) => testkit::log_skip(&format!("GnuTLS: {reason}")),
+    }
+    let line = ringway.process().wait_for_line("HTTP/2", PATIENCE, |line| line.contains("tls_alpn=h2"));
+    assert_eq!((field(&line, "route"), field(&line, "sni")), ("h2", NAME));
+    assert!(matches!(field(&line, "tls"), "1.2" | "1.3") && field(&line, "cipher").starts_with("TLS_"));
+    let handshakes = ringway.metric("ringway_tls_handshakes_total", "kind=\"full\"");
+    assert!(handshakes >= 6.0, "{handshakes}");
+    let explanation =
+        command_text(&ringway, &["explain", "--app", "edge", "--sni", NAME, "--alpn", "http/1.1,h2"]);
+    assert!(explanation.contains("by the route h2"), "the server's order counts: {explanation}");
+}
+
+fn command_text(ringway: &Ringway, arguments: &[&str]) -> String {
+    String::from_utf8_lossy(&command(ringway, arguments).stdout).into_owned()
+}
+
+fn half_closes_pass_in_both_directions(engine: Engine) {
+    let pair = Pair::new();
+    // The client ends first; the backend, which waits for that, answers then.
+    let backend = Backend::start(Behaviour::Count);
+    let (ringway, frontend) = start(engine, &pair, backend.address(), "");
+    let mut client = pair.dial(frontend);
+    let address = client.sock.local_addr().expect("an address");
+    client.write_all(&[7; 100_000]).expect("it is open");
+    client.conn.send_close_notify();
+    client.flush().expect("it is open");
+    client.sock.shutdown(Shutdown::Write).expect("it is open");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer, and an end that is one");
+    assert_eq!(answer, "100000");
+    drop(client);
+    let line = access_line(&ringway, address);
+    assert_eq!((field(&line, "by"), field(&line, "why")), ("client", "finished"));
+    assert_eq!((field(&line, "sent"), field(&line, "received")), ("100000", "6"));
+
+    // The backend ends first; the client hears that and is still listened to.
+    let backend = Backend::start(Behaviour::SendThenEnd(300_000));
+    let (ringway, frontend) = start(engine, &pair, backend.address(), "");
+    let mut client = pair.dial(frontend);
+    let address = client.sock.local_addr().expect("an address");
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).expect("an end that is one");
+    assert_eq!(answer.len(), 300_000);
+    client.write_all(&[7; 1_000]).expect("this direction is open");
+    client.conn.send_close_notify();
+    client.flush().expect("it is open");
+    drop(client);
+    assert_eq!(backend.wait_endings(1, PATIENCE), [Ending::End]);
+    assert_eq!(backend.received_bytes(), 1_000);
+    assert_eq!(field(&access_line(&ringway, address), "by"), "backend");
+}
+
+fn streams_that_are_cut_short_do_not_look_complete(engine: Engine) {
+    let pair = Pair::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let (ringway, frontend) = start(engine, &pair, backend.address(), "");
+    let mut client = pair.dial(frontend);
+    let address = client.sock.local_addr().expect("an address");
+    client.write_all(b"question").expect("it is open");
+    let mut answer = [0; 8];
+    client.read_exact(&mut answer).expect("an echo");
+    // The socket ends, and the stream of TLS has not.
+    client.sock.shutdown(Shutdown::Write).expect("it is open");
+    assert!(matches!(backend.wait_endings(1, PATIENCE)[..], [Ending::Broken(_)]));
+    let line = access_line(&ringway, address);
+    assert_eq!((field(&line, "by"), field(&line, "why")), ("client", "cut_short"));
+
+    // A record that nobody sealed.
+    let mut client = pair.dial(frontend);
+    let address = client.sock.local_addr().expect("an address");
+    client.write_all(b"question").expect("it is open");
+    client.read_exact(&mut answer).expect("an echo");
+    client
+        .sock
+        .write_all(&[23, 3, 3, 0, 40])
+        .and_then(|()| client.sock.write_all(&[0; 40]))
+        .expect("it is open");
+    let error = client.read(&mut answer).expect_err("an alert");
+    assert!(error.to_string().contains("BadRecordMac"), "{error}");
+    let line = access_line(&ringway, address);
+    assert_eq!((field(&line, "by"), field(&line, "why")), ("client", "tls_failed"));
+
+    // A backend that breaks: the client's stream does not end either.
+    let backend = Backend::start(Behaviour::SendThenReset(5_000));
+    let (ringway, frontend) = start(engine, &pair, backend.address(), "");
+    let mut client = pair.dial(frontend);
+    let address = client.sock.local_addr().expect("an address");
+    client.write_all(b"?").expect("it is open");
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).expect_err("no end");
+    assert_eq!(answer.len(), 5_000, "what was received before the reset is handed on");
+    assert_eq!(field(&access_line(&ringway, address), "why"), "reset");
+}
+
+fn a_byte_at_a_time_is_a_handshake_and_silence_is_none(engine: Engine) {
+    let pair = Pair::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let (_ringway, frontend) = start(engine, &pair, backend.address(), "timeouts = { handshake = \"20s\" }");
+    let (mut client, mut socket) = (pair.client(&[]), connect(frontend).expect("it listens"));
+    socket.set_nodelay(true).expect("an option");
+    socket.set_read_timeout(Some(PATIENCE)).expect("an option");
+    client.writer().write_all(b"slowly").expect("memory");
+    let mut answer = Vec::new();
+    while answer.len() < 6 {
+        let mut said = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut said).expect("memory");
+        }
+        said.iter().for_each(|byte| socket.write_all(&[*byte]).expect("it is open"));
+        client.read_tls(&mut socket).expect("an answer");
+        client.process_new_packets().expect("good records");
+        let _ = client.reader().read_to_end(&mut answer);
+    }
+    assert_eq!(answer, b"slowly");
+
+    let (ringway, frontend) = start(engine, &pair, backend.address(), "timeouts = { handshake = \"300ms\" }");
+    let mut hello = Vec::new();
+    pair.client(&[]).write_tls(&mut hello).expect("memory");
+    let began = Instant::now();
+    let mut silent = connect(frontend).expect("it listens");
+    let address = silent.local_addr().expect("an address");
+    silent.set_read_timeout(Some(PATIENCE)).expect("an option");
+    silent.write_all(&hello).expect("it is open");
+    let mut flight = Vec::new();
+    let _ = silent.read_to_end(&mut flight);
+    assert!(!flight.is_empty() && began.elapsed() >= Duration::from_millis(290), "{:?}", began.elapsed());
+    let line = access_line(&ringway, address);
+    assert_eq!((field(&line, "why"), field(&line, "sni")), ("handshake_timeout", NAME));
+    let mut leaving = connect(frontend).expect("it listens");
+    let address = leaving.local_addr().expect("an address");
+    leaving.write_all(&hello).expect("it is open");
+    leaving.shutdown(Shutdown::Write).expect("it is open");
+    assert_eq!(field(&access_line(&ringway, address), "why"), "left_handshake");
+}
+
+fn failed_handshakes_are_told_and_logged(engine: Engine) {
+    let (pair, other) = (Pair::new(), Pair::new());
+    let backend = Backend::start(Behaviour::Echo);
+    let frontend = free_address();
+    let text = format!(
+        "[[app]]\nname = \"edge\"\nlisten = [\"{frontend}\"]\nbackends = [\"{}\"]\n{NO_CHECKS}{}",
+        backend.address(),
+        pair.tls("alpn = [\"http/1.1\"]")
+    );
+    let ringway = ringway(engine).config(&text).start();
+    let attempt = |client: ClientConnection| {
+        let socket = connect(frontend).expect("it listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("an option");
+        let address = socket.local_addr().expect("an address");
+        let mut stream = rustls::StreamOwned::new(client, socket);
+        let error = stream.write_all(b"x").and_then(|()| stream.read_exact(&mut [0])).expect_err("it fails");
+        drop(stream);
+        (error.to_string(), access_line(&ringway, address))
+    };
+    let (error, line) = attempt(pair.client(&["ftp"]));
+    assert!(error.contains("NoApplicationProtocol"), "{error}");
+    assert_eq!((field(&line, "why"), field(&line, "tls_failure")), ("handshake_failed", "no_protocol"));
+    assert_eq!((field(&line, "sni"), field(&line, "alpn")), (NAME, "ftp"));
+    let (error, line) = attempt(other.client(&[]));
+    assert!(error.contains("certificate"), "{error}");
+    assert_eq!(field(&line, "tls_failure"), "peer_alert");
+    for reason in ["no_protocol", "peer_alert"] {
+        let failures =
+            ringway.metric("ringway_tls_handshake_failures_total", &format!("reason=\"{reason}\""));
+        assert_eq!(failures, 1.0, "{reason}");
+    }
+    assert_eq!(backend.accepted(), 0);
+}
+
+fn bulk_is_whole_in_both_directions_at_once(engine: Engine) {
+    const BYTES: usize = 8 << 20;
+    let pair = Pair::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let (_ringway, frontend) = start(engine, &pair, backend.address(), "");
+    let (mut client, mut socket) = (pair.client(&[]), connect(frontend).expect("it listens"));
+    socket.set_read_timeout(Some(PATIENCE)).expect("an option");
+    client.complete_io(&mut socket).expect("a handshake");
+    // Both directions at once: the other half is written by a thread, in records that are sealed before.
+    let bytes: Vec<u8> = (0..BYTES).map(|at| (at * 31 % 251) as u8).collect();
+    client.set_buffer_limit(None);
+    client.writer().write_all(&bytes).expect("memory");
+    let mut sealed = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut sealed).expect("memory");
+    }
+    let mut writer = socket.try_clone().expect("a handle");
+    let writing = std::thread::spawn(move || writer.write_all(&sealed));
+    let mut echoed = Vec::new();
+    while echoed.len() < BYTES {
+        client.read_tls(&mut socket).expect("more");
+        client.process_new_packets().expect("good records");
+        let _ = client.reader().read_to_end(&mut echoed);
+    }
+    writing.join().expect("no panic").expect("all is sent");
+    assert!(echoed == bytes);
+}
+
+fn terminated_connections_finish_in_the_old_process(engine: Engine) {
+    let pair = Pair::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let (ringway, frontend) = start(engine, &pair, backend.address(), "");
+    let mut client = pair.dial(frontend);
+    let mut answer = [0; 4];
+    client.write_all(b"old?").and_then(|()| client.read_exact(&mut answer)).expect("an echo");
+    let report = command_text(&ringway, &["upgrade", "--json"]);
+    assert!(report.contains("tls_that_ends_here"), "{report}");
+    client.write_all(b"old!").and_then(|()| client.read_exact(&mut answer)).expect("it goes on");
+    let mut new = pair.dial(frontend);
+    new.write_all(b"new!").and_then(|()| new.read_exact(&mut answer)).expect("the new process serves");
+    assert_eq!(&answer, b"new!");
+    client.conn.send_close_notify();
+    client.flush().expect("it is open");
+    drop(client);
+    eventually("the backend saw its end", PATIENCE, || {
+        backend.endings().contains(&Ending::End).then_some(())
+    });
+}
+
+#[test]
+fn a_certificate_that_is_of_no_use_is_told_with_its_place() {
+    let pair = Pair::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let other = Pair::new();
+    let file = |name: &str| directory.path().join(name);
+    std::fs::copy(pair.chain(), file("a.pem")).expect("it is copied");
+    std::fs::copy(other.directory.path().join("key.pem"), file("b.key")).expect("it is copied");
+    std::fs::write(file("empty"), "").expect("it is written");
+    let text = "[[app]]\nname = \"edge\"\nlisten = [\":8443\"]\nbackends = [\"10.0.0.1:80\"]\n[app.tls]\nmode = \"terminate\"\n\
+                certificates = [\n{ chain = \"a.pem\", key = \"b.key\" },\n{ chain = \"empty\", key = \"gone\" },\n]\n";
+    std::fs::write(file("edge.toml"), text).expect("it is written");
+    let output = Command::new(Path::new(crate::support::PROGRAM))
+        .args(["check", "--config", "edge.toml"])
+        .current_dir(directory.path())
+        .output()
+        .expect("it can be started");
+    let told =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("edge.toml:8") && told.contains("the key is not that of"), "{told}");
+    assert!(told.contains("edge.toml:9") && told.contains("cannot be read"), "{told}");
+}

@@ -1,0 +1,469 @@
+//! One connection in TLS, apart from its socket.
+
+use std::fmt;
+use std::io;
+use std::mem;
+use std::sync::Arc;
+
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
+use rustls::{CipherSuite, CommonState, Error, HandshakeKind, ProtocolVersion};
+
+use super::failure::Failure;
+use super::terms::ServerTerms;
+use crate::layer::{Heard, Layer, Scratch};
+
+/// Bytes before the payload of a record (RFC 8446, section 5.1).
+const HEADER_BYTES: usize = 5;
+/// The longest payload of a record, as it is sent.
+const RECORD_PAYLOAD_MAX: usize = 1 << 14;
+/// What a record in either version may be longer than its payload (RFC 5246, section 6.2.3: 2048 bytes, the header apart).
+const RECORD_EXPANSION_MAX: usize = 2_048;
+/// What ours are: the header, an explicit nonce of 8 bytes in TLS 1.2 or a byte for the type in TLS 1.3, a tag of 16.
+const RECORD_OVERHEAD: usize = HEADER_BYTES + 8 + 16;
+/// What is kept of an incomplete message: rustls takes messages of up to 64 KiB, and a record may be incomplete behind it.
+/// Whoever cuts a long one into records of a few bytes is refused.
+const PENDING_BYTES_MAX: usize = (64 << 10) + RECORD_PAYLOAD_MAX + RECORD_EXPANSION_MAX + HEADER_BYTES;
+/// Calls to rustls for one piece of input, but for those that take records in: messages to be sent are few.
+const IDLE_CALLS_MAX: usize = 64;
+
+/// A connection in TLS.
+pub struct Conversation {
+    connection: Connection,
+    /// Bytes of incomplete messages and records. Nothing is held while there are none.
+    pending: Vec<u8>,
+    /// How many of them are whole records, which rustls has seen.
+    pending_whole: usize,
+    has_peer_finished: bool,
+    has_finished: bool,
+    has_failed: bool,
+}
+
+enum Connection {
+    Server(Box<UnbufferedServerConnection>),
+}
+
+/// How far a handshake has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// So many bytes of those that were given are taken in; the others are to be given again, with more behind them.
+    pub taken: usize,
+    /// It is over: payload may be sent and received.
+    pub is_established: bool,
+}
+
+/// What two ends agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// `"1.2"` or `"1.3"`.
+    pub version: &'static str,
+    /// The cipher suite by the name that IANA gave it.
+    pub cipher: &'static str,
+    /// The application protocol.
+    pub alpn: Option<Box<[u8]>>,
+    /// They went on with a session of earlier.
+    pub is_resumed: bool,
+}
+
+/// What a call to rustls came to.
+enum Turn {
+    /// Call again.
+    Again,
+    /// More has to come.
+    Wait,
+    /// The peer says that it sends no more; call again.
+    PeerFinished,
+}
+
+macro_rules! with_connection {
+    ($connection:expr, $inner:ident => $then:expr) => {
+        match $connection {
+            Connection::Server($inner) => $then,
+        }
+    };
+}
+
+impl Conversation {
+    /// The server's side of a connection whose client speaks first.
+    ///
+    /// # Errors
+    /// None that the network could bring about: what the terms say cannot be.
+    pub fn accept(terms: &ServerTerms) -> Result<Self, Failure> {
+        let connection = UnbufferedServerConnection::new(Arc::clone(terms.config()))
+            .map_err(|error| Failure::of(&error, false))?;
+        Ok(Self::of(Connection::Server(Box::new(connection))))
+    }
+
+    fn of(connection: Connection) -> Self {
+        Self {
+            connection,
+            pending: Vec::new(),
+            pending_whole: 0,
+            has_peer_finished: false,
+            has_finished: false,
+            has_failed: false,
+        }
+    }
+
+    /// Goes on with the handshake. Takes whole records, and none that comes after the handshake: the rest may stay where it
+    /// is. `is_all`: there is no room for more where the bytes are, so that the begin of a record is taken too.
+    ///
+    /// # Errors
+    /// When the handshake failed: `answer` is the alert to send, and nothing else is.
+    pub fn handshake(
+        &mut self,
+        bytes: &mut [u8],
+        is_all: bool,
+        answer: &mut Scratch,
+    ) -> Result<Progress, Failure> {
+        let (mut payload, mut taken) = (Scratch::default(), 0);
+        if bytes.is_empty() {
+            // The first flight of a client, which waits for nothing.
+            self.turn(&mut [], &mut payload, answer)?;
+        }
+        while self.is_handshaking() && !self.has_peer_finished && taken < bytes.len() {
+            let rest = &mut bytes[taken..];
+            let missing = missing_of_record(&self.pending[self.pending_whole..], rest);
+            let count = match missing <= rest.len() {
+                true => missing,
+                false if is_all && taken == 0 => rest.len(),
+                false => break,
+            };
+            self.take_in(&mut rest[..count], &mut payload, answer)?;
+            taken += count;
+        }
+        if self.is_handshaking() && self.has_peer_finished {
+            return Err(self.fail(Failure::protocol("the other end finished within the handshake")));
+        }
+        if !payload.is_empty() {
+            return Err(self.fail(Failure::protocol("payload within the handshake")));
+        }
+        Ok(Progress { taken, is_established: !self.is_handshaking() })
+    }
+
+    /// Whether the handshake goes on.
+    pub fn is_handshaking(&self) -> bool {
+        self.common().is_handshaking()
+    }
+
+    /// What the two ends agreed on; `None` before.
+    pub fn agreed(&self) -> Option<Agreed> {
+        let common = self.common();
+        Some(Agreed {
+            version: match common.protocol_version()? {
+                ProtocolVersion::TLSv1_2 => "1.2",
+                _ => "1.3",
+            },
+            cipher: name_of(common.negotiated_cipher_suite()?.suite()),
+            alpn: common.alpn_protocol().map(Box::from),
+            is_resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
+        })
+    }
+
+    /// The certificate of the other end, in DER.
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        self.common().peer_certificates()?.first().map(|certificate| certificate.as_ref())
+    }
+
+    /// Bytes that are held because they are not complete.
+    pub fn held_bytes(&self) -> usize {
+        self.pending.capacity()
+    }
+
+    fn common(&self) -> &CommonState {
+        with_connection!(&self.connection, connection => connection)
+    }
+
+    /// Takes bytes in, of which those that are incomplete are kept.
+    fn take_in(
+        &mut self,
+        bytes: &mut [u8],
+        payload: &mut Scratch,
+        answer: &mut Scratch,
+    ) -> Result<(), Failure> {
+        let mut at = 0;
+        while at < bytes.len() && !self.has_peer_finished {
+            let rest = &mut bytes[at..];
+            if self.pending.is_empty() {
+                // Where they are, as many records as there are. Their headers are not to be trusted afterwards.
+                let whole = whole_records(rest);
+                let taken = self.turn(&mut rest[..whole], payload, answer)?;
+                if !self.has_peer_finished {
+                    self.keep(&bytes[at + taken..])?;
+                    self.pending_whole = whole - taken;
+                }
+                break;
+            }
+            // A record at a time, until nothing of earlier is left.
+            let missing = missing_of_record(&self.pending[self.pending_whole..], rest);
+            let count = missing.min(rest.len());
+            let is_whole = missing <= rest.len();
+            self.keep(&rest[..count])?;
+            at += count;
+            if is_whole {
+                let mut pending = mem::take(&mut self.pending);
+                let taken = self.turn(&mut pending, payload, answer)?;
+                if taken < pending.len() {
+                    pending.drain(..taken);
+                    self.pending_whole = pending.len();
+                    self.pending = pending;
+                } else {
+                    self.pending_whole = 0;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps bytes that are not complete, behind those that are kept already.
+    fn keep(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if self.pending.len() + bytes.len() > PENDING_BYTES_MAX {
+            return Err(self.fail(Failure::protocol("a message in too many records")));
+        }
+        self.pending.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Has rustls look at `bytes`; says how many of them are done with.
+    fn turn(
+        &mut self,
+        bytes: &mut [u8],
+        payload: &mut Scratch,
+        answer: &mut Scratch,
+    ) -> Result<usize, Failure> {
+        let (mut taken, mut idle_calls) = (0, 0);
+        loop {
+            let rest = &mut bytes[taken..];
+            let (discarded, turn) = with_connection!(&mut self.connection, connection => {
+                take(parts(connection.process_tls_records(rest)), payload, answer)
+            });
+            taken += discarded;
+            match turn {
+                Ok(Turn::Again) => {}
+                Ok(Turn::PeerFinished) => {
+                    self.has_peer_finished = true;
+                    return Ok(bytes.len());
+                }
+                Ok(Turn::Wait) => return Ok(taken),
+                Err(error) => {
+                    let is_handshaking = self.is_handshaking();
+                    self.collect_alert(answer);
+                    return Err(self.fail(Failure::of(&error, is_handshaking)));
+                }
+            }
+            idle_calls = if discarded > 0 { 0 } else { idle_calls + 1 };
+            if idle_calls > IDLE_CALLS_MAX {
+                return Err(self.fail(Failure::protocol("no end of messages to send")));
+            }
+        }
+    }
+
+    /// Appends what rustls has to say about a failure. It is not to look at any more bytes: it would say it twice.
+    fn collect_alert(&mut self, answer: &mut Scratch) {
+        while self.common().wants_write() {
+            let (_, turn) = with_connection!(&mut self.connection, connection => {
+                take(parts(connection.process_tls_records(&mut [])), &mut Scratch::default(), answer)
+            });
+            if !matches!(turn, Ok(Turn::Again)) {
+                break;
+            }
+        }
+    }
+
+    /// Nothing more is taken in, or said.
+    fn fail(&mut self, failure: Failure) -> Failure {
+        self.has_failed = true;
+        self.pending = Vec::new();
+        self.pending_whole = 0;
+        failure
+    }
+
+    /// Sends something once what rustls has to say itself is said: `payload`, or (`None`) that no more comes.
+    fn say(&mut self, payload: Option<&[u8]>, wire: &mut Scratch) -> Result<(), Failure> {
+        if self.has_failed {
+            return Err(Failure::protocol("nothing can be said any more"));
+        }
+        // What rustls has seen of an incomplete message it has to be shown whenever it is called.
+        let seen = &mut self.pending[..self.pending_whole];
+        with_connection!(&mut self.connection, connection => {
+            for _ in 0..IDLE_CALLS_MAX {
+                let state = match connection.process_tls_records(seen).state {
+                    Ok(ConnectionState::WriteTraffic(mut traffic)) => return encrypt(&mut traffic, payload, wire),
+                    state => state,
+                };
+                match take((0, state), &mut Scratch::default(), wire).1 {
+                    Ok(Turn::Again) => {}
+                    Ok(Turn::PeerFinished) => self.has_peer_finished = true,
+                    Ok(Turn::Wait) => return Err(Failure::protocol("nothing can be said any more")),
+                    Err(error) => return Err(Failure::of(&error, false)),
+                }
+            }
+            Err(Failure::protocol("no end of messages to send"))
+        })
+    }
+}
+
+impl Layer for Conversation {
+    fn receive<'a>(
+        &mut self,
+        bytes: &'a mut [u8],
+        payload: &'a mut Scratch,
+        answer: &mut Scratch,
+    ) -> Heard<'a> {
+        payload.clear();
+        let failure = match self.has_failed {
+            true => None,
+            false => self.take_in(bytes, payload, answer).err().map(io::Error::from),
+        };
+        Heard { payload: payload.as_slice(), failure }
+    }
+
+    fn has_peer_finished(&self) -> bool {
+        self.has_peer_finished
+    }
+
+    fn send(&mut self, payload: &[u8], wire: &mut Scratch) -> io::Result<()> {
+        Ok(self.say(Some(payload), wire)?)
+    }
+
+    fn finish(&mut self, wire: &mut Scratch) {
+        if !mem::replace(&mut self.has_finished, true) {
+            // One that can say nothing any more ends without it, as what it is.
+            let _ = self.say(None, wire);
+        }
+    }
+}
+
+impl fmt::Debug for Conversation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conversation")
+            .field("agreed", &self.agreed())
+            .field("pending", &self.pending.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What rustls says: bytes that are done with, and what is to be done.
+type Status<'c, 'i, Data> = (usize, Result<ConnectionState<'c, 'i, Data>, Error>);
+
+fn parts<'c, 'i, Data>(status: UnbufferedStatus<'c, 'i, Data>) -> Status<'c, 'i, Data> {
+    (status.discard, status.state)
+}
+
+/// Does what rustls says; gives the bytes that are done with, and what comes next.
+fn take<Data>(
+    (mut discarded, state): Status<'_, '_, Data>,
+    payload: &mut Scratch,
+    answer: &mut Scratch,
+) -> (usize, Result<Turn, Error>) {
+    let turn = match state {
+        Err(error) => Err(error),
+        Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
+            match traffic.next_record() {
+                Some(Ok(record)) => {
+                    discarded += record.discard;
+                    payload.extend(record.payload);
+                }
+                Some(Err(error)) => break Err(error),
+                None => break Ok(Turn::Again),
+            }
+        },
+        Ok(ConnectionState::EncodeTlsData(mut data)) => {
+            let mut room = RECORD_PAYLOAD_MAX;
+            loop {
+                match data.encode(answer.room(room)) {
+                    Ok(count) => {
+                        answer.advance(count);
+                        break Ok(Turn::Again);
+                    }
+                    Err(EncodeError::InsufficientSize(size)) if size.required_size > room => {
+                        room = size.required_size;
+                    }
+                    Err(error) => break Err(Error::General(error.to_string())),
+                }
+            }
+        }
+        Ok(ConnectionState::TransmitTlsData(data)) => {
+            data.done();
+            Ok(Turn::Again)
+        }
+        Ok(ConnectionState::PeerClosed) => Ok(Turn::PeerFinished),
+        Ok(
+            ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) | ConnectionState::Closed,
+        ) => Ok(Turn::Wait),
+        // Early data is never offered.
+        Ok(state) => Err(Error::General(format!("{state:?}"))),
+    };
+    (discarded, turn)
+}
+
+fn encrypt<Data>(
+    traffic: &mut WriteTraffic<'_, Data>,
+    payload: Option<&[u8]>,
+    wire: &mut Scratch,
+) -> Result<(), Failure> {
+    let len = payload.map_or(2, <[u8]>::len);
+    let mut room = len + len.div_ceil(RECORD_PAYLOAD_MAX) * RECORD_OVERHEAD;
+    loop {
+        let room_now = wire.room(room);
+        let written = match payload {
+            Some(payload) => traffic.encrypt(payload, room_now),
+            None => traffic.queue_close_notify(room_now),
+        };
+        match written {
+            Ok(count) => {
+                wire.advance(count);
+                return Ok(());
+            }
+            // A message of rustls' own goes before it.
+            Err(EncryptError::InsufficientSize(size)) if size.required_size > room => {
+                room = size.required_size
+            }
+            Err(error) => return Err(Failure::protocol(&error.to_string())),
+        }
+    }
+}
+
+/// How many bytes of `rest` complete the record that begins with `partial`; more than there are if it is not all there. What
+/// is no record counts as one with all that there is: rustls says so.
+fn missing_of_record(partial: &[u8], rest: &[u8]) -> usize {
+    let byte = |at: usize| match partial.get(at) {
+        Some(byte) => Some(*byte),
+        None => rest.get(at - partial.len()).copied(),
+    };
+    // Change cipher spec, alert, handshake, application data (RFC 8446, appendix B.1).
+    if byte(0).is_some_and(|kind| !(20..=23).contains(&kind)) {
+        return rest.len();
+    }
+    let (Some(high), Some(low)) = (byte(3), byte(4)) else { return rest.len() + 1 };
+    let len = usize::from(u16::from_be_bytes([high, low]));
+    match len > RECORD_PAYLOAD_MAX + RECORD_EXPANSION_MAX {
+        true => rest.len(),
+        false => HEADER_BYTES + len - partial.len().min(HEADER_BYTES + len),
+    }
+}
+
+/// How many bytes of `bytes`, which begin with a record, are whole records.
+fn whole_records(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while at < bytes.len() {
+        let missing = missing_of_record(&[], &bytes[at..]);
+        if missing > bytes.len() - at {
+            break;
+        }
+        at += missing;
+    }
+    at
+}
+
+fn name_of(suite: CipherSuite) -> &'static str {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        other => other.as_str().unwrap_or("unknown"),
+    }
+}

@@ -1,0 +1,100 @@
+//! Why a conversation in TLS failed.
+
+use std::fmt;
+use std::io;
+
+use rustls::{AlertDescription, Error};
+
+/// Why a conversation failed: the kind for counters, and words for a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    kind: FailureKind,
+    words: String,
+}
+
+/// What went wrong, as far as somebody would act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// The other end gave up, with an alert: it does not trust the certificate, say.
+    PeerAlert,
+    /// No certificate fits the name that was asked for.
+    NoCertificate,
+    /// There is no version, cipher suite, or group in common.
+    NothingInCommon,
+    /// There is no application protocol in common.
+    NoProtocol,
+    /// The other end's certificate is missing, or not to be trusted.
+    PeerCertificate,
+    /// What came is no TLS, or breaks its rules.
+    Protocol,
+}
+
+impl FailureKind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::PeerAlert,
+        Self::NoCertificate,
+        Self::NothingInCommon,
+        Self::NoProtocol,
+        Self::PeerCertificate,
+        Self::Protocol,
+    ];
+
+    /// The word for logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PeerAlert => "peer_alert",
+            Self::NoCertificate => "no_certificate",
+            Self::NothingInCommon => "nothing_in_common",
+            Self::NoProtocol => "no_protocol",
+            Self::PeerCertificate => "peer_certificate",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+impl Failure {
+    /// What went wrong.
+    pub fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
+    pub(super) fn protocol(words: &str) -> Self {
+        Self { kind: FailureKind::Protocol, words: words.to_owned() }
+    }
+
+    /// The other end's certificate is missing or wrong; that of this end was asked for and is not there.
+    pub(super) fn of(error: &Error, has_no_certificate: bool) -> Self {
+        let kind = match error {
+            Error::AlertReceived(_) => FailureKind::PeerAlert,
+            Error::General(_) if has_no_certificate => FailureKind::NoCertificate,
+            Error::PeerIncompatible(_) => FailureKind::NothingInCommon,
+            Error::NoApplicationProtocol => FailureKind::NoProtocol,
+            Error::NoCertificatesPresented
+            | Error::UnsupportedNameType
+            | Error::InvalidCertificate(_)
+            | Error::InvalidCertRevocationList(_) => FailureKind::PeerCertificate,
+            _ => FailureKind::Protocol,
+        };
+        let words = match error {
+            Error::AlertReceived(AlertDescription::Unknown(number)) => format!("alert {number}"),
+            Error::General(_) if has_no_certificate => "no certificate for this name".to_owned(),
+            error => error.to_string(),
+        };
+        Self { kind, words }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        Self::new(io::ErrorKind::InvalidData, failure)
+    }
+}

@@ -1,0 +1,325 @@
+//! Conversations against clients of rustls that do it the ordinary way, cut at any place.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use rustls::pki_types::ServerName;
+use rustls::server::ResolvesServerCert;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion, version};
+
+use super::provider::provider;
+use super::*;
+use crate::layer::{Layer, Scratch};
+
+const NAME: &str = "www.example.com";
+
+struct World {
+    terms: ServerTerms,
+    roots: Arc<RootCertStore>,
+}
+
+#[derive(Debug)]
+struct One(Option<Arc<rustls::sign::CertifiedKey>>);
+
+impl ResolvesServerCert for One {
+    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        self.0.clone()
+    }
+}
+
+fn world(alpn: &[&str]) -> World {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate");
+    let key = certified_key(cert.pem().as_bytes(), signing_key.serialize_pem().as_bytes()).expect("a pair");
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.der().clone()).expect("a root");
+    let alpn = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    World { terms: ServerTerms::new(Arc::new(One(Some(key))), alpn), roots: Arc::new(roots) }
+}
+
+fn client(world: &World, version: &'static SupportedProtocolVersion, alpn: &[&str]) -> ClientConnection {
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(&[version])
+        .expect("a version")
+        .with_root_certificates(Arc::clone(&world.roots))
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    ClientConnection::new(Arc::new(config), ServerName::try_from(NAME).expect("a name")).expect("a client")
+}
+
+fn said_by(client: &mut ClientConnection) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut bytes).expect("memory");
+    }
+    bytes
+}
+
+/// Has the client read these; gives the payload.
+fn tell(client: &mut ClientConnection, mut bytes: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+    let mut payload = Vec::new();
+    while !bytes.is_empty() {
+        client.read_tls(&mut bytes).expect("memory");
+        client.process_new_packets()?;
+        // It ends in "would block" where the stream does not end.
+        let _ = client.reader().read_to_end(&mut payload);
+    }
+    Ok(payload)
+}
+
+/// Shakes hands; what the client says arrives in pieces of this size, and what is not taken is given again.
+fn shake(
+    server: &mut Conversation,
+    client: &mut ClientConnection,
+    piece: usize,
+) -> Result<(), (Failure, Vec<u8>)> {
+    let mut waiting: Vec<u8> = Vec::new();
+    for _ in 0..10 {
+        let said = said_by(client);
+        for piece in said.chunks(piece.max(1)) {
+            waiting.extend_from_slice(piece);
+            let mut answer = Scratch::default();
+            let mut peeked = waiting.clone();
+            match server.handshake(&mut peeked, false, &mut answer) {
+                Ok(progress) => drop(waiting.drain(..progress.taken)),
+                Err(failure) => return Err((failure, answer.as_slice().to_vec())),
+            }
+            let payload = tell(client, answer.as_slice());
+            let payload = payload.map_err(|error| (Failure::of(&error, false), Vec::new()))?;
+            assert!(payload.is_empty());
+        }
+        if !client.is_handshaking() && !server.is_handshaking() && !client.wants_write() {
+            assert!(waiting.is_empty());
+            return Ok(());
+        }
+    }
+    panic!("no end of the handshake");
+}
+
+/// What a server makes of bytes that arrive in pieces of these sizes, taken in turn.
+fn receive(server: &mut Conversation, bytes: &[u8], pieces: &[usize]) -> Vec<u8> {
+    let (mut payload, mut answer, mut all) = (Scratch::default(), Scratch::default(), Vec::new());
+    let (mut at, mut turn) = (0, 0);
+    while at < bytes.len() {
+        let end = bytes.len().min(at + pieces[turn % pieces.len()].max(1));
+        turn += 1;
+        let mut piece = bytes[at..end].to_vec();
+        at = end;
+        let heard = server.receive(&mut piece, &mut payload, &mut answer);
+        assert!(heard.failure.is_none(), "{:?}", heard.failure);
+        all.extend_from_slice(heard.payload);
+    }
+    assert!(answer.is_empty());
+    all
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 31 % 251) as u8).collect()
+}
+
+#[test]
+fn both_versions_agree_and_carry_both_ways() {
+    let world = world(&["h2", "http/1.1"]);
+    for (version, word) in [(&version::TLS12, "1.2"), (&version::TLS13, "1.3")] {
+        let mut server = Conversation::accept(&world.terms).expect("terms");
+        let mut client = client(&world, version, &["http/1.1", "h2"]);
+        assert!(server.agreed().is_none() && server.is_handshaking());
+        shake(&mut server, &mut client, usize::MAX).expect("a handshake");
+        let agreed = server.agreed().expect("it is over");
+        assert_eq!((agreed.version, agreed.is_resumed), (word, false));
+        assert_eq!(agreed.alpn.as_deref(), Some(&b"h2"[..]), "the server's order counts");
+        assert!(agreed.cipher.starts_with("TLS_"), "{}", agreed.cipher);
+        client.writer().write_all(b"question").expect("memory");
+        assert_eq!(receive(&mut server, &said_by(&mut client), &[usize::MAX]), b"question");
+        let (answer, mut wire) = (pattern(100_000), Scratch::default());
+        server.send(&answer, &mut wire).expect("it is open");
+        assert!(tell(&mut client, wire.as_slice()).expect("good records") == answer);
+    }
+}
+
+#[test]
+fn ends_are_told_in_each_direction_and_the_other_goes_on() {
+    let world = world(&[]);
+    for version in [&version::TLS12, &version::TLS13] {
+        let mut server = Conversation::accept(&world.terms).expect("terms");
+        let mut client = client(&world, version, &[]);
+        shake(&mut server, &mut client, usize::MAX).expect("a handshake");
+        client.writer().write_all(b"last words").expect("memory");
+        client.send_close_notify();
+        let mut said = said_by(&mut client);
+        said.extend_from_slice(b"what comes after the end means nothing");
+        assert_eq!(receive(&mut server, &said, &[usize::MAX]), b"last words");
+        assert!(server.has_peer_finished());
+        let mut wire = Scratch::default();
+        server.send(b"answer", &mut wire).expect("this direction is open");
+        server.finish(&mut wire);
+        server.finish(&mut wire);
+        assert_eq!(tell(&mut client, wire.as_slice()).expect("good records"), b"answer");
+        assert_eq!(client.reader().read(&mut [0]).expect("a clean end"), 0);
+    }
+}
+
+#[test]
+fn nothing_is_held_while_nothing_is_incomplete() {
+    let world = world(&[]);
+    let mut server = Conversation::accept(&world.terms).expect("terms");
+    let mut client = client(&world, &version::TLS13, &[]);
+    shake(&mut server, &mut client, 1).expect("a handshake");
+    assert_eq!(server.held_bytes(), 0);
+    client.writer().write_all(b"question").expect("memory");
+    let said = said_by(&mut client);
+    let (first, rest) = said.split_at(7);
+    assert_eq!(receive(&mut server, first, &[usize::MAX]), b"");
+    assert!(server.held_bytes() >= 7);
+    assert_eq!(receive(&mut server, rest, &[usize::MAX]), b"question");
+    assert_eq!(server.held_bytes(), 0);
+}
+
+#[test]
+fn what_comes_behind_the_handshake_is_left_where_it_is() {
+    let world = world(&[]);
+    let mut server = Conversation::accept(&world.terms).expect("terms");
+    let mut client = client(&world, &version::TLS13, &[]);
+    let mut answer = Scratch::default();
+    server.handshake(&mut said_by(&mut client), false, &mut answer).expect("a hello");
+    tell(&mut client, answer.as_slice()).expect("a flight");
+    client.writer().write_all(b"early question").expect("memory");
+    let mut said = said_by(&mut client);
+    answer.clear();
+    let progress = server.handshake(&mut said, false, &mut answer).expect("a finish");
+    assert!(progress.is_established && progress.taken < said.len());
+    assert_eq!(receive(&mut server, &said[progress.taken..], &[3]), b"early question");
+}
+
+#[test]
+fn failures_have_a_kind_and_an_alert() {
+    let plain = world(&["h2"]);
+    let mut server = Conversation::accept(&plain.terms).expect("terms");
+    let mut other = client(&plain, &version::TLS13, &["ftp"]);
+    let (failure, alert) = shake(&mut server, &mut other, usize::MAX).expect_err("no protocol in common");
+    assert_eq!(failure.kind(), FailureKind::NoProtocol);
+    let said = tell(&mut other, &alert).expect_err("it is told");
+    assert_eq!(said, rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol));
+
+    let nobody = ServerTerms::new(Arc::new(One(None)), Vec::new());
+    let mut server = Conversation::accept(&nobody).expect("terms");
+    let (failure, alert) = shake(&mut server, &mut client(&plain, &version::TLS12, &[]), usize::MAX)
+        .expect_err("no certificate");
+    assert_eq!(failure.kind(), FailureKind::NoCertificate);
+    assert_eq!(alert, [21, 3, 3, 0, 2, 2, 49], "access_denied (RFC 8446, section 6.2)");
+
+    let mut server = Conversation::accept(&plain.terms).expect("terms");
+    let mut answer = Scratch::default();
+    let failure = server.handshake(&mut b"GET / HTTP/1.1\r\n\r\n".to_vec(), false, &mut answer);
+    assert_eq!(failure.expect_err("no TLS").kind(), FailureKind::Protocol);
+
+    // A client that does not trust the certificate says so.
+    let (ours, theirs) = (world(&[]), world(&[]));
+    let mut server = Conversation::accept(&ours.terms).expect("terms");
+    let mut doubting = client(&theirs, &version::TLS13, &[]);
+    let mut answer = Scratch::default();
+    server.handshake(&mut said_by(&mut doubting), false, &mut answer).expect("a hello");
+    tell(&mut doubting, answer.as_slice()).expect_err("another authority");
+    answer.clear();
+    let failure = server.handshake(&mut said_by(&mut doubting), false, &mut answer).expect_err("an alert");
+    assert_eq!(failure.kind(), FailureKind::PeerAlert);
+}
+
+#[test]
+fn a_flipped_bit_ends_it_with_an_alert_after_what_was_good() {
+    let world = world(&[]);
+    let mut server = Conversation::accept(&world.terms).expect("terms");
+    let mut client = client(&world, &version::TLS13, &[]);
+    shake(&mut server, &mut client, usize::MAX).expect("a handshake");
+    client.writer().write_all(b"good").expect("memory");
+    let mut said = said_by(&mut client);
+    client.writer().write_all(b"bad").expect("memory");
+    said.extend(said_by(&mut client));
+    let last = said.len() - 1;
+    said[last] ^= 1;
+    let (mut payload, mut answer) = (Scratch::default(), Scratch::default());
+    let heard = server.receive(&mut said, &mut payload, &mut answer);
+    assert_eq!(heard.payload, b"good");
+    assert!(heard.failure.is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData));
+    assert!(!answer.is_empty(), "an alert");
+    let mut more = [0; 100];
+    let heard = server.receive(&mut more, &mut payload, &mut answer);
+    assert!(heard.payload.is_empty() && heard.failure.is_none(), "nothing more is listened to");
+}
+
+#[test]
+fn a_message_in_more_records_than_anybody_needs_is_refused() {
+    let world = world(&[]);
+    let mut server = Conversation::accept(&world.terms).expect("terms");
+    let mut answer = Scratch::default();
+    // The begin of a hello of 64 KiB, a byte a record.
+    let mut hello = vec![0; 65_000];
+    hello[..4].copy_from_slice(&[1, 0, 0xfd, 0xe4]);
+    for byte in hello {
+        let mut record = vec![22, 3, 1, 0, 1, byte];
+        match server.handshake(&mut record, false, &mut answer) {
+            Ok(_) => assert!(server.held_bytes() < 200_000),
+            Err(failure) => return assert_eq!(failure.kind(), FailureKind::Protocol),
+        }
+    }
+    panic!("it took all of them");
+}
+
+#[test]
+fn key_and_certificate_have_to_belong_together() {
+    let [one, two] =
+        [0, 1].map(|_| rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate"));
+    let (chain, key) = (one.cert.pem(), two.signing_key.serialize_pem());
+    let of = |chain: &str, key: &str| certified_key(chain.as_bytes(), key.as_bytes());
+    assert!(matches!(of(&chain, &key), Err(TermsError::Mismatch)));
+    assert!(matches!(of(&key, &key), Err(TermsError::Chain(_))));
+    assert!(matches!(of(&chain, &chain), Err(TermsError::Key(_))));
+    assert!(matches!(of("", ""), Err(TermsError::Chain(_))));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn however_it_is_cut_the_payload_is_the_same(
+        is_old: bool,
+        shake_piece in 1usize..3_000,
+        lengths in prop::collection::vec(0usize..40_000, 1..5),
+        pieces in prop::collection::vec(prop_oneof![1usize..40, 1usize..5_000, 10_000usize..60_000], 1..6),
+    ) {
+        let world = world(&[]);
+        let version = if is_old { &version::TLS12 } else { &version::TLS13 };
+        let mut server = Conversation::accept(&world.terms).expect("terms");
+        let mut client = client(&world, version, &[]);
+        client.set_buffer_limit(None);
+        shake(&mut server, &mut client, shake_piece).expect("a handshake");
+        let (mut said, mut sent) = (Vec::new(), Vec::new());
+        for length in lengths {
+            let bytes = pattern(length);
+            client.writer().write_all(&bytes).expect("memory");
+            sent.extend(bytes);
+            said.extend(said_by(&mut client));
+        }
+        client.send_close_notify();
+        said.extend(said_by(&mut client));
+        prop_assert!(receive(&mut server, &said, &pieces) == sent);
+        prop_assert!(server.has_peer_finished());
+        prop_assert_eq!(server.held_bytes(), 0);
+    }
+
+    #[test]
+    fn bytes_of_anybody_are_answered_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..3_000), head: bool) {
+        let world = world(&[]);
+        let mut server = Conversation::accept(&world.terms).expect("terms");
+        let mut bytes = bytes;
+        if head && bytes.len() > 5 {
+            let len = (bytes.len() - 5) as u16;
+            bytes[..3].copy_from_slice(&[22, 3, 1]);
+            bytes[3..5].copy_from_slice(&len.to_be_bytes());
+        }
+        let mut answer = Scratch::default();
+        if let Ok(progress) = server.handshake(&mut bytes, false, &mut answer) {
+            prop_assert!(!progress.is_established && progress.taken <= bytes.len());
+        }
+    }
+}
