@@ -158,7 +158,7 @@ impl Drop for Load {
 }
 
 /// The program, to be started on these processors only: `taskset` becomes it, so its process id stays.
-fn pinned(program: &Path, cpus: &str) -> Command {
+pub(super) fn pinned(program: &Path, cpus: &str) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", cpus]).arg(program);
     command

@@ -8,7 +8,7 @@ use super::super::stats::median;
 use super::apps::{CHECK_MAX, ManyApps, RELOAD_MAX};
 use super::footprint::Footprint;
 use super::many::ManyReloads;
-use super::peers::{RELOADS, Reloaded};
+use super::peers::{CHANGES, Change, Changed};
 use super::traffic::{Failures, Shape};
 use super::upgrades::{Upgrades, p99};
 use super::windows::Windows;
@@ -26,6 +26,10 @@ pub(super) const UPGRADE_MARKS: Marks = Marks {
     begin: "<!-- upgrades: written by `cargo xtask soak upgrade --write`, do not edit -->",
     end: "<!-- end of upgrades -->",
 };
+pub(super) const UPGRADED_PEERS_MARKS: Marks = Marks {
+    begin: "<!-- upgraded peers: written by `cargo xtask soak upgrade --write`, do not edit -->",
+    end: "<!-- end of upgraded peers -->",
+};
 
 /// All that `soak reload` found.
 pub(super) struct ReloadPage<'a> {
@@ -36,7 +40,7 @@ pub(super) struct ReloadPage<'a> {
     pub(super) patience: f64,
     pub(super) windows: &'a Windows,
     pub(super) many: &'a ManyReloads,
-    pub(super) rows: &'a [Reloaded],
+    pub(super) rows: &'a [Changed],
     pub(super) skipped: &'a [String],
 }
 
@@ -59,13 +63,11 @@ impl ReloadPage<'_> {
         let _ = writeln!(text, "{}", piped(&self.many_table()));
         let _ = writeln!(
             text,
-            "{RELOADS} reloads of each within {RELOADS} seconds, seen until {:.0} s after the last one:\n\n{}",
+            "{CHANGES} reloads of each within {CHANGES} seconds, seen until {:.0} s after the last one:\n\n{}",
             self.patience,
-            piped(&self.peers_table())
+            piped(&peers_table(self.rows, Change::Reload, self.patience))
         );
-        for reason in self.skipped {
-            let _ = writeln!(text, "- not run: {reason}");
-        }
+        add_skipped(&mut text, self.skipped);
         text
     }
 
@@ -153,41 +155,75 @@ impl ReloadPage<'_> {
             line(["`ringway reload` takes", "–", &times(&self.many.took_ms), "–"]),
         ]
     }
+}
 
-    fn peers_table(&self) -> Table {
-        let head = [
-            "",
-            "failed, cut, wrong bytes",
-            "p50, p99",
-            "longest wait",
-            "processes before → after",
-            "anonymous memory before → after",
-            "old processes",
-            "connections on them",
-        ];
-        let mut table = vec![line(head)];
-        for row in self.rows {
-            let old = match (row.old.processes, row.old.gone_after) {
-                (0, Some(seconds)) => format!("gone after {seconds:.1} s"),
-                (0, None) => "none".to_owned(),
-                (count, _) => format!("{count} after {:.0} s", self.patience),
-            };
-            table.push(line([
-                &row.name,
-                &failures([&row.window.failures]),
-                &format!("{:.1}, {:.1} ms", row.window.p50_ms, row.window.p99_ms),
-                &format!("{:.1} ms", row.window.longest_ms),
-                &format!("{} → {}", row.before.processes, row.after.processes),
-                &format!("{} → {}", mib(&row.before), mib(&row.after)),
-                &old,
-                &row.old.connections.to_string(),
-            ]));
-        }
-        table
+/// What became of Ringway and its peers, a line each.
+fn peers_table(rows: &[Changed], change: Change, patience: f64) -> Table {
+    // Only exchanges of the binary differ in how many there can be, and have idle connections beside them.
+    let only_upgrades = |cells: [&str; 2]| match change {
+        Change::Reload => Vec::new(),
+        Change::Upgrade => cells.map(str::to_owned).to_vec(),
+    };
+    let mut head = line([""]);
+    head.extend(only_upgrades(["upgrades", "idle connections lost"]));
+    head.extend(line([
+        "failed, cut, wrong bytes",
+        "p50, p99",
+        "longest wait",
+        "processes before → after",
+        "anonymous memory before → after",
+        "old processes",
+        "connections on them",
+    ]));
+    let mut table = vec![head];
+    for row in rows {
+        let old = match (row.old.processes, row.old.gone_after) {
+            (0, Some(seconds)) => format!("gone after {seconds:.1} s"),
+            (0, None) => "none".to_owned(),
+            (count, _) => format!("{count} after {patience:.0} s"),
+        };
+        let mut cells = line([&row.name]);
+        cells.extend(only_upgrades([&row.changes.to_string(), &row.idle_lost.to_string()]));
+        cells.extend(line([
+            &failures([&row.window.failures]),
+            &format!("{:.1}, {:.1} ms", row.window.p50_ms, row.window.p99_ms),
+            &format!("{:.1} ms", row.window.longest_ms),
+            &format!("{} → {}", row.before.processes, row.after.processes),
+            &format!("{} → {}", mib(&row.before), mib(&row.after)),
+            &old,
+            &row.old.connections.to_string(),
+        ]));
+        table.push(cells);
+    }
+    table
+}
+
+fn add_skipped(text: &mut String, skipped: &[String]) {
+    for reason in skipped {
+        let _ = writeln!(text, "- not run: {reason}");
     }
 }
 
-/// What `soak apps` found.
+/// What `soak upgrade` found of Ringway and its peers.
+pub(super) fn upgraded_peers_markdown(
+    rows: &[Changed],
+    shape: &Shape,
+    (idle, patience): (usize, f64),
+    skipped: &[String],
+) -> String {
+    let mut text = format!(
+        "Measured {} on {}: {} connections with a round trip of 64 B each {} ms and {idle} idle ones; as many upgrades as the table says, \
+         one a second, seen until {patience:.0} s after the last one:\n\n{}\n",
+        today(),
+        procfs::machine(),
+        shape.connections,
+        shape.pace.as_millis(),
+        piped(&peers_table(rows, Change::Upgrade, patience))
+    );
+    add_skipped(&mut text, skipped);
+    text
+}
+
 /// All that `soak upgrade` found.
 pub(super) fn upgrades_markdown(found: &Upgrades, shape: &Shape, engine: &str, workers: usize) -> String {
     let mut text = format!(
@@ -266,6 +302,7 @@ pub(super) fn upgrades_markdown(found: &Upgrades, shape: &Shape, engine: &str, w
     text
 }
 
+/// What `soak apps` found.
 pub(super) fn apps_markdown(apps: &ManyApps, engine: &str) -> String {
     let met = |millis: f64, most: std::time::Duration| mark(millis < most.as_secs_f64() * 1e3);
     let table = vec![
@@ -335,7 +372,7 @@ mod tests {
     use super::super::traffic::Window;
     use super::*;
 
-    fn markdown(windows: &Windows, rows: &[Reloaded]) -> String {
+    fn markdown(windows: &Windows, rows: &[Changed]) -> String {
         let shape = Shape {
             loadgen: PathBuf::new(),
             cpu: 0,
@@ -380,18 +417,25 @@ mod tests {
 
     #[test]
     fn old_processes_are_gone_or_still_there() {
-        let row = |old| Reloaded {
+        let row = |old| Changed {
             name: "peer".into(),
+            changes: 3,
             window: Window::default(),
+            idle_lost: 5,
             before: Footprint::default(),
             after: Footprint::default(),
             old,
         };
         let gone = row(Old { gone_after: Some(1.25), ..Old::default() });
         let there = row(Old { processes: 3, connections: 8100, gone_after: None });
-        let text = markdown(&Windows::default(), &[gone, there]);
+        let rows = [gone, there];
+        let text = markdown(&Windows::default(), &rows);
         assert!(text.contains("| gone after 1.2 s | 0 |"), "{text}");
         assert!(text.contains("| 3 after 10 s | 8100 |"), "{text}");
+        assert!(!text.contains("idle"), "{text}");
+        let upgraded = piped(&peers_table(&rows, Change::Upgrade, 7.0));
+        assert!(upgraded.contains("| peer | 3 | 5 | 0, 0, 0 |"), "{upgraded}");
+        assert!(upgraded.contains("| 3 after 7 s | 8100 |"), "{upgraded}");
     }
 
     #[test]

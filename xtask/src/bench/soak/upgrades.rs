@@ -66,8 +66,13 @@ impl Upgraded {
         Self { program: program.to_owned(), admin, pid }
     }
 
+    /// The process that serves.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Runs `ringway upgrade`; gives its report, and how long the old process was still there.
-    fn upgrade(&mut self) -> Result<(Value, Duration), String> {
+    pub(super) fn upgrade(&mut self) -> Result<(Value, Duration), String> {
         let mut command = Command::new(&self.program);
         command.args(["upgrade", "--json", "--admin", &self.admin.to_string()]);
         let output = command.output().map_err(|error| format!("{}: {error}", self.program.display()))?;
@@ -96,7 +101,8 @@ impl Drop for Upgraded {
     }
 }
 
-fn lives(pid: u32) -> bool {
+/// Whether it is there, and not only waits to be buried.
+pub(super) fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
@@ -195,7 +201,7 @@ pub(super) fn p99(values: &[f64]) -> f64 {
     sorted.get((sorted.len() * 99 / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
 }
 
-fn connect_all(listen: SocketAddr, count: usize) -> Result<Vec<TcpStream>, String> {
+pub(super) fn connect_all(listen: SocketAddr, count: usize) -> Result<Vec<TcpStream>, String> {
     let connect = |_| {
         let stream = TcpStream::connect(listen).map_err(|error| format!("an idle connection: {error}"))?;
         stream.set_nonblocking(true).map_err(|error| error.to_string())?;
@@ -204,7 +210,7 @@ fn connect_all(listen: SocketAddr, count: usize) -> Result<Vec<TcpStream>, Strin
     (0..count).map(connect).collect()
 }
 
-fn is_open(stream: &TcpStream) -> bool {
+pub(super) fn is_open(stream: &TcpStream) -> bool {
     matches!(stream.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
