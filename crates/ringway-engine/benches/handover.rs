@@ -1,4 +1,4 @@
-//! What moving thousands of connections costs, each way and on both engines: `cargo bench -p ringway-engine --bench handover`.
+//! What moving thousands of connections costs, each way and on both engines: `cargo xtask bench --handover`.
 //!
 //! Prints microseconds per descriptor, or per relay, which has two: with 4,000 sockets in one engine, and with 16,000, both
 //! ends of 8,000 connections on loopback, which is what a process with 20,000 descriptors can hold.

@@ -69,11 +69,14 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 0)]
     load_cpu: usize,
     /// Measure what a choice among 10 and among 10,000 backends costs, and nothing else
-    #[arg(long)]
+    #[arg(long, group = "alone")]
     balance: bool,
     /// Measure what it costs to find the route of a client among 10,000, and nothing else
-    #[arg(long)]
+    #[arg(long, group = "alone")]
     routing: bool,
+    /// Measure what it costs to move thousands of connections from one engine to another, and nothing else
+    #[arg(long, group = "alone")]
+    handover: bool,
     /// Name the rows and variants, and what is missing
     #[arg(long)]
     list: bool,
@@ -81,10 +84,14 @@ pub(crate) struct Arguments {
 
 /// Runs the task.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let result = match (arguments.balance, arguments.routing) {
-        (true, _) => cargo_bench("balance"),
-        (false, true) => cargo_bench("routing"),
-        (false, false) => bench(arguments),
+    let alone = [
+        (arguments.balance, "ringway-proxy", "balance"),
+        (arguments.routing, "ringway-proxy", "routing"),
+        (arguments.handover, "ringway-engine", "handover"),
+    ];
+    let result = match alone.into_iter().find(|(is_wanted, ..)| *is_wanted) {
+        Some((_, package, name)) => cargo_bench(package, name),
+        None => bench(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,10 +103,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 /// Runs a measurement that needs no other program.
-fn cargo_bench(name: &str) -> Result<(), String> {
+fn cargo_bench(package: &str, name: &str) -> Result<(), String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["bench", "--package", "ringway-proxy", "--bench", name]);
+    command.args(["bench", "--package", package, "--bench", name]);
     let status = command.status().map_err(|error| format!("cargo bench: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("cargo bench: {status}")) }
 }
