@@ -117,10 +117,6 @@ impl Conversation {
         answer: &mut Scratch,
     ) -> Result<Progress, Failure> {
         let (mut payload, mut taken) = (Scratch::default(), 0);
-        if bytes.is_empty() {
-            // The first flight of a client, which waits for nothing.
-            self.turn(&mut [], &mut payload, answer)?;
-        }
         while self.is_handshaking() && !self.has_peer_finished && taken < bytes.len() {
             let rest = &mut bytes[taken..];
             let missing = missing_of_record(&self.pending[self.pending_whole..], rest);

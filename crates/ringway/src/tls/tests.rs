@@ -193,6 +193,27 @@ fn what_comes_behind_the_handshake_is_left_where_it_is() {
 }
 
 #[test]
+fn nothing_comes_of_nothing_while_a_message_is_incomplete() {
+    let world = world(&[]);
+    let mut server = Conversation::accept(&world.terms).expect("terms");
+    let mut client = client(&world, &version::TLS13, &[]);
+    let hello = said_by(&mut client);
+    let mut answer = Scratch::default();
+    // The hello in two records, of which the first has come.
+    let (first, rest) = hello[5..].split_at(100);
+    let record = |part: &[u8]| [&[22, 3, 1][..], &(part.len() as u16).to_be_bytes(), part].concat();
+    for _ in 0..2 {
+        let progress = server.handshake(&mut [], false, &mut answer).expect("nothing is wrong");
+        assert_eq!((progress.taken, progress.is_established), (0, false));
+        if server.held_bytes() == 0 {
+            assert_eq!(server.handshake(&mut record(first), false, &mut answer).expect("a part").taken, 105);
+        }
+    }
+    server.handshake(&mut record(rest), false, &mut answer).expect("the rest");
+    assert!(tell(&mut client, answer.as_slice()).is_ok() && server.held_bytes() == 0);
+}
+
+#[test]
 fn failures_have_a_kind_and_an_alert() {
     let plain = world(&["h2"]);
     let mut server = Conversation::accept(&plain.terms).expect("terms");
