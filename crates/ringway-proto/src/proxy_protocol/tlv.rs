@@ -16,6 +16,12 @@ pub mod tlv_type {
     pub const UNIQUE_ID: u8 = 0x05;
     /// What the proxy knows of the client's TLS.
     pub const SSL: u8 = 0x20;
+    /// Within [`SSL`]: the version, as `TLSv1.3`.
+    pub const SSL_VERSION: u8 = 0x21;
+    /// Within [`SSL`]: the common name of the client's certificate.
+    pub const SSL_CN: u8 = 0x22;
+    /// Within [`SSL`]: the cipher suite.
+    pub const SSL_CIPHER: u8 = 0x23;
     /// The network namespace of the client's connection.
     pub const NETNS: u8 = 0x30;
 }

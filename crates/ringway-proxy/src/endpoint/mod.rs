@@ -36,7 +36,7 @@ pub use dial_failure::DialFailure;
 pub use down_reason::DownReason;
 pub use ejection::{EjectionReport, OutlierGate};
 pub use frontend::{FrontendState, Listening};
-pub(crate) use header::{header_for_check, header_for_client};
+pub(crate) use header::{SecuredClient, header_for_check, header_for_client};
 pub use outcomes::{Outcome, Tally};
 pub use passed::{Assignment, PassedSocket, PassedSockets};
 pub(crate) use ramp::FULL;

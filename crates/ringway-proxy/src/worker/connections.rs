@@ -48,6 +48,8 @@ const LIMIT_PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Connections {
     worker: u32,
     workers: u32,
+    /// Chosen at random: makes names of connections unique among processes.
+    seed: u64,
     apps: AppTable,
     routes: Routes,
     entries: Slab<Entry>,
@@ -104,6 +106,7 @@ impl Connections {
         Self {
             worker: setup.worker,
             workers: setup.workers.max(1),
+            seed: setup.seed,
             apps: AppTable::new(setup.congestion, Random::new(setup.seed)),
             routes: Routes::default(),
             entries: Slab::new(),

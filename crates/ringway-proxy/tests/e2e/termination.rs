@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringway_proto::proxy_protocol::{parse, tlv_type};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
@@ -26,6 +27,7 @@ on_both_engines!(
     failed_handshakes_are_told_and_logged,
     bulk_is_whole_in_both_directions_at_once,
     terminated_connections_finish_in_the_old_process,
+    backends_are_told_of_the_tls_in_their_header,
 );
 
 const NAME: &str = "www.example.com";
@@ -339,6 +341,37 @@ fn bulk_is_whole_in_both_directions_at_once(engine: Engine) {
     }
     writing.join().expect("no panic").expect("all is sent");
     assert!(echoed == bytes);
+}
+
+fn backends_are_told_of_the_tls_in_their_header(engine: Engine) {
+    let pair = Pair::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let send = "proxy_protocol = { send = \"v2\" }";
+    let (ringway, frontend) = start(engine, &pair, backend.address(), send);
+    let mut client = pair.dial(frontend);
+    let own = client.sock.local_addr().expect("an address");
+    client.write_all(b"hello").expect("it is open");
+    let mut echoed = Vec::new();
+    let length = loop {
+        let mut chunk = [0; 512];
+        let count = client.read(&mut chunk).expect("it is echoed");
+        echoed.extend_from_slice(&chunk[..count]);
+        if let Some((_, length)) = parse(&echoed).expect("a header")
+            && echoed.len() == length + 5
+        {
+            break length;
+        }
+    };
+    assert_eq!(&echoed[length..], b"hello");
+    let (header, _) = parse(&echoed).expect("a header").expect("all of it");
+    assert_eq!(header.source(), Some(own));
+    assert_eq!(header.tlvs.get(tlv_type::AUTHORITY), Some(NAME.as_bytes()));
+    let ssl = header.tlvs.get(tlv_type::SSL).expect("it is told");
+    assert!(ssl.windows(7).any(|part| part == b"TLSv1.3"), "{ssl:?}");
+    let id = String::from_utf8_lossy(header.tlvs.get(tlv_type::UNIQUE_ID).expect("it has one")).into_owned();
+    drop(client);
+    let line = access_line(&ringway, own);
+    assert!(id.ends_with(&format!("-{}", field(&line, "connection"))), "{id} in {line}");
 }
 
 fn terminated_connections_finish_in_the_old_process(engine: Engine) {

@@ -3,7 +3,8 @@
 use ringway::Operations;
 
 use super::Connections;
-use crate::endpoint::header_for_client;
+use crate::control::access_log::Secured;
+use crate::endpoint::{SecuredClient, header_for_client};
 use crate::model::SendHeader;
 use crate::session::tcp::Event;
 use crate::session::{CarriedAddresses, CloseReason};
@@ -84,7 +85,20 @@ impl Connections {
         let Some(entry) = self.entries.get(place) else { return };
         let client = self.peers.address(entry.session.identity().peer);
         let local = self.prefaces.destination(place).or_else(|| ops.local_address(entry.client));
+        let asked = self.first_bytes.asked(place);
+        let unique_id = format!("{:x}-{}", self.seed, self.number_of(entry));
+        let secured = match asked.and_then(|asked| asked.secured.as_ref()) {
+            Some(Secured::Agreed { version, cipher, alpn, .. }) => Some(SecuredClient {
+                version,
+                cipher,
+                alpn: alpn.as_deref(),
+                authority: asked.and_then(|asked| asked.sni()),
+                unique_id: &unique_id,
+            }),
+            Some(Secured::Failed(_)) | None => None,
+        };
+        let header = header_for_client(form, &client, local.as_ref(), secured.as_ref());
         // If the backend is gone already, its next event says so.
-        let _ = ops.send(entry.backend, &header_for_client(form, &client, local.as_ref()));
+        let _ = ops.send(entry.backend, &header);
     }
 }
