@@ -1,5 +1,8 @@
 //! What a client does when connected, when bytes come, and when it may send again.
 
+use std::mem;
+use std::ops::Range;
+
 use ringway::{ConnectionId, Operations, Time};
 
 use crate::load::Load;
@@ -49,6 +52,21 @@ impl Client {
 impl Load {
     pub(crate) fn client_connected(&mut self, ops: &mut Operations<'_>, place: usize) {
         ops.start_receive(self.clients[place].connection);
+        match &self.tls {
+            Some(tls) => {
+                self.wire.clear();
+                match tls.begin(&mut self.wire) {
+                    Ok(session) => self.sessions[place] = Some(session),
+                    Err(error) => return self.client_refuses(ops, place, &error),
+                }
+                send(ops, self.clients[place].connection, &self.wire);
+            }
+            None => self.client_ready(ops, place),
+        }
+    }
+
+    /// It can send and receive what its mode wants.
+    fn client_ready(&mut self, ops: &mut Operations<'_>, place: usize) {
         if self.pacing.is_some() && self.is_flowing {
             let took = self.clock.now().since(self.clients[place].began);
             self.tally.longest = self.tally.longest.max(took);
@@ -71,17 +89,18 @@ impl Load {
 
     /// Traffic begins.
     pub(crate) fn start_client(&mut self, ops: &mut Operations<'_>, place: usize) {
-        let client = &mut self.clients[place];
         match (self.options.mode, self.options.direction) {
             // Its turn comes.
             (Mode::Pingpong, _) if self.pacing.is_some() => {}
             (Mode::Pingpong, _) => {
-                client.began = self.clock.now();
+                self.clients[place].began = self.clock.now();
                 self.request(ops, place);
             }
             // One byte asks a backend for its stream: a proxy's own checks must not start one.
-            (Mode::Bulk, Direction::Down) => send(ops, client.connection, &self.payload[..1]),
-            (Mode::Bulk, Direction::Up) => stream(ops, client.connection, &self.payload),
+            (Mode::Bulk, Direction::Down) => {
+                self.client_send(ops, place, 0..1);
+            }
+            (Mode::Bulk, Direction::Up) => self.client_stream(ops, place),
             (Mode::Connections | Mode::Idle, _) => {}
         }
     }
@@ -97,7 +116,7 @@ impl Load {
         client.round = client.round.wrapping_add(1);
         client.began = self.clock.now();
         let from = request_offset(place, client.round, size, self.payload.len());
-        send(ops, client.connection, &self.payload[from..from + size]);
+        self.client_send(ops, place, from..from + size);
     }
 
     /// Bytes of a reply under `pace`: they are those of the request.
@@ -157,21 +176,86 @@ impl Load {
     }
 
     /// What was queued has left.
-    pub(crate) fn client_writable(&self, ops: &mut Operations<'_>, place: usize) {
+    pub(crate) fn client_writable(&mut self, ops: &mut Operations<'_>, place: usize) {
         if self.is_flowing && (self.options.mode, self.options.direction) == (Mode::Bulk, Direction::Up) {
-            stream(ops, self.clients[place].connection, &self.payload);
+            self.client_stream(ops, place);
         }
     }
 
     /// Closes, and takes a new connection.
     fn dial_again(&mut self, ops: &mut Operations<'_>, place: usize) {
-        ops.close(self.clients[place].connection);
+        let connection = self.clients[place].connection;
+        if let Some(session) = self.sessions.get_mut(place).and_then(Option::as_mut) {
+            self.wire.clear();
+            if session.finish(&mut self.wire).is_ok() {
+                send(ops, connection, &self.wire);
+            }
+        }
+        ops.close(connection);
         self.established -= 1;
         self.dial(ops, place);
     }
 
-    fn request(&self, ops: &mut Operations<'_>, place: usize) {
-        send(ops, self.clients[place].connection, &self.payload[..self.options.message_bytes()]);
+    fn request(&mut self, ops: &mut Operations<'_>, place: usize) {
+        self.client_send(ops, place, 0..self.options.message_bytes());
+    }
+
+    /// Sends a part of the payload, in TLS or as it is; what is queued then, `None` if nothing can be sent any more.
+    fn client_send(&mut self, ops: &mut Operations<'_>, place: usize, part: Range<usize>) -> Option<usize> {
+        let connection = self.clients[place].connection;
+        let bytes = &self.payload[part];
+        let Some(session) = self.sessions.get_mut(place).and_then(Option::as_mut) else {
+            return ops.send(connection, bytes).ok();
+        };
+        self.wire.clear();
+        if session.send(bytes, &mut self.wire).is_err() {
+            // Its end comes as an event, as that of a connection that broke.
+            ops.close(connection);
+            return None;
+        }
+        ops.send(connection, &self.wire).ok()
+    }
+
+    /// As [`stream`], in TLS or as it is.
+    fn client_stream(&mut self, ops: &mut Operations<'_>, place: usize) {
+        while let Some(0) = self.client_send(ops, place, 0..MESSAGE_BYTES_MAX) {}
+    }
+
+    /// What came for a client in TLS.
+    pub(crate) fn client_heard(&mut self, ops: &mut Operations<'_>, place: usize, bytes: &mut [u8]) {
+        let Some(session) = &mut self.sessions[place] else { return };
+        let (was_established, is_bulk) = (session.is_established(), self.options.mode == Mode::Bulk);
+        let mut opened = mem::take(&mut self.opened);
+        let mut bulk_bytes = 0;
+        self.wire.clear();
+        let heard = session.receive(bytes, &mut self.wire, |payload| match is_bulk {
+            true => bulk_bytes += payload.len() as u64,
+            false => opened.extend_from_slice(payload),
+        });
+        let is_resumed = session.is_resumed();
+        let is_new = !was_established && session.is_established();
+        if let Err(error) = heard {
+            return self.client_refuses(ops, place, &error);
+        }
+        if !self.wire.is_empty() {
+            send(ops, self.clients[place].connection, &self.wire);
+        }
+        self.tally.bytes += bulk_bytes;
+        if is_new {
+            self.tally.handshake(is_resumed);
+            self.client_ready(ops, place);
+        }
+        if !opened.is_empty() {
+            self.client_received(ops, place, &opened);
+        }
+        opened.clear();
+        self.opened = opened;
+    }
+
+    /// What the other end says is no TLS, or an alert.
+    fn client_refuses(&mut self, ops: &mut Operations<'_>, place: usize, error: &rustls::Error) {
+        ops.close(self.clients[place].connection);
+        self.client_failed(place, &format!("TLS: {error}"));
     }
 }
 

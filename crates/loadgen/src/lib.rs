@@ -1,7 +1,7 @@
 //! Load for a TCP proxy, and the measure of it: clients and backends in one thread, on the `ringway` crate.
 //!
 //! `ringway bench` and the `loadgen` binary are [`run`]. Four modes: bulk streams, closed-loop round trips, short
-//! connections, and idle connections that are held. The measured window follows a warm-up; errors are counted
+//! connections, and idle connections that are held; the clients in TLS, where they are told so. The measured window follows a warm-up; errors are counted
 //! over the whole run and expected to be none.
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ mod options;
 mod output;
 mod pacing;
 mod report;
+mod tls;
 mod watch;
 
 use std::fmt;
@@ -23,8 +24,8 @@ use std::time::Duration;
 
 use ringway::{Engine, EngineConfig, EngineKind, Worker};
 
-pub use options::{Direction, LoadEngine, Mode, Options};
-pub use report::{Latency, Report, RunEvent};
+pub use options::{Direction, Handshakes, KeyExchange, LoadEngine, Mode, Options};
+pub use report::{Latency, Report, RunEvent, TlsReport};
 
 use load::Load;
 use output::Output;
@@ -44,7 +45,8 @@ pub fn run(options: &Options) -> Result<Report, LoadError> {
     };
     let config = EngineConfig { kind, spin: Duration::from_micros(options.spin), ..EngineConfig::default() };
     let engine = Engine::new(&config).map_err(LoadError::Engine)?;
-    let worker = Worker::new(engine, Load::new(options.clone(), Output::new(options.json)));
+    let load = Load::new(options.clone(), Output::new(options.json)).map_err(LoadError::Options)?;
+    let worker = Worker::new(engine, load);
     if options.stdin {
         let mailer = worker.mailer();
         // Ends with its input, or with the process: a read of standard input cannot be cancelled.

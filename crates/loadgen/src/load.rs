@@ -14,10 +14,11 @@ use ringway::{
 use crate::backend::Backends;
 use crate::client::{Client, send};
 use crate::control::Command;
-use crate::options::{MESSAGE_BYTES_MAX, Mode, Options};
+use crate::options::{Handshakes, MESSAGE_BYTES_MAX, Mode, Options};
 use crate::output::Output;
 use crate::pacing::{Pacing, TURN_INTERVAL, noise};
-use crate::report::{Latency, Report, RunEvent, Tally};
+use crate::report::{Latency, Report, RunEvent, Tally, TlsReport};
+use crate::tls::{Session, Tls};
 use crate::{LoadError, watch};
 
 /// Dials under way at once while connections are set up: below any proxy's listen queue.
@@ -62,6 +63,14 @@ pub(crate) struct Load {
     pub(crate) is_flowing: bool,
     /// A place a client; its connections bear the place as their token.
     pub(crate) clients: Vec<Client>,
+    /// Clients speak TLS; the session of each, in its place, while it has one.
+    pub(crate) tls: Option<Tls>,
+    pub(crate) sessions: Vec<Option<Session>>,
+    /// What is to be sent, sealed, and what was received, opened: empty between events, but their memory is kept.
+    pub(crate) wire: Vec<u8>,
+    pub(crate) opened: Vec<u8>,
+    /// Tickets of before the window.
+    tickets_before: u64,
     backends: Backends,
     targets: Vec<SocketAddress>,
     phase: Phase,
@@ -84,7 +93,9 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn new(options: Options, output: Output) -> Self {
+    /// # Errors
+    /// When the options of TLS make no sense.
+    pub(crate) fn new(mut options: Options, output: Output) -> Result<Self, String> {
         let mut holds = options.holds().into_iter();
         let wanted = match options.mode {
             Mode::Idle => holds.next().unwrap_or(options.connections),
@@ -92,13 +103,27 @@ impl Load {
         };
         let most = holds.as_slice().last().copied().unwrap_or(wanted);
         let clock = Clock::process();
-        Self {
-            payload: noise(MESSAGE_BYTES_MAX),
+        let tls_of = |handshakes| Tls::new(handshakes, options.key_exchange, &options.server_name, most);
+        let tls = options.tls.map(tls_of).transpose()?;
+        let mut payload = noise(MESSAGE_BYTES_MAX);
+        if options.hello {
+            let mut hello = Vec::new();
+            tls_of(Handshakes::Full)?.begin(&mut hello).map_err(|error| error.to_string())?;
+            payload[..hello.len()].copy_from_slice(&hello);
+            options.size = hello.len();
+        }
+        Ok(Self {
+            payload,
             tally: Tally::new(),
             clock,
             pacing: None,
             is_flowing: false,
             clients: vec![Client::NONE; most],
+            sessions: std::iter::repeat_with(|| None).take(if tls.is_some() { most } else { 0 }).collect(),
+            tls,
+            wire: Vec::new(),
+            opened: Vec::new(),
+            tickets_before: 0,
             backends: Backends::default(),
             targets: Vec::new(),
             phase: Phase::AwaitingTarget,
@@ -116,7 +141,7 @@ impl Load {
             output,
             outcome: None,
             options,
-        }
+        })
     }
 
     /// What came of it.
@@ -178,6 +203,9 @@ impl Load {
         let options = ConnectOptions { source: self.source(place), ..ConnectOptions::default() };
         let connection = ops.connect(target, &options, Token(place as u32));
         self.clients[place] = Client::dialled(connection, self.clock.now());
+        if let Some(session) = self.sessions.get_mut(place) {
+            *session = None;
+        }
         self.dialling += 1;
     }
 
@@ -253,6 +281,7 @@ impl Load {
         };
         self.output.event(&RunEvent::WindowStart);
         self.tally.reset();
+        self.tickets_before = self.tls.as_ref().map_or(0, Tls::tickets);
         let since = self.clock.now();
         self.phase = Phase::Measuring { since, watched_nanos, own_nanos: watch::own_cpu_nanos() };
         ops.set_timer(since + self.options.seconds, PHASE_TIMER);
@@ -323,6 +352,11 @@ impl Load {
             longest_wait_us: self.longest_wait().as_nanos() as f64 / 1e3,
             first_error: self.first_error.clone(),
             watched_cpu_seconds: watched,
+            tls: self.tls.as_ref().map(|tls| TlsReport {
+                handshakes: self.tally.handshakes,
+                resumed: self.tally.resumed,
+                tickets: tls.tickets() - self.tickets_before,
+            }),
             load_cpu_seconds: own,
         }
     }
@@ -440,7 +474,11 @@ impl EventHandler for Load {
                 self.backends.received(ops, connection, place, bytes.len(), &self.options, &self.payload);
             self.tally.bytes += sunk as u64;
         } else if let Some(place) = self.client_place(connection, token) {
-            self.client_received(ops, place, bytes);
+            if self.tls.is_some() {
+                self.client_heard(ops, place, bytes);
+            } else {
+                self.client_received(ops, place, bytes);
+            }
         }
     }
 

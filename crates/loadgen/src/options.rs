@@ -53,6 +53,22 @@ pub struct Options {
     #[arg(long, default_value_t = 0)]
     pub sources: u16,
 
+    /// Clients speak TLS 1.3 with AES-128-GCM to the target, which ends it: backends do not
+    #[arg(long, value_enum, value_name = "HANDSHAKES")]
+    pub tls: Option<Handshakes>,
+
+    /// Key exchange of --tls and --hello
+    #[arg(long, value_enum, default_value_t = KeyExchange::X25519)]
+    pub key_exchange: KeyExchange,
+
+    /// Server that --tls and --hello ask for
+    #[arg(long, value_name = "NAME", default_value = SERVER_NAME)]
+    pub server_name: String,
+
+    /// Each message is the hello of a TLS client, for proxies that look into it and pass it on (--size is its own)
+    #[arg(long, conflicts_with = "tls")]
+    pub hello: bool,
+
     /// How the load itself waits for its sockets
     #[arg(long, value_enum, default_value_t = LoadEngine::Epoll)]
     pub engine: LoadEngine,
@@ -108,6 +124,25 @@ pub enum Direction {
     Up,
 }
 
+/// Handshakes of clients in TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Handshakes {
+    /// Each in full
+    Full,
+    /// On with an earlier session, once there is one
+    Resumed,
+}
+
+/// How the keys of a TLS session come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeyExchange {
+    /// By elliptic curves
+    X25519,
+    /// By these, and by ML-KEM-768, which is to hold against quantum computers
+    #[value(name = "x25519mlkem768")]
+    X25519MlKem768,
+}
+
 /// The engine under the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LoadEngine {
@@ -133,6 +168,10 @@ impl Options {
             setup_patience: Duration::from_secs(20),
             steps: Vec::new(),
             sources: 0,
+            tls: None,
+            key_exchange: KeyExchange::X25519,
+            server_name: SERVER_NAME.to_owned(),
+            hello: false,
             engine: LoadEngine::Epoll,
             spin: 0,
             watch: Vec::new(),
@@ -151,6 +190,12 @@ impl Options {
         }
         if self.target.is_none() && self.backends.is_empty() && !self.stdin {
             return Err("nothing to connect to: give --target, or --backend to be served and dialled".into());
+        }
+        if self.tls.is_some() && self.target.is_none() && !self.stdin {
+            return Err("--tls needs a --target that ends TLS: the backends do not".into());
+        }
+        if self.hello && self.mode == Mode::Bulk {
+            return Err("--hello is for modes with messages".into());
         }
         if !self.steps.is_empty() && self.mode != Mode::Idle {
             return Err("--steps is for mode `idle`".into());
@@ -174,6 +219,9 @@ impl Options {
         if self.steps.is_empty() { vec![self.connections] } else { self.steps.clone() }
     }
 }
+
+/// The name that clients in TLS ask for by default.
+const SERVER_NAME: &str = "bench.example";
 
 /// The longest message; also the unit in which bulk data is handed to the engine.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 256 << 10;
@@ -202,6 +250,18 @@ mod tests {
         assert!(Options::new(Mode::Bulk).check().is_err());
         let direct = Options { backends: vec![([127, 0, 0, 1], 0).into()], ..Options::new(Mode::Bulk) };
         assert_eq!(direct.check(), Ok(()));
+    }
+
+    #[test]
+    fn tls_needs_somebody_who_ends_it() {
+        let direct = Options {
+            backends: vec![([127, 0, 0, 1], 0).into()],
+            tls: Some(Handshakes::Full),
+            ..Options::new(Mode::Pingpong)
+        };
+        assert!(direct.check().is_err());
+        let target = Some(([127, 0, 0, 1], 443).into());
+        assert_eq!(Options { target, ..direct }.check(), Ok(()));
     }
 
     #[test]

@@ -34,8 +34,21 @@ pub struct Report {
     pub first_error: Option<String>,
     /// CPU time of the watched processes within the window; none if none was watched.
     pub watched_cpu_seconds: Option<f64>,
+    /// What was seen of TLS within the window; none without it.
+    pub tls: Option<TlsReport>,
     /// CPU time of the load itself within the window, where the system tells. Near `seconds`: the load was the limit.
     pub load_cpu_seconds: Option<f64>,
+}
+
+/// Handshakes of clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TlsReport {
+    /// Those that were completed.
+    pub handshakes: u64,
+    /// Those of them that went on with an earlier session.
+    pub resumed: u64,
+    /// Tickets for later sessions that servers sent.
+    pub tickets: u64,
 }
 
 /// Percentiles in microseconds.
@@ -123,6 +136,10 @@ impl fmt::Display for Report {
                 writeln!(f)?;
             }
         }
+        if let Some(tls) = self.tls.filter(|tls| tls.handshakes > 0) {
+            let TlsReport { handshakes, resumed, tickets } = tls;
+            writeln!(f, "  handshakes  {handshakes:>12}  ({resumed} resumed, {tickets} tickets)")?;
+        }
         if let Some(cpu) = self.load_cpu_seconds {
             writeln!(f, "  load CPU    {:>11.1} %", 100.0 * cpu / seconds)?;
         }
@@ -142,13 +159,16 @@ pub(crate) struct Tally {
     pub(crate) latency: Histogram<u64>,
     /// The longest wait, exactly.
     pub(crate) longest: Duration,
+    /// Handshakes in TLS, and those of them that were resumed.
+    pub(crate) handshakes: u64,
+    pub(crate) resumed: u64,
 }
 
 impl Tally {
     pub(crate) fn new() -> Self {
         // Up to a minute at two digits: 60 s is far above any time-out that would have counted as an error.
         let latency = Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("these bounds are valid");
-        Self { units: 0, bytes: 0, latency, longest: Duration::ZERO }
+        Self { units: 0, bytes: 0, latency, longest: Duration::ZERO, handshakes: 0, resumed: 0 }
     }
 
     pub(crate) fn reset(&mut self) {
@@ -156,6 +176,12 @@ impl Tally {
         self.bytes = 0;
         self.latency.reset();
         self.longest = Duration::ZERO;
+        (self.handshakes, self.resumed) = (0, 0);
+    }
+
+    pub(crate) fn handshake(&mut self, is_resumed: bool) {
+        self.handshakes += 1;
+        self.resumed += u64::from(is_resumed);
     }
 
     pub(crate) fn unit(&mut self, bytes: usize, took: Duration) {
