@@ -167,10 +167,15 @@ impl Session {
                     }
                 }
                 ConnectionState::EncodeTlsData(mut data) => {
-                    append(wire, 0, |room| data.encode(room), |error| match error {
-                        EncodeError::InsufficientSize(size) => Some(size.required_size),
-                        EncodeError::AlreadyEncoded => None,
-                    })?;
+                    append(
+                        wire,
+                        0,
+                        |room| data.encode(room),
+                        |error| match error {
+                            EncodeError::InsufficientSize(size) => Some(size.required_size),
+                            EncodeError::AlreadyEncoded => None,
+                        },
+                    )?;
                 }
                 ConnectionState::TransmitTlsData(data) => data.done(),
                 ConnectionState::WriteTraffic(_) => {

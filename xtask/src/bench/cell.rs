@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::edge::{Certificate, Edge};
 use super::process::{Load, Proxy};
 use super::procfs::{self, KernelMemory};
 use super::rows::{IDLE_STEPS, Measure, Row};
@@ -20,6 +21,9 @@ const BACKENDS: u8 = 16;
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Between the last byte and the reading of memory: proxies tidy up behind themselves.
 const SETTLE: Duration = Duration::from_millis(300);
+
+/// Share of handshakes in a row of resumed ones that must be.
+const RESUMED_LEAST: f64 = 0.99;
 
 /// How cells are measured.
 #[derive(Debug)]
@@ -41,14 +45,20 @@ impl Method {
             Measure::EmptyMemory => self.empty_memory(variant, program),
             Measure::IdleSlope => self.idle_slope(row, variant, program),
             Measure::CpuPerGigabyte | Measure::CpuPerUnit | Measure::Latency => {
-                self.traffic(row, variant, program)
+                self.traffic(row, row.edge, variant, program)
+            }
+            Measure::CpuOverPlain => {
+                let plain = self.traffic(row, Edge::Plain, variant, program.clone())?;
+                let sample = self.traffic(row, row.edge, variant, program)?;
+                let over_plain = Some((plain.value, sample.value));
+                Ok(Sample { value: sample.value - plain.value, over_plain, ..sample })
             }
         }
     }
 
-    fn traffic(&self, row: &Row, variant: Variant, program: PathBuf) -> Result<Sample, String> {
+    fn traffic(&self, row: &Row, edge: Edge, variant: Variant, program: PathBuf) -> Result<Sample, String> {
         let (mut load, backends) = self.start_load(row)?;
-        let (proxy, listen) = self.start_proxy(variant, program, backends, 1)?;
+        let (proxy, listen) = self.start_proxy(variant, program, backends, 1, edge)?;
         for pid in proxy.pids() {
             load.tell(&format!("watch {pid}"))?;
         }
@@ -59,7 +69,7 @@ impl Method {
 
     fn idle_slope(&self, row: &Row, variant: Variant, program: PathBuf) -> Result<Sample, String> {
         let (mut load, backends) = self.start_load(row)?;
-        let (proxy, listen) = self.start_proxy(variant, program, backends, 1)?;
+        let (proxy, listen) = self.start_proxy(variant, program, backends, 1, row.edge)?;
         load.tell(&format!("target {listen}"))?;
         let mut held = Vec::new();
         for _ in 0..2 {
@@ -88,7 +98,7 @@ impl Method {
 
     fn empty_memory(&self, variant: Variant, program: PathBuf) -> Result<Sample, String> {
         let backends = (1..=BACKENDS).map(|host| ([127, 0, 0, host], 9).into()).collect();
-        let (proxy, _) = self.start_proxy(variant, program, backends, 2)?;
+        let (proxy, _) = self.start_proxy(variant, program, backends, 2, Edge::Plain)?;
         thread::sleep(SETTLE);
         let bytes = procfs::anonymous_bytes(proxy.pids()).map_err(|error| error.to_string())?;
         Ok(Sample { value: bytes as f64 / 1e6, ..Sample::default() })
@@ -117,9 +127,15 @@ impl Method {
         program: PathBuf,
         backends: Vec<SocketAddr>,
         workers: usize,
+        edge: Edge,
     ) -> Result<(Proxy, SocketAddr), String> {
         fs::create_dir_all(&self.directory).map_err(|error| error.to_string())?;
-        let setup = Setup { listen: free_address()?, backends, workers, descriptors: self.descriptors };
+        let certificate = Certificate::within(&self.directory);
+        if edge.is_terminated() {
+            certificate.make()?;
+        }
+        let (listen, descriptors) = (free_address()?, self.descriptors);
+        let setup = Setup { listen, backends, workers, descriptors, edge, certificate };
         let launch = variant.prepare(program, &self.directory, &setup).map_err(|error| error.to_string())?;
         let cpus = match workers {
             1 => self.proxy_cpu.to_string(),
@@ -154,8 +170,17 @@ fn sample_of(row: &Row, report: &Value) -> Result<Sample, String> {
     let value = match row.measure {
         Measure::CpuPerGigabyte => cpu / done,
         Measure::Latency => p50_us.ok_or("the load's report has no latency")?,
-        Measure::CpuPerUnit | Measure::IdleSlope | Measure::EmptyMemory => cpu * 1e6 / done,
+        Measure::CpuPerUnit | Measure::CpuOverPlain | Measure::IdleSlope | Measure::EmptyMemory => {
+            cpu * 1e6 / done
+        }
     };
+    let of_tls = |name: &str| report["tls"][name].as_f64().filter(|&count| count > 0.0);
+    let handshakes = of_tls("handshakes");
+    let each = |name| Some(of_tls(name).unwrap_or(0.0) / handshakes?);
+    let (resumed, tickets) = (each("resumed"), each("tickets"));
+    if row.load.contains(&"resumed") && resumed.is_none_or(|share| share < RESUMED_LEAST) {
+        return Err(format!("of the handshakes only {:.0} % were resumed", 100.0 * resumed.unwrap_or(0.0)));
+    }
     Ok(Sample {
         value,
         rate: done / seconds,
@@ -165,7 +190,8 @@ fn sample_of(row: &Row, report: &Value) -> Result<Sample, String> {
         load_share: report["load_cpu_seconds"].as_f64().unwrap_or(0.0) / seconds,
         errors: report["errors"].as_u64().unwrap_or(0),
         first_error: report["first_error"].as_str().map(str::to_owned),
-        kernel: None,
+        tickets,
+        ..Sample::default()
     })
 }
 
@@ -193,6 +219,17 @@ mod tests {
         assert_eq!(value(Measure::CpuPerGigabyte), Ok(0.5));
         assert_eq!(value(Measure::CpuPerUnit), Ok(10_000.0));
         assert_eq!(value(Measure::Latency), Ok(7.0));
+    }
+
+    #[test]
+    fn handshakes_that_were_to_be_resumed_and_were_not_are_no_sample() {
+        let row = ROWS.iter().find(|row| row.name == "tls-resumed").expect("there is such a row");
+        let mut report = report();
+        report["tls"] = json!({"handshakes": 100, "resumed": 100, "tickets": 200});
+        assert_eq!(sample_of(row, &report).map(|sample| sample.tickets), Ok(Some(2.0)));
+        report["tls"]["resumed"] = 50.into();
+        let error = sample_of(row, &report).expect_err("half of them are another row's");
+        assert!(error.contains("50 %"), "{error}");
     }
 
     #[test]

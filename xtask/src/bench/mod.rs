@@ -5,6 +5,7 @@
 //! scheduler's own count for all threads of the proxy, read by the load at the very edges of its window.
 
 mod cell;
+mod edge;
 mod page;
 mod process;
 mod procfs;
@@ -21,7 +22,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use cell::Method;
-use page::Page;
+use page::{Family, Page};
 use rows::{Measure, ROWS, Row};
 use stats::{Sample, Samples};
 use variants::{Places, VARIANTS, Variant};
@@ -139,7 +140,8 @@ fn bench(arguments: &Arguments) -> Result<(), String> {
             Err(reason) => skipped.push(reason),
         }
     }
-    for reason in &skipped {
+    let unable = unable(&rows, &runnable);
+    for reason in skipped.iter().chain(&unable) {
         eprintln!("skipped: {reason}");
     }
     if !arguments.render {
@@ -150,12 +152,38 @@ fn bench(arguments: &Arguments) -> Result<(), String> {
     }
     let versions: Vec<_> =
         runnable.iter().map(|(variant, program)| (*variant, variant.version(program))).collect();
-    let page = Page { samples: &samples, versions: &versions, skipped: &skipped };
-    println!("{}", page.terminal());
-    match &arguments.write {
-        Some(path) => page.write(path),
-        None => Ok(()),
+    for family in [Family::Relay, Family::Tls] {
+        let page =
+            Page { family, samples: &samples, versions: &versions, skipped: &skipped, unable: &unable };
+        if page.is_empty() {
+            continue;
+        }
+        println!("{}", page.terminal());
+        if let Some(path) = &arguments.write {
+            page.write(path)?;
+        }
     }
+    Ok(())
+}
+
+/// Rows that a program is there for and cannot run, and why: a line for each variant and reason.
+fn unable(rows: &[&Row], variants: &[(Variant, PathBuf)]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (variant, program) in variants {
+        let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+        for row in rows {
+            let Some(reason) = variant.cannot(row.edge, program) else { continue };
+            match reasons.iter_mut().find(|(other, _)| *other == reason) {
+                Some((_, names)) => names.push(row.name),
+                None => reasons.push((reason, vec![row.name])),
+            }
+        }
+        let line = |(reason, names): (String, Vec<&str>)| {
+            format!("{} in {}: {reason}", variant.name(), names.join(", "))
+        };
+        lines.extend(reasons.into_iter().map(line));
+    }
+    lines
 }
 
 /// All cells, round by round; saved after each round.
@@ -171,8 +199,10 @@ fn measure(
         for (variant, _) in variants {
             samples.clear(row.name, variant.name());
         }
+        let able = variants.iter().filter(|(variant, program)| variant.cannot(row.edge, program).is_none());
+        let able: Vec<_> = able.collect();
         for round in 1..=rounds {
-            for (variant, program) in variants {
+            for (variant, program) in &able {
                 match method.measure(row, *variant, program.clone()) {
                     Ok(sample) => {
                         eprintln!("{}", progress(row, *variant, round, &sample));
@@ -193,6 +223,9 @@ fn progress(row: &Row, variant: Variant, round: usize, sample: &Sample) -> Strin
     let value = row.measure.format(sample.value);
     let mut line =
         format!("{:15} {:17} round {round}: {value:>9} {}", row.name, variant.name(), row.measure.unit());
+    if let Some((plain, edge)) = sample.over_plain {
+        line += &format!("  ({edge:.2} less {plain:.2})");
+    }
     if matches!(row.measure, Measure::CpuPerGigabyte | Measure::CpuPerUnit | Measure::Latency) {
         line += &format!(
             "  ({:.4} /s, proxy {:.0} %, load {:.0} %)",

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use super::edge::Edge;
 use super::procfs;
 use super::rows::{FLAT, Measure, ROWS, Row};
 use super::stats::{Samples, least, median};
@@ -15,6 +16,25 @@ const MARKS: Marks = Marks {
     begin: "<!-- results: written by `cargo xtask bench --write`, do not edit -->",
     end: "<!-- end of results -->",
 };
+const TLS_MARKS: Marks = Marks {
+    begin: "<!-- results of TLS: written by `cargo xtask bench --write`, do not edit -->",
+    end: "<!-- end of results of TLS -->",
+};
+
+/// Rows that stand together on a page, each family in a place of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// Bytes as they are.
+    Relay,
+    /// TLS, ended or looked into.
+    Tls,
+}
+
+impl Family {
+    fn rows(self) -> impl Iterator<Item = &'static Row> {
+        ROWS.iter().filter(move |row| (row.edge == Edge::Plain) == (self == Self::Relay))
+    }
+}
 
 /// Lines of a page that hold a generated part between them.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +54,12 @@ impl Marks {
 
 /// Everything that is told of a run.
 pub(super) struct Page<'a> {
+    pub(super) family: Family,
     pub(super) samples: &'a Samples,
     pub(super) versions: &'a [(Variant, String)],
     pub(super) skipped: &'a [String],
+    /// Rows that a variant cannot do.
+    pub(super) unable: &'a [String],
 }
 
 /// A head and lines, all of the same number of cells.
@@ -54,40 +77,78 @@ impl Page<'_> {
 
     /// Puts the results into the page at `path`: between its marks, or at its end.
     pub(super) fn write(&self, path: &Path) -> Result<(), String> {
-        MARKS.write(path, &self.markdown())
+        let marks = match self.family {
+            Family::Relay => MARKS,
+            Family::Tls => TLS_MARKS,
+        };
+        marks.write(path, &self.markdown())
+    }
+
+    /// Nothing of these rows was measured.
+    pub(super) fn is_empty(&self) -> bool {
+        self.columns().is_empty()
     }
 
     fn markdown(&self) -> String {
         let mut text = String::new();
         let _ = writeln!(text, "Measured {} on {}.\n", today(), procfs::machine());
-        for (variant, version) in self.versions {
+        let columns = self.columns();
+        for (variant, version) in self.versions.iter().filter(|(variant, _)| columns.contains(variant)) {
             let _ = writeln!(text, "- `{}`: {version}", variant.name());
         }
-        for reason in self.skipped {
+        let unable = if self.family == Family::Tls { self.unable } else { &[] };
+        for reason in self.skipped.iter().chain(unable) {
             let _ = writeln!(text, "- not run: {reason}");
         }
-        let rounds = self.samples.rounds();
+        // Headings of a page are its anchors: no two may be the same.
+        let of = if self.family == Family::Tls { ", TLS" } else { "" };
         let _ = writeln!(
             text,
-            "\n### Medians of {rounds} rounds\n\nLess is better.\n\n{}",
+            "\n### Medians of {} rounds{of}\n\nLess is better.\n\n{}",
+            self.rounds(),
             piped(&self.medians())
         );
         let _ = writeln!(
             text,
-            "### Against the targets\n\nMedians of the ratios within a round.\n\n{}",
+            "### Against the targets{of}\n\nMedians of the ratios within a round.\n\n{}",
             piped(&self.ratios())
         );
-        let _ = writeln!(text, "### Least values, rates and latencies\n\n{}", piped(&self.details()));
-        let kernel = self.kernel();
-        if kernel.len() > 1 {
-            let _ = writeln!(text, "### Kernel memory of an idle relayed connection\n\n{}", piped(&kernel));
+        let _ = writeln!(text, "### Least values, rates and latencies{of}\n\n{}", piped(&self.details()));
+        let tables =
+            [("Kernel memory of an idle relayed connection", self.kernel()), ("Tickets", self.tickets())];
+        for (title, table) in tables {
+            if table.len() > 1 {
+                let _ = writeln!(text, "### {title}{of}\n\n{}", piped(&table));
+            }
         }
         text
     }
 
+    /// The most samples that any cell has.
+    fn rounds(&self) -> usize {
+        let cells = self.family.rows().flat_map(|row| {
+            VARIANTS.into_iter().map(|variant| self.samples.cell(row.name, variant.name()).len())
+        });
+        cells.max().unwrap_or(0)
+    }
+
+    /// Tickets that a handshake brings: who sends fewer has less to do.
+    fn tickets(&self) -> Table {
+        let mut table: Table = vec![["workload", "variant", "a handshake"].map(str::to_owned).to_vec()];
+        for row in self.family.rows() {
+            for variant in self.columns() {
+                let cell = self.samples.cell(row.name, variant.name());
+                if let Some(tickets) = median(cell.iter().filter_map(|sample| sample.tickets)) {
+                    table.push(vec![row.name.into(), variant.name().into(), format!("{tickets:.2}")]);
+                }
+            }
+        }
+        table
+    }
+
     /// Variants that have any sample.
     fn columns(&self) -> Vec<Variant> {
-        let has_any = |variant: &Variant| ROWS.iter().any(|row| self.value(row, *variant).is_some());
+        let has_any = |variant: &Variant| self.family.rows().any(|row| self.value(row, *variant).is_some());
         VARIANTS.into_iter().filter(has_any).collect()
     }
 
@@ -97,6 +158,10 @@ impl Page<'_> {
 
     /// How many times as much the one costs as the other.
     fn quotient(&self, row: &Row, over: Variant, under: Variant) -> Option<f64> {
+        if row.measure == Measure::CpuOverPlain {
+            // Of differences near zero, which may be below it.
+            return None;
+        }
         self.samples.ratio(row.name, over.name(), under.name())
     }
 
@@ -133,7 +198,7 @@ impl Page<'_> {
         let names = columns.iter().map(|variant| variant.name().to_owned());
         let mut table: Table =
             vec![["workload".to_owned(), "unit".to_owned()].into_iter().chain(names).collect()];
-        for row in ROWS {
+        for row in self.family.rows() {
             let cells: Vec<String> = columns.iter().map(|variant| self.cell(row, *variant)).collect();
             if cells.iter().any(|cell| cell != "–") {
                 let head = [row.title.to_owned(), row.measure.unit().to_owned()];
@@ -164,7 +229,7 @@ impl Page<'_> {
             "bare: ÷ haproxy, ÷ best",
         ];
         let mut table: Table = vec![head.map(str::to_owned).to_vec()];
-        for row in ROWS {
+        for row in self.family.rows() {
             let ours = if row.target.by_tuned { Variant::Tuned } else { Variant::IoUring };
             let cells = [
                 ratio(self.quotient(row, Variant::Haproxy, ours), row.target.haproxy),
@@ -193,7 +258,9 @@ impl Page<'_> {
                 table.push(std::iter::once(row.title.to_owned()).chain(cells).collect());
             }
         }
-        table.extend(self.flatness());
+        if self.family == Family::Relay {
+            table.extend(self.flatness());
+        }
         table
     }
 
@@ -232,7 +299,7 @@ impl Page<'_> {
         let head =
             ["workload", "variant", "median", "least", "rounds", "rate /s", "p50 µs", "p99 µs", "load busy"];
         let mut table: Table = vec![head.map(str::to_owned).to_vec()];
-        for row in ROWS {
+        for row in self.family.rows() {
             for variant in self.columns() {
                 let cell = self.samples.cell(row.name, variant.name());
                 let Some(lowest) = least(cell.iter().map(|sample| sample.value)) else { continue };
@@ -262,7 +329,9 @@ impl Page<'_> {
     fn kernel(&self) -> Table {
         let head = ["variant", "user B/conn", "kernel slab B/conn", "socket buffers B/conn"];
         let mut table: Table = vec![head.map(str::to_owned).to_vec()];
-        let idle = ROWS.iter().find(|row| row.measure == Measure::IdleSlope).expect("there is an idle row");
+        let Some(idle) = self.family.rows().find(|row| row.measure == Measure::IdleSlope) else {
+            return table;
+        };
         for variant in self.columns() {
             let cell = self.samples.cell(idle.name, variant.name());
             let slab = median(cell.iter().filter_map(|sample| Some(sample.kernel?.0)));
@@ -357,10 +426,28 @@ mod tests {
         samples
     }
 
+    fn page(samples: &Samples) -> Page<'_> {
+        Page { family: Family::Relay, samples, versions: &[], skipped: &[], unable: &[] }
+    }
+
+    #[test]
+    fn families_stand_apart() {
+        let mut samples = samples();
+        assert!(Page { family: Family::Tls, ..page(&samples) }.is_empty());
+        let sample = |tickets| Sample { value: 1.0, tickets, ..Sample::default() };
+        samples.push("tls-full", "nginx", sample(Some(2.0)));
+        samples.push("passthrough-64", "ringway", sample(None));
+        let tls = Page { family: Family::Tls, ..page(&samples) };
+        assert_eq!((page(&samples).medians().len(), tls.medians().len()), (2, 3));
+        assert_eq!(tls.tickets()[1..], [["tls-full", "nginx", "2.00"].map(str::to_owned).to_vec()]);
+        let line = tls.ratios().pop().expect("the passthrough");
+        assert_eq!((&*line[1], &*line[2], &*line[4]), ("–", "–", "1.00 (≤ 5) ✓"));
+    }
+
     #[test]
     fn ratios_are_peer_by_ringway_and_name_the_best() {
         let samples = samples();
-        let page = Page { samples: &samples, versions: &[], skipped: &[] };
+        let page = page(&samples);
         let line = &page.ratios()[1];
         assert_eq!(line[1], "2.50 (≥ 1.9) ✓");
         assert_eq!(line[2], "1.50 (≥ 1.1) ✓ nginx");
@@ -370,14 +457,14 @@ mod tests {
     #[test]
     fn bare_is_no_peer_and_tells_what_is_to_be_had() {
         let samples = samples();
-        let page = Page { samples: &samples, versions: &[], skipped: &[] };
+        let page = page(&samples);
         assert_eq!(page.ratios()[1].last().map(String::as_str), Some("5.00, 3.00"));
     }
 
     #[test]
     fn a_row_without_samples_is_left_out() {
         let samples = samples();
-        let page = Page { samples: &samples, versions: &[], skipped: &[] };
+        let page = page(&samples);
         assert_eq!(page.medians().len(), 2);
     }
 

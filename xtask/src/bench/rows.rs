@@ -1,5 +1,7 @@
 //! The workloads: one table of what the load does, what is measured, and what Ringway is held to.
 
+use super::edge::Edge;
+
 /// One workload.
 #[derive(Debug)]
 pub(super) struct Row {
@@ -9,6 +11,7 @@ pub(super) struct Row {
     pub(super) title: &'static str,
     /// Arguments of the load, its mode first.
     pub(super) load: &'static [&'static str],
+    pub(super) edge: Edge,
     /// What is compared; less is better.
     pub(super) measure: Measure,
     pub(super) target: Target,
@@ -21,6 +24,8 @@ pub(super) enum Measure {
     CpuPerGigabyte,
     /// Microseconds of the proxy's CPU for a round trip, or for a connection.
     CpuPerUnit,
+    /// What a connection costs more than without this edge, in microseconds of the proxy's CPU.
+    CpuOverPlain,
     /// Median latency in microseconds.
     Latency,
     /// Bytes of RssAnon that one more idle connection costs.
@@ -34,6 +39,7 @@ impl Measure {
         match self {
             Self::CpuPerGigabyte => "CPU s/GB",
             Self::CpuPerUnit => "CPU µs",
+            Self::CpuOverPlain => "CPU µs more",
             Self::Latency => "p50 µs",
             Self::IdleSlope => "B/conn",
             Self::EmptyMemory => "MB",
@@ -43,7 +49,7 @@ impl Measure {
     pub(super) fn format(self, value: f64) -> String {
         match self {
             Self::CpuPerGigabyte => format!("{value:.3}"),
-            Self::CpuPerUnit | Self::EmptyMemory => format!("{value:.2}"),
+            Self::CpuPerUnit | Self::CpuOverPlain | Self::EmptyMemory => format!("{value:.2}"),
             Self::Latency => format!("{value:.1}"),
             Self::IdleSlope => format!("{value:.0}"),
         }
@@ -79,6 +85,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "bulk-1",
         title: "bulk, 1 connection, backend to client",
         load: &["bulk", "--direction", "down", "--connections", "1"],
+        edge: Edge::Plain,
         measure: Measure::CpuPerGigabyte,
         target: Target { tuned: Some(1.4), ..ratios(1.9, 1.1) },
     },
@@ -86,6 +93,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "bulk-64-down",
         title: "bulk, 64 connections, backend to client",
         load: &["bulk", "--direction", "down", "--connections", "64"],
+        edge: Edge::Plain,
         measure: Measure::CpuPerGigabyte,
         target: Target { tuned: Some(1.3), ..ratios(2.2, 1.15) },
     },
@@ -93,6 +101,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "bulk-64-up",
         title: "bulk, 64 connections, client to backend",
         load: &["bulk", "--direction", "up", "--connections", "64"],
+        edge: Edge::Plain,
         measure: Measure::CpuPerGigabyte,
         target: Target { tuned: Some(1.3), ..ratios(2.2, 1.15) },
     },
@@ -100,6 +109,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "small-64",
         title: "64 B round trips, 64 connections",
         load: &["pingpong", "--size", "64", "--connections", "64"],
+        edge: Edge::Plain,
         measure: Measure::CpuPerUnit,
         target: ratios(1.12, 1.08),
     },
@@ -107,6 +117,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "small-1000",
         title: "64 B round trips, 1,000 connections",
         load: &["pingpong", "--size", "64", "--connections", "1000"],
+        edge: Edge::Plain,
         measure: Measure::CpuPerUnit,
         target: ratios(1.25, 1.1),
     },
@@ -114,6 +125,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "small-9000",
         title: "64 B round trips, 9,000 connections",
         load: &["pingpong", "--size", "64", "--connections", "9000"],
+        edge: Edge::Plain,
         measure: Measure::CpuPerUnit,
         target: NONE,
     },
@@ -121,6 +133,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "medium-64",
         title: "16 KiB round trips, 64 connections",
         load: &["pingpong", "--size", "16384", "--connections", "64"],
+        edge: Edge::Plain,
         measure: Measure::CpuPerUnit,
         target: ratios(1.15, 1.1),
     },
@@ -128,6 +141,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "medium-1000",
         title: "16 KiB round trips, 1,000 connections",
         load: &["pingpong", "--size", "16384", "--connections", "1000"],
+        edge: Edge::Plain,
         measure: Measure::CpuPerUnit,
         target: ratios(1.5, 1.3),
     },
@@ -135,6 +149,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "connections-64",
         title: "connect, request, reply, close, 64 in flight",
         load: &["connections", "--size", "64", "--connections", "64", "--sources", "16"],
+        edge: Edge::Plain,
         measure: Measure::CpuPerUnit,
         target: ratios(1.03, 0.97),
     },
@@ -142,6 +157,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "latency-1",
         title: "p50 latency, one 64 B request in flight (ours: spin on)",
         load: &["pingpong", "--size", "64", "--connections", "1"],
+        edge: Edge::Plain,
         measure: Measure::Latency,
         target: Target { by_tuned: true, ..ratios(2.0, 2.0) },
     },
@@ -149,6 +165,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "latency-1-polled",
         title: "the same, with clients and backends that poll too",
         load: &["pingpong", "--size", "64", "--connections", "1", "--spin", "500"],
+        edge: Edge::Plain,
         measure: Measure::Latency,
         target: Target { by_tuned: true, ..ratios(2.0, 2.0) },
     },
@@ -156,6 +173,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "idle-memory",
         title: "user memory of an idle relayed connection (slope of RssAnon, 1,000 to 9,000)",
         load: &["idle", "--connections", "9000", "--steps", "1000,9000"],
+        edge: Edge::Plain,
         measure: Measure::IdleSlope,
         target: Target { haproxy: Some(20.0), at_most: Some((160.0, 800.0)), ..NONE },
     },
@@ -163,8 +181,87 @@ pub(super) const ROWS: &[Row] = &[
         name: "empty-memory",
         title: "RssAnon with nothing connected, 2 workers",
         load: &[],
+        edge: Edge::Plain,
         measure: Measure::EmptyMemory,
         target: Target { at_most: Some((10.0, 10.0)), ..NONE },
+    },
+    Row {
+        name: "tls-full",
+        title: "full handshake and one request, 64 in flight",
+        load: &["connections", "--size", "64", "--connections", "64", "--sources", "16", "--tls", "full"],
+        edge: Edge::Terminated,
+        measure: Measure::CpuPerUnit,
+        target: ratios(1.7, 1.05),
+    },
+    Row {
+        name: "tls-resumed",
+        title: "resumed handshake and one request, 64 in flight",
+        load: &["connections", "--size", "64", "--connections", "64", "--sources", "16", "--tls", "resumed"],
+        edge: Edge::Terminated,
+        measure: Measure::CpuPerUnit,
+        target: ratios(1.7, 1.05),
+    },
+    Row {
+        name: "tls-full-mlkem",
+        title: "full handshake with X25519MLKEM768 and one request, 64 in flight",
+        load: &[
+            "connections",
+            "--size",
+            "64",
+            "--connections",
+            "64",
+            "--sources",
+            "16",
+            "--tls",
+            "full",
+            "--key-exchange",
+            "x25519mlkem768",
+        ],
+        edge: Edge::TerminatedHybrid,
+        measure: Measure::CpuPerUnit,
+        target: NONE,
+    },
+    Row {
+        name: "tls-bulk-4",
+        title: "bulk, 4 connections, backend to client, terminated",
+        load: &["bulk", "--direction", "down", "--connections", "4", "--tls", "full"],
+        edge: Edge::Terminated,
+        measure: Measure::CpuPerGigabyte,
+        target: ratios(2.0, 1.0),
+    },
+    Row {
+        name: "tls-small-64",
+        title: "64 B round trips, 64 connections, terminated",
+        load: &["pingpong", "--size", "64", "--connections", "64", "--tls", "full"],
+        edge: Edge::Terminated,
+        measure: Measure::CpuPerUnit,
+        target: ratios(1.1, 1.1),
+    },
+    Row {
+        name: "tls-idle-memory",
+        title: "user memory of an idle terminated connection (slope of RssAnon, 1,000 to 9,000)",
+        load: &["idle", "--connections", "9000", "--steps", "1000,9000", "--tls", "full"],
+        edge: Edge::Terminated,
+        measure: Measure::IdleSlope,
+        target: Target { at_most: Some((8192.0, 8192.0)), ..NONE },
+    },
+    Row {
+        name: "passthrough-64",
+        title: "a connection by the name in its hello, beside a plain relay of the same bytes, 64 in flight",
+        // Hellos as browsers send them.
+        load: &[
+            "connections",
+            "--connections",
+            "64",
+            "--sources",
+            "16",
+            "--hello",
+            "--key-exchange",
+            "x25519mlkem768",
+        ],
+        edge: Edge::Passthrough,
+        measure: Measure::CpuOverPlain,
+        target: Target { at_most: Some((5.0, 5.0)), ..NONE },
     },
 ];
 

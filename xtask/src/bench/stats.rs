@@ -20,6 +20,12 @@ pub(super) struct Sample {
     pub(super) first_error: Option<String>,
     /// Bytes of kernel memory a connection, of the whole machine: slab, and socket buffers.
     pub(super) kernel: Option<(f64, f64)>,
+    /// What the value is the difference of: without, and with.
+    #[serde(default)]
+    pub(super) over_plain: Option<(f64, f64)>,
+    /// Tickets that were sent for each handshake in TLS.
+    #[serde(default)]
+    pub(super) tickets: Option<f64>,
 }
 
 /// All samples: row, then variant.
@@ -56,11 +62,6 @@ impl Samples {
             return Some(self.value(row, over)? / self.value(row, under)?);
         }
         median(above.iter().zip(below).map(|(above, below)| above.value / below.value))
-    }
-
-    /// The most samples that any cell has.
-    pub(super) fn rounds(&self) -> usize {
-        self.0.values().flat_map(BTreeMap::values).map(Vec::len).max().unwrap_or(0)
     }
 }
 
@@ -117,6 +118,5 @@ mod tests {
         samples.clear("row", "a");
         assert_eq!(samples.value("row", "a"), None);
         assert_eq!(samples.value("row", "b"), Some(2.0));
-        assert_eq!(samples.rounds(), 1);
     }
 }

@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::edge::{Certificate, Edge, lacks_ml_kem};
+
 /// One column of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Variant {
@@ -36,6 +38,9 @@ pub(super) struct Setup {
     pub(super) workers: usize,
     /// Descriptors that the process may have.
     pub(super) descriptors: u64,
+    /// What becomes of TLS, and the certificate for it.
+    pub(super) edge: Edge,
+    pub(super) certificate: Certificate,
 }
 
 /// Where programs are looked for.
@@ -98,6 +103,21 @@ impl Variant {
     /// One of those that Ringway is compared with.
     pub(super) fn is_peer(self) -> bool {
         !self.is_ours() && self != Self::Bare
+    }
+
+    /// Why this variant does not do that, if so.
+    pub(super) fn cannot(self, edge: Edge, program: &Path) -> Option<String> {
+        let is_hybrid = edge == Edge::TerminatedHybrid;
+        match self {
+            _ if edge == Edge::Plain => None,
+            Self::Epoll | Self::IoUring | Self::Envoy => None,
+            Self::Tuned | Self::Guarded => Some("differs in nothing that these rows are about".into()),
+            Self::Haproxy | Self::HaproxyTuned if is_hybrid => lacks_ml_kem(program, "-vv"),
+            Self::Nginx if is_hybrid => lacks_ml_kem(program, "-V"),
+            Self::Haproxy | Self::HaproxyTuned | Self::Nginx => None,
+            Self::Sozu => Some("knows TLS for HTTP only".into()),
+            Self::Bare => Some("does not know TLS".into()),
+        }
     }
 
     /// The program, or why this variant is skipped and how to get it.
@@ -205,13 +225,16 @@ impl Variant {
             Self::Guarded => ("check = \"tcp\"\ninterval = \"1s\"\n", GUARDS),
             _ => ("check = \"none\"\n", ""),
         };
+        let (tls, route) = setup.edge.ringway(&setup.certificate);
+        let backends = list(&setup.backends, |backend| format!("\"{backend}\""), ", ");
+        let backends = format!("backends = [{backends}]\n");
+        // What follows the head of a route is the route's.
+        let (of_app, of_route) = if route.is_empty() { (&*backends, "") } else { ("", &*backends) };
         format!(
             "[server]\nworkers = {}\nengine = \"{engine}\"\naccess_log = false\nlog_level = \"warn\"\n{tuning}\n\
-             [[app]]\nname = \"bench\"\nlisten = [\"{}\"]\nbackends = [{}]\n\n\
-             [app.timeouts]\nidle = \"1h\"\n\n[app.health]\n{health}\n{limits}",
-            setup.workers,
-            setup.listen,
-            list(&setup.backends, |backend| format!("\"{backend}\""), ", "),
+             [[app]]\nname = \"bench\"\nlisten = [\"{}\"]\n{of_app}\n{tls}\
+             [app.timeouts]\nidle = \"1h\"\n\n[app.health]\n{health}\n{limits}{route}{of_route}",
+            setup.workers, setup.listen,
         )
     }
 
@@ -227,6 +250,7 @@ impl Variant {
         } else {
             (String::new(), "")
         };
+        let (tls, lines, backend) = setup.edge.haproxy(&setup.certificate);
         let mut number = 0;
         let servers = list(
             &setup.backends,
@@ -239,7 +263,7 @@ impl Variant {
         format!(
             "global\n  nbthread {}\n  maxconn {connections}\n{tuning}\
              defaults\n  mode tcp\n{option}  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
-             frontend bench\n  bind {}\n  default_backend bench\n\
+             frontend bench\n  bind {}{tls}\n{lines}  {backend}\n\
              backend bench\n  balance roundrobin\n{servers}\n",
             setup.workers, setup.listen,
         )
@@ -254,12 +278,13 @@ fn nginx_file(setup: &Setup) -> String {
             .find(|path| Path::new(path).exists())
             .map(|path| format!("load_module {path};\n"))
             .unwrap_or_default();
+    let (before, behind, to) = setup.edge.nginx(&setup.certificate);
     let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
     format!(
         "{module}{user}daemon off;\npid nginx.pid;\nerror_log stderr crit;\nworker_processes {};\n\
          worker_rlimit_nofile {};\nevents {{ worker_connections {}; }}\n\
-         stream {{\n  access_log off;\n  upstream bench {{\n{}\n  }}\n\
-         server {{ listen {} backlog=4096; proxy_pass bench; proxy_connect_timeout 5s; proxy_timeout 1h; }}\n}}\n",
+         stream {{\n  access_log off;\n  upstream bench {{\n{}\n  }}\n{before}\
+         server {{ listen {} backlog=4096{behind} proxy_pass {to}; proxy_connect_timeout 5s; proxy_timeout 1h; }}\n}}\n",
         setup.workers,
         setup.descriptors,
         setup.descriptors - 100,
@@ -275,20 +300,22 @@ fn envoy_file(setup: &Setup) -> serde_json::Value {
         setup.backends.iter().map(|backend| json!({"endpoint": {"address": address(backend)}})).collect();
     // Envoy's breakers would refuse connections past 1,024.
     let most = setup.descriptors;
+    let mut listener = json!({
+        "name": "bench",
+        "address": address(&setup.listen),
+        "filter_chains": [{"filters": [{
+            "name": "envoy.filters.network.tcp_proxy",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                "stat_prefix": "bench",
+                "cluster": "bench",
+                "idle_timeout": "3600s",
+            },
+        }]}],
+    });
+    setup.edge.envoy(&setup.certificate, &mut listener);
     json!({"static_resources": {
-        "listeners": [{
-            "name": "bench",
-            "address": address(&setup.listen),
-            "filter_chains": [{"filters": [{
-                "name": "envoy.filters.network.tcp_proxy",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                    "stat_prefix": "bench",
-                    "cluster": "bench",
-                    "idle_timeout": "3600s",
-                },
-            }]}],
-        }],
+        "listeners": [listener],
         "clusters": [{
             "name": "bench",
             "type": "STATIC",
@@ -346,8 +373,10 @@ fn envoy_in(home: &Path) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    fn setup() -> Setup {
+    fn setup(edge: Edge) -> Setup {
         Setup {
+            edge,
+            certificate: Certificate::within(Path::new("/tmp/run")),
             listen: ([127, 0, 0, 1], 8080).into(),
             backends: vec![([127, 0, 0, 1], 9001).into(), ([127, 0, 0, 2], 9002).into()],
             workers: 1,
@@ -364,24 +393,42 @@ mod tests {
 
     #[test]
     fn every_backend_is_in_every_configuration() {
-        let setup = setup();
-        let texts = [
-            Variant::Epoll.ringway_file(&setup),
-            Variant::Haproxy.haproxy_file(&setup),
-            nginx_file(&setup),
-            sozu_file(&setup, Path::new("/tmp")),
-        ];
-        for text in texts {
-            assert!(text.contains("127.0.0.1:9001") && text.contains("127.0.0.2:9002"), "{text}");
+        for edge in [Edge::Plain, Edge::Passthrough, Edge::Terminated] {
+            let setup = setup(edge);
+            let texts = [
+                Variant::Epoll.ringway_file(&setup),
+                Variant::Haproxy.haproxy_file(&setup),
+                nginx_file(&setup),
+                sozu_file(&setup, Path::new("/tmp")),
+            ];
+            for text in texts {
+                assert!(text.contains("127.0.0.1:9001") && text.contains("127.0.0.2:9002"), "{text}");
+            }
+            let envoy = envoy_file(&setup).to_string();
+            assert!(envoy.contains("9001") && envoy.contains("9002"));
         }
-        let envoy = envoy_file(&setup).to_string();
-        assert!(envoy.contains("9001") && envoy.contains("9002"));
+    }
+
+    #[test]
+    fn who_routes_by_name_is_told_the_name_and_who_ends_tls_the_certificate() {
+        for (edge, wanted) in [(Edge::Passthrough, "bench.example"), (Edge::TerminatedHybrid, "/tmp/run/")] {
+            let setup = setup(edge);
+            let texts = [
+                Variant::Epoll.ringway_file(&setup),
+                Variant::Haproxy.haproxy_file(&setup),
+                nginx_file(&setup),
+                envoy_file(&setup).to_string(),
+            ];
+            for text in texts {
+                assert!(text.contains(wanted), "{text}");
+            }
+        }
     }
 
     #[test]
     fn haproxy_is_given_no_more_connections_than_descriptors_carry() {
-        let tuned = Variant::HaproxyTuned.haproxy_file(&setup());
+        let tuned = Variant::HaproxyTuned.haproxy_file(&setup(Edge::Plain));
         assert!(tuned.contains("maxconn 9644") && tuned.contains("splice-auto"), "{tuned}");
-        assert!(!Variant::Haproxy.haproxy_file(&setup()).contains("splice-auto"));
+        assert!(!Variant::Haproxy.haproxy_file(&setup(Edge::Plain)).contains("splice-auto"));
     }
 }

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::cell::free_address;
+use super::edge::{Certificate, Edge};
 use super::page::Marks;
 use super::variants::{Places, Setup, Variant};
 use apps::ManyApps;
@@ -171,7 +172,7 @@ impl LoadArguments {
             };
             eprintln!("{}", peer.variant().name());
             let mut traffic = Traffic::start(shape)?;
-            let setup = self.setup(&traffic, free_address()?, descriptors);
+            let setup = self.setup(course.directory, &traffic, free_address()?, descriptors);
             match peer.measure(program, course, &setup, &mut traffic) {
                 Ok(row) => rows.push(row),
                 Err(error) => skipped.push(format!("{}: {error}", peer.variant().name())),
@@ -180,8 +181,15 @@ impl LoadArguments {
         Ok((rows, skipped))
     }
 
-    fn setup(&self, traffic: &Traffic, listen: SocketAddr, descriptors: u64) -> Setup {
-        Setup { listen, backends: traffic.backends().to_vec(), workers: self.workers, descriptors }
+    fn setup(&self, directory: &Path, traffic: &Traffic, listen: SocketAddr, descriptors: u64) -> Setup {
+        Setup {
+            listen,
+            backends: traffic.backends().to_vec(),
+            workers: self.workers,
+            descriptors,
+            edge: Edge::Plain,
+            certificate: Certificate::within(directory),
+        }
     }
 }
 
@@ -321,7 +329,7 @@ fn upgrade(arguments: &UpgradeArguments) -> Result<(), String> {
         let mut upgraded = Upgraded::new(&program, relay.admin, ringway.proxy().first());
         traffic.flow(relay.listen)?;
         let version = Variant::IoUring.version(&program);
-        let setup = load.setup(&traffic, relay.listen, descriptors);
+        let setup = load.setup(&directory, &traffic, relay.listen, descriptors);
         upgrade_ringway(&mut upgraded, version, &setup, &course, &mut traffic)?
     };
     let (peers, skipped) = load.measure_peers(&places, &shape, &course, descriptors)?;
