@@ -26,6 +26,7 @@ on_both_engines!(
     process_of_another_user_is_hung_up_on,
     connections_stay_where_they_are_if_the_new_process_does_not_know_their_format,
     connection_that_the_new_process_refuses_goes_on_in_the_old_one,
+    earlier_program_is_told_of_what_it_knows_and_the_rest_goes_on_in_the_old_one,
 );
 
 /// Kinds of messages: `docs/internals/upgrade.md`.
@@ -71,6 +72,7 @@ fn plays_its_part() {
         "listens-as-another-user" => listens_as_another_user(&place),
         "later-format" => takes_over(&place, &json!([7]), &[]),
         "refuses-the-first" => takes_over(&place, &json!([1, 2]), &[0]),
+        "earlier-format" => takes_over(&place, &json!([1]), &[1]),
         _ => panic!("there is no part {part}"),
     }
     std::process::exit(0);
@@ -287,6 +289,51 @@ fn connection_that_the_new_process_refuses_goes_on_in_the_old_one(engine: Engine
         line.contains("another serves, with 2 sockets of 1 connections")
     });
     assert_goes_on(ringway, open);
+}
+
+fn earlier_program_is_told_of_what_it_knows_and_the_rest_goes_on_in_the_old_one(engine: Engine) {
+    use std::io::Write;
+    let backend = Backend::start(Behaviour::Echo);
+    let frontend = free_address();
+    let route =
+        format!("[[app.route]]\nserver_names = [\"a.example\"]\nbackends = [\"{}\"]\n", backend.address());
+    // One worker, so that connections are told of in the order in which they came.
+    let ringway = Ringway::of(PROGRAM)
+        .argument("--engine")
+        .argument(engine.name())
+        .argument("--workers")
+        .argument("1")
+        .config(&format!("{}{route}", app(frontend, &[backend.address()], NO_CHECKS)))
+        .start();
+    let relayed = || {
+        let mut stream = client::connect(frontend).expect("the frontend listens");
+        says(&mut stream, "\u{5}\u{1}\0");
+        stream
+    };
+    let _moves = relayed();
+    let mut unknown = client::connect(frontend).expect("the frontend listens");
+    unknown.write_all(b"GET / HTTP/1.1\r\nHo").expect("it takes bytes");
+    crate::support::wait_connections(&ringway, 2);
+    let mut refused = relayed();
+    let output = upgrade(&ringway, "earlier-format");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    // The second that it was told of is the third.
+    for (kind, counts) in [
+        ("relaying", "1      0     0"),
+        ("relaying: it is too strange", "0      0     1"),
+        ("waiting: its program does not know such connections", "0      0     1"),
+    ] {
+        let line = said.lines().find(|line| line.starts_with(&format!("{kind}  ")));
+        assert!(line.is_some_and(|line| line.ends_with(counts)), "{kind}: {said}");
+    }
+    assert!(said.contains("2 connections finish in process"), "{said}");
+    says(&mut refused, "still here");
+    unknown.write_all(b"st: a.example\r\n\r\n").expect("it takes bytes");
+    let request = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    let mut answer = vec![0; request.len()];
+    unknown.read_exact(&mut answer).expect("its route is found");
+    assert_eq!(answer, request);
 }
 
 // --- a new process with an impostor for an old one ----------------------------------------------------------------
