@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+pub mod certificate;
 pub mod client_hello;
 pub mod host_name;
 pub mod http1;
