@@ -129,6 +129,22 @@ fn fate(app: &model::App) -> String {
     }
 }
 
+/// Connections that are open keep what they began with.
+fn termination(old: &model::App, new: &model::App, details: &mut Vec<Detail>) {
+    let of = |app: &model::App| app.tls.as_ref().and_then(|tls| tls.termination.clone());
+    let (Some(old), Some(new)) = (of(old), of(new)) else { return };
+    let tickets = |of: &model::Termination| (of.ticket_keys.clone(), of.ticket_lifetime);
+    for (what, is_changed) in [
+        ("other certificates", old.certificates != new.certificates),
+        ("clients have to be others", old.clients != new.clients),
+        ("other tickets", tickets(&old) != tickets(&new)),
+    ] {
+        if is_changed {
+            details.push(untouching(what.to_owned()));
+        }
+    }
+}
+
 fn untouching(what: String) -> Detail {
     Detail { what, connections: 0, effect: String::new() }
 }
@@ -145,6 +161,7 @@ fn changed(state: &AppState, new: &model::App) -> AppChange {
     frontends(old, new, &mut details);
     pool(state, new, &mut details);
     routes(state, new, &mut details);
+    termination(old, new, &mut details);
     if details.is_empty() {
         details.push(untouching("other settings".to_owned()));
     }

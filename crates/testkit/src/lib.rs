@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod certificates;
 pub mod client;
 mod descriptors;
 pub mod http;

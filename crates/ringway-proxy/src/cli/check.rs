@@ -5,6 +5,7 @@ use std::path::Path;
 use super::arguments::CheckArguments;
 use super::{complain, print};
 use crate::config::{self, render_faults};
+use crate::control::certificates::seconds_now;
 use crate::control::exit::Exit;
 use crate::model::{App, Config};
 
@@ -29,7 +30,7 @@ pub(super) fn main(arguments: &CheckArguments) -> Exit {
 }
 
 fn summary(path: &Path) -> Result<String, String> {
-    let loaded = config::load(path).map_err(|errors| render_faults(&errors))?;
+    let loaded = config::verify(path, seconds_now()).map_err(|errors| render_faults(&errors))?;
     let Config { apps, .. } = &loaded.config;
     let frontends = apps.iter().map(|app| app.frontends.len()).sum();
     let routes: usize = apps.iter().map(|app| app.routes.len()).sum();

@@ -5,7 +5,9 @@ use super::ask::Asker;
 use super::table::Table;
 use super::units::time;
 use crate::control::exit::Exit;
-use crate::control::status::{AppStatus, BackendStatus, EndpointStatus, FrontendStatus, Status};
+use crate::control::status::{
+    AppStatus, BackendStatus, CertificateStatus, EndpointStatus, FrontendStatus, Status,
+};
 
 /// Asks and prints.
 pub(super) fn main(arguments: &StatusArguments) -> Exit {
@@ -33,6 +35,7 @@ fn render(status: &Status) -> String {
     }
     let mut frontends = Table::new(&["APP", "FRONTEND", "ADDRESS", "STATE", "CONNECTIONS"]);
     let mut backends = backend_table();
+    let mut certificates = Table::new(&["APP", "CERTIFICATE", "NAMES", "EXPIRES", "STATE"]);
     for app in &status.apps {
         for frontend in &app.frontends {
             frontends.push([
@@ -43,6 +46,7 @@ fn render(status: &Status) -> String {
                 connections(app),
             ]);
         }
+        push_certificates(&mut certificates, app);
         for backend in &app.backends {
             push_backend(&mut backends, &app.name, backend, app.panic);
         }
@@ -53,11 +57,45 @@ fn render(status: &Status) -> String {
             }
         }
     }
-    for table in [frontends, backends] {
+    let certificates = Some(certificates).filter(|table| !table.is_empty());
+    for table in [Some(frontends), certificates, Some(backends)].into_iter().flatten() {
         text.push('\n');
         text.push_str(&table.render());
     }
     text
+}
+
+/// Adds a line for each certificate that is shown, and one for the others.
+fn push_certificates(table: &mut Table, app: &AppStatus) {
+    for certificate in &app.certificates {
+        let name = certificate.name.as_deref().unwrap_or("-");
+        let names = match certificate.names {
+            0 | 1 => name.to_owned(),
+            names => format!("{name} and {} more", names - 1),
+        };
+        table.push([
+            app.name.clone(),
+            certificate.file.clone(),
+            names,
+            certificate.expires.split('T').next().unwrap_or_default().to_owned(),
+            certificate_state(certificate),
+        ]);
+    }
+    let others = app.certificates_total.saturating_sub(app.certificates.len());
+    if others > 0 {
+        let (text, dash) = (format!("{others} more that expire later"), "-".to_owned());
+        table.push([app.name.clone(), text, dash.clone(), dash.clone(), dash]);
+    }
+}
+
+fn certificate_state(certificate: &CertificateStatus) -> String {
+    match (&certificate.problem, certificate.days_left) {
+        (Some(problem), _) => format!("not served: {problem}"),
+        (None, ..0) => "expired".to_owned(),
+        (None, 0) => "expires within a day".to_owned(),
+        (None, 1) => "1 day left".to_owned(),
+        (None, days) => format!("{days} days left"),
+    }
 }
 
 /// Those of an app, and how many of them wait.

@@ -138,7 +138,8 @@ mod tests {
 
     fn whole(text: &str) -> Option<(Config, Option<Vec<usize>>)> {
         let source = Source::new(None, text);
-        let checked = check::check(source, Format::Toml, Path::new("/"), &|_| None, Fragments::Files).ok()?;
+        let checked =
+            check::check(source, Format::Toml, Path::new("/"), &|_| None, Fragments::Files, None).ok()?;
         Some((checked.config, checked.starts))
     }
 

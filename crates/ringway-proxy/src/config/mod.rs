@@ -67,6 +67,19 @@ pub struct Loaded {
 /// # Errors
 /// Every fault of the files.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+    load_at(path, None)
+}
+
+/// As [`load`], and looks at all that the configuration names: certificates that hold no longer at `now` (in seconds since the
+/// beginning of 1970) or not yet, or that no client would get, and every key are faults that a start would not stop at.
+///
+/// # Errors
+/// Every fault of the files.
+pub fn verify(path: &Path, now: i64) -> Result<Loaded, ConfigErrors> {
+    load_at(path, Some(now))
+}
+
+fn load_at(path: &Path, verified_at: Option<i64>) -> Result<Loaded, ConfigErrors> {
     let refuse = |message: String| {
         ConfigErrors::new(vec![Source::new(Some(path), "").whole(FaultKind::Unreadable, message)])
     };
@@ -74,7 +87,8 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let bytes = read(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
     let text = utf8(bytes, path).map_err(|fault| ConfigErrors::new(vec![*fault]))?;
     let source = Source::new(Some(path), &text);
-    let checked = check::check(source, format, &directory_of(path), &environment, Fragments::Files)?;
+    let checked =
+        check::check(source, format, &directory_of(path), &environment, Fragments::Files, verified_at)?;
     let check::Checked { config, fragments, starts } = checked;
     Ok(Loaded { config, path: path.to_path_buf(), format, text, fragments, starts })
 }
@@ -137,7 +151,8 @@ pub fn load_text(
     fragments: Option<&[Fragment]>,
 ) -> Result<Config, ConfigErrors> {
     let source = Source::new(name, text);
-    let checked = check::check(source, format, &directory_of(path), &environment, Fragments::Sent(fragments));
+    let checked =
+        check::check(source, format, &directory_of(path), &environment, Fragments::Sent(fragments), None);
     checked.map(|checked| checked.config)
 }
 
@@ -166,7 +181,8 @@ pub fn parse(
     base_dir: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigErrors> {
-    let checked = check::check(Source::new(None, text), format, base_dir, environment, Fragments::Files);
+    let checked =
+        check::check(Source::new(None, text), format, base_dir, environment, Fragments::Files, None);
     checked.map(|checked| checked.config)
 }
 

@@ -4,13 +4,13 @@
 
 use std::fmt::Write;
 
-use super::keys::{self, Default, Key, Kind, Since};
+use super::keys::{self, Default, Key, Kind};
 
 const START: &str = "<!-- keys of ";
 const END: &str = "<!-- end of keys -->";
 /// Stands for a table's name where the keys of the file's top are listed.
 const TOP: &str = "the file";
-/// Stands for a table's name where the keys of the plan are listed.
+/// Stands for a table's name where the words of the plan are listed.
 const LATER: &str = "later";
 
 /// `page` with all its tables written anew.
@@ -35,8 +35,7 @@ pub fn write_reference(page: &str) -> Result<String, String> {
         rest = after;
     }
     written.push_str(rest);
-    let needed =
-        keys::all().chain(keys::of_the_seed()).filter(|key| key.since != Since::Later).map(Key::parent);
+    let needed = keys::all().chain(keys::of_the_seed()).map(Key::parent);
     let needed = needed.map(|name| if name.is_empty() { TOP } else { name });
     match needed.chain([LATER]).find(|name| !names.contains(name)) {
         Some(name) => Err(format!("the page has no `{START}{name} -->`")),
@@ -55,7 +54,7 @@ fn table(name: &str) -> Result<String, String> {
 
 fn table_of(name: &str) -> Result<String, String> {
     let mut text = "| Key | Type | Default | Meaning |\n|---|---|---|---|\n".to_owned();
-    let mut keys = keys::children(keys::all(), name).filter(|key| key.since != Since::Later).peekable();
+    let mut keys = keys::children(keys::all(), name).peekable();
     if keys.peek().is_none() {
         return Err(format!("{name} is no table of the configuration"));
     }
@@ -115,17 +114,13 @@ fn later() -> String {
     let mut places: Vec<&str> = Vec::new();
     for key in keys::all() {
         let has_words = |kind: &Kind| matches!(kind, Kind::Choice { later, .. } if !later.is_empty());
-        let is_later = key.since == Since::Later || key.kind.any(&has_words);
-        if is_later && !places.contains(&key.parent()) {
+        if key.kind.any(&has_words) && !places.contains(&key.parent()) {
             places.push(key.parent());
         }
     }
     for place in places {
         let mut what = Vec::new();
         for key in keys::children(keys::all(), place) {
-            if key.since == Since::Later {
-                what.push(format!("`{}`", key.name()));
-            }
             if let Kind::Choice { later: [first, rest @ ..], .. } = &key.kind {
                 let rest: String = rest.iter().map(|word| format!(", `\"{word}\"`")).collect();
                 what.push(format!("`{}` as `\"{first}\"`{rest}", key.name()));

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{self, Default, Key, Kind, Since};
+use super::keys::{self, Default, Key, Kind};
 
 /// Numbers with units. That each unit comes once, the largest first, is left to the checker.
 const DURATION: &str = r"^([0-9]+(\.[0-9]{1,9})?(d|h|m|s|ms|us|ns))+$";
@@ -39,17 +39,14 @@ pub fn schema() -> Value {
         json!([{ "required": ["app"] }, { "required": ["include"] }, { "required": ["Apps"] }]),
     );
     // The seed proxy's file has nothing of Ringway's own.
-    let own = keys::children(keys::all(), "").filter(|key| key.since != Since::Later);
+    let own = keys::children(keys::all(), "");
     let own: Map<String, Value> = own.map(|key| (key.name().to_owned(), json!(false))).collect();
     root.insert("dependentSchemas".to_owned(), json!({ "Apps": { "properties": own } }));
     Value::Object(root)
 }
 
 fn properties(keys: impl Iterator<Item = &'static Key>, path: &str) -> Map<String, Value> {
-    keys::children(keys, path)
-        .filter(|key| key.since != Since::Later)
-        .map(|key| (key.name().to_owned(), property(key)))
-        .collect()
+    keys::children(keys, path).map(|key| (key.name().to_owned(), property(key))).collect()
 }
 
 fn property(key: &Key) -> Value {

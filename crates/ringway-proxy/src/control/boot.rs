@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::access_log::AccessLog;
 use super::admin::{self, Admin, Door};
+use super::certificates::CertificateWatch;
 use super::discovery::{Discovery, SystemResolver};
 use super::evening_out::EveningOut;
 use super::exit::Exit;
@@ -262,6 +263,8 @@ async fn serve(
     let seed = RandomState::new().hash_one(std::process::id());
     tokio::spawn(rebalance::run(operator.clone(), seed));
     let removals = Removals::new(operator.clone());
+    let certificates = CertificateWatch::default();
+    tokio::spawn(certificates.clone().run(Arc::clone(&lineage)));
     if let Some(admin) = &config.admin {
         let requests = requests.clone();
         let pages = Admin {
@@ -297,6 +300,7 @@ async fn serve(
         crew: Arc::clone(&crew),
         discovery,
         removals,
+        certificates,
         is_draining: Arc::clone(&is_draining),
         notifier: notifier.clone(),
         handover: HandoverParts {

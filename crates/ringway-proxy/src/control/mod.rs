@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod admin;
 pub(crate) mod admin_client;
 mod boot;
+pub(crate) mod certificates;
 pub mod discovery;
 pub mod drain;
 mod engine_choice;

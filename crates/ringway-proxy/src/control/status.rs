@@ -1,11 +1,13 @@
 //! What the process does at this moment: the data behind `/status` and the readings of `/metrics`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ringway::Clock;
+use ringway::tls::{CertificateProblem, CertificateReport, CertificateStore};
 use serde::{Deserialize, Serialize};
 
+use super::certificates::seconds_now;
 use super::timestamp::Timestamp;
 use crate::admission::Admission;
 use crate::endpoint::{AppState, Endpoint};
@@ -13,6 +15,9 @@ use crate::metrics::page::{self, Sample};
 use crate::metrics::{Metrics, Reading};
 use crate::model;
 use crate::snapshot::{Lineage, Snapshot};
+
+/// Certificates of an app on the status page and among the metrics: whoever has more looks at those that expire first.
+const CERTIFICATES_SHOWN_MAX: usize = 100;
 
 /// The parts of a running process that can be looked at.
 pub struct Process {
@@ -89,6 +94,12 @@ pub struct AppStatus {
     pub panic: bool,
     /// Its frontends, in the order of the configuration.
     pub frontends: Vec<FrontendStatus>,
+    /// How many certificates it ends TLS with.
+    #[serde(default)]
+    pub certificates_total: usize,
+    /// Those that expire first, at most 100.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     /// Its backends, in the order of the configuration.
     pub backends: Vec<BackendStatus>,
     /// Its routes, in the order of the configuration.
@@ -120,6 +131,23 @@ pub struct FrontendStatus {
     pub workers: usize,
     /// Why it could not be bound, while that is being tried again.
     pub error: Option<String>,
+}
+
+/// A certificate on the status page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// The file of its chain.
+    pub file: String,
+    /// The first of its names.
+    pub name: Option<String>,
+    /// How many names it has.
+    pub names: usize,
+    /// When it expires, in RFC 3339.
+    pub expires: String,
+    /// Whole days until then; negative if it has.
+    pub days_left: i64,
+    /// Why it cannot be served, as far as that is known.
+    pub problem: Option<String>,
 }
 
 /// A backend on the status page.
@@ -218,6 +246,16 @@ impl Process {
                 samples.push(Sample::new(Reading::FrontendListening, labels, workers));
             }
         }
+        for app in self.lineage.current().apps() {
+            let Some(store) = app.certificates() else { continue };
+            // Exact up to 2^53.
+            samples.push(Sample::new(Reading::Certificates, [&**app.name()], store.len() as f64));
+            for certificate in certificates_status(store, seconds_now()) {
+                let labels = [&**app.name(), &*certificate.file];
+                let days = certificate.days_left as f64;
+                samples.push(Sample::new(Reading::CertificateDaysLeft, labels, days));
+            }
+        }
         for pool in self.lineage.current().pools() {
             let (app, route) = (&**pool.name(), pool.route().map_or("", |route| route));
             let panic = u32::from(pool.endpoints().is_panicking());
@@ -273,9 +311,39 @@ pub(super) fn app_status(app: &AppState) -> AppStatus {
                 }
             })
             .collect(),
+        certificates_total: app.certificates().map_or(0, |store| store.len()),
+        certificates: app
+            .certificates()
+            .map(|store| certificates_status(store, seconds_now()))
+            .unwrap_or_default(),
         backends: backends_status(app),
         routes: app.pools().iter().map(|pool| route_status(pool)).collect(),
     }
+}
+
+/// The certificates that expire first.
+fn certificates_status(store: &CertificateStore, now: i64) -> Vec<CertificateStatus> {
+    let mut first: Vec<CertificateReport<'_>> = store.reports().collect();
+    if first.len() > CERTIFICATES_SHOWN_MAX {
+        first.select_nth_unstable_by_key(CERTIFICATES_SHOWN_MAX, |report| report.not_after);
+        first.truncate(CERTIFICATES_SHOWN_MAX);
+    }
+    first.sort_by_key(|report| report.not_after);
+    let status = |report: CertificateReport<'_>| CertificateStatus {
+        file: report.chain.display().to_string(),
+        name: report.name.map(str::to_owned),
+        names: report.names,
+        expires: Timestamp(time_of(report.not_after)).to_string(),
+        days_left: (report.not_after - now).div_euclid(86_400),
+        problem: report.problem.map(CertificateProblem::to_string),
+    };
+    first.into_iter().map(status).collect()
+}
+
+/// A second, counted from the beginning of 1970; before that it is 1970.
+fn time_of(seconds: i64) -> SystemTime {
+    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn route_status(pool: &AppState) -> RouteStatus {

@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ringway::SocketAddress;
-use ringway::tls::ServerTerms;
+use ringway::tls::{CertificateStore, ServerTerms};
 
 use super::ramp::Ramp;
 use super::resolved::Resolved;
 use super::roll::Roll;
 use super::steering::{Steering, SteeringTable};
+use super::terms::TicketOffice;
 use super::{Endpoint, EndpointSet, ExactCount, FrontendState, OutlierGate};
 use crate::admission::{AppCounts, AppRules, Queue};
 use crate::metrics::AppCounters;
@@ -37,6 +38,7 @@ pub struct AppCore {
     roll: Roll,
     steering: SteeringTable,
     outliers: OutlierGate,
+    tickets: TicketOffice,
     is_drained: AtomicBool,
 }
 
@@ -63,6 +65,7 @@ impl AppCore {
             roll: Roll::default(),
             steering: SteeringTable::default(),
             outliers: OutlierGate::default(),
+            tickets: TicketOffice::default(),
             is_drained: AtomicBool::new(false),
         }
     }
@@ -131,6 +134,8 @@ pub struct AppState {
     model: Arc<model::App>,
     rules: AppRules,
     routes: RouteTable,
+    /// By what it ends TLS.
+    terms: Option<ServerTerms>,
     frontends: Vec<Arc<FrontendState>>,
     /// In the order of [`model::App::pools`].
     pools: Vec<Arc<AppState>>,
@@ -171,7 +176,9 @@ impl AppState {
         };
         let rules = AppRules::new(&model.limits);
         let routes = RouteTable::new(&model);
-        Self { core, rules, routes, model, frontends, pools, endpoints: Mutex::new(set) }
+        let termination = model.tls.as_ref().and_then(|tls| tls.termination.as_deref());
+        let terms = termination.map(|termination| core.tickets.terms(&core.name, termination));
+        Self { core, rules, routes, terms, model, frontends, pools, endpoints: Mutex::new(set) }
     }
 
     /// What stays of it while its configuration changes.
@@ -211,7 +218,13 @@ impl AppState {
 
     /// By what it ends TLS, if it does.
     pub fn terms(&self) -> Option<&ServerTerms> {
-        Some(&self.model.tls.as_ref()?.termination.as_ref()?.terms)
+        self.terms.as_ref()
+    }
+
+    /// The certificates that it ends TLS with, if it does.
+    pub fn certificates(&self) -> Option<&Arc<CertificateStore>> {
+        let termination = self.model.tls.as_ref()?.termination.as_ref()?;
+        Some(&termination.certificates)
     }
 
     /// The pools of its routes, in the order of the configuration.

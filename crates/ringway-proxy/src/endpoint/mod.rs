@@ -18,6 +18,7 @@ mod roll;
 mod set;
 mod socket_file;
 mod steering;
+mod terms;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tier;

@@ -166,6 +166,10 @@ rows! {
         in "connections": "Connections that wait for a backend with room.";
     FrontendListening = Gauge "ringway_frontend_listening" ["app", "frontend"] {}
         in "workers": "Workers that listen at a frontend.";
+    Certificates = Gauge "ringway_certificates" ["app"] {}
+        in "certificates": "Certificates that an app ends TLS with.";
+    CertificateDaysLeft = Gauge "ringway_certificate_days_left" ["app", "certificate"] {}
+        in "days": "Whole days until a certificate expires, negative once it has; of each app the 100 that expire first.";
     AppPanic = Gauge "ringway_app_panic" ["app", "route"] {}
         in "none": "1 while so few backends of an app or route are healthy that health is not asked for, else 0.";
     RouteConnections = Gauge "ringway_route_connections" ["app", "route"] {}

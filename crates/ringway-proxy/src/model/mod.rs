@@ -8,6 +8,7 @@ mod ejection;
 mod network;
 mod rebalance;
 mod route;
+mod termination;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -20,10 +21,8 @@ pub use check::{Check, Expected, HttpCheck, Pattern, Preset, SendExpect};
 pub use ejection::{EjectedUntil, Ejection};
 pub use network::{Network, NetworkError};
 pub use rebalance::Rebalance;
-pub use route::{
-    Certificate, Client, NamePattern, PathPattern, Protocols, Route, Rule, RulesOfTls, Termination,
-    Unreadable,
-};
+pub use route::{Client, NamePattern, PathPattern, Protocols, Route, Rule, RulesOfTls, Unreadable};
+pub use termination::Termination;
 
 /// A whole, checked configuration.
 #[derive(Clone, Debug, PartialEq)]

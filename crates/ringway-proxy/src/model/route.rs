@@ -2,12 +2,9 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use ringway::tls::ServerTerms;
-
-use super::{App, Network, Pattern};
+use super::{App, Network, Pattern, Termination};
 
 /// `[[app.route]]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -202,43 +199,8 @@ impl Protocols {
 pub struct RulesOfTls {
     /// What becomes of a client whose hello cannot be read.
     pub unreadable: Unreadable,
-    /// How TLS of clients ends here; `None`: it is passed on as it comes.
-    pub termination: Option<Termination>,
-}
-
-/// `mode = "terminate"`.
-#[derive(Clone, Debug)]
-pub struct Termination {
-    /// At least one; the first is for clients that fit none.
-    pub certificates: Vec<Certificate>,
-    /// Application protocols, the preferred one first; empty: none is agreed on.
-    pub alpn: Vec<String>,
-    /// Made of these.
-    pub terms: ServerTerms,
-}
-
-impl PartialEq for Termination {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.certificates, &self.alpn) == (&other.certificates, &other.alpn)
-    }
-}
-
-impl Termination {
-    /// What a client that offers these protocols agrees on, if anything.
-    pub fn agrees_on(&self, offers: &dyn Fn(&[u8]) -> bool) -> Option<&str> {
-        self.alpn.iter().map(String::as_str).find(|protocol| offers(protocol.as_bytes()))
-    }
-}
-
-/// The files of a certificate and its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Certificate {
-    /// The certificate and its intermediates.
-    pub chain: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
-    /// Another one if what is in them changes.
-    pub version: u64,
+    /// By what TLS is ended here; `None`: it is passed on.
+    pub termination: Option<Arc<Termination>>,
 }
 
 /// `app.tls.unreadable`.

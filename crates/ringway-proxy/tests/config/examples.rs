@@ -31,6 +31,7 @@ fn every_example_file_is_a_good_configuration() {
         "postgres.toml",
         "redis.toml",
         "seed.json",
+        "termination.toml",
     ];
     for name in expected {
         assert!(names.iter().any(|found| found == name), "{name} is gone");
@@ -64,7 +65,9 @@ fn every_configuration_in_the_documentation_is_a_good_one() {
                 _ => continue,
             };
             blocks += 1;
-            if let Err(errors) = config::parse(content, format, Path::new("/etc/ringway"), &|_| None) {
+            if let Err(errors) =
+                config::parse(content, format, &repository().join("examples/configs"), &|_| None)
+            {
                 panic!("{}:\n{content}\n{}", page.display(), config::render_faults(&errors));
             }
         }

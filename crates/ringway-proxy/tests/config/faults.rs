@@ -148,20 +148,44 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
     (
         "tls = { mode = 'terminate', alpn = ['h2', ''] }",
         &[
-            r#"5:16: app[0].tls.mode: there are no certificates to end TLS with; give the files as certificates = [{ chain = "a.pem", key = "a.key" }]"#,
+            r#"5:16: app[0].tls.mode: this needs certificates, as certificates = [{ chain = "a.pem", key = "a.key" }]"#,
             r#"5:43: app[0].tls.alpn[1]: found "", expected a protocol of 1 to 255 bytes such as "h2""#,
         ],
     ),
     (
-        "tls = { mode = 'passthrough', alpn = ['h2'] }",
-        &[r#"5:38: app[0].tls.alpn: backends end TLS: this goes with mode = "terminate""#],
+        "[app.tls]\n\
+         mode = 'terminate'\n\
+         certificates = [{ chain = '/none/a.pem', key = '/none/a.key' }, { directory = '/none' }, { chain = 'b', directory = '/none' }, { key = 'a' }, 'a.pem', { directory = '/dev', key = 'a' }]\n\
+         min_version = '1.1'\n\
+         ticket_lifetime = '8d'\n\
+         client_auth = 'required'\n\
+         client_crl = '/none/crl'",
+        &[
+            r#"7:27: app[0].tls.certificates[0].chain: the file cannot be read: No such file or directory (os error 2)"#,
+            r#"7:79: app[0].tls.certificates[1].directory: the directory cannot be read: No such file or directory (os error 2)"#,
+            r#"7:117: app[0].tls.certificates[2].directory: this is a certificate by its chain already"#,
+            r#"7:128: app[0].tls.certificates[3].chain: missing; expected the path of a file with a certificate"#,
+            r#"7:143: app[0].tls.certificates[4]: found "a.pem", expected a table, as { chain = "a.pem", key = "a.key" } or { directory = "certificates" }"#,
+            r#"7:166: app[0].tls.certificates[5].directory: there is no certificate in this directory"#,
+            r#"7:180: app[0].tls.certificates[5].key: this goes with chain: a directory has keys and staples in it"#,
+            r#"8:15: app[0].tls.min_version: found "1.1", expected "1.2" or "1.3"; did you mean "1.2"?"#,
+            r#"9:19: app[0].tls.ticket_lifetime: found "8d", expected a duration from "1s" to "7d""#,
+            r#"10:15: app[0].tls.client_auth: nobody is asked for a certificate: there is no client_ca"#,
+            r#"11:14: app[0].tls.client_crl: nobody is asked for a certificate: there is no client_ca"#,
+        ],
+    ),
+    (
+        "tls = { mode = 'passthrough', client_ca = 'ca.pem', alpn = ['h2'] }",
+        &[
+            r#"5:43: app[0].tls.client_ca: this goes with mode = "terminate": here the backends end TLS"#,
+            r#"5:60: app[0].tls.alpn: this goes with mode = "terminate": here the backends end TLS"#,
+        ],
     ),
     (
         "tls = { unreadable = 'allow', certificates = [] }",
         &[
             r#"5:7: app[0].tls.mode: missing; expected "terminate" or "passthrough""#,
             r#"5:22: app[0].tls.unreadable: found "allow", expected an address such as "10.0.0.1:5432", "db.internal:5432", "[::1]:5432" or "unix:/path"; the port is missing"#,
-            "5:46: app[0].tls.certificates: this is empty, expected at least one element",
         ],
     ),
     (

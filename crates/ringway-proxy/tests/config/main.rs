@@ -1,6 +1,7 @@
 //! Configuration files as users write them: good ones, wrong ones with their exact messages, and arbitrary text.
 
 mod arbitrary;
+mod certificates;
 mod ejection;
 mod examples;
 mod faults;

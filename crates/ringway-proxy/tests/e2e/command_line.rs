@@ -65,7 +65,7 @@ fn run_refuses_a_faulty_file() {
 fn a_key_of_a_later_feature_is_refused_as_not_supported_yet() {
     let (code, text) = check(
         "later.toml",
-        "[[app]]\nname = \"web\"\nlisten = [\":8080\"]\nbackends = [\"10.0.0.1:80\"]\n[app.health]\ncheck = \"tls\"\n",
+        "[[app]]\nname = \"web\"\nlisten = [\":8080\"]\nbackends = [\"10.0.0.1:80\"]\nprotocol = \"udp\"\n",
     );
     assert_eq!(code, Some(MISUSED));
     assert!(text.contains("not supported yet"), "{text}");

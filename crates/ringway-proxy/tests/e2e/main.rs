@@ -30,6 +30,7 @@ mod activation;
 mod backends;
 mod balancing;
 mod bandwidth;
+mod certificates;
 mod command_line;
 mod discovery;
 mod ending;

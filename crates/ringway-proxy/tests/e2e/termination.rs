@@ -414,6 +414,6 @@ fn a_certificate_that_is_of_no_use_is_told_with_its_place() {
         .expect("it can be started");
     let told =
         String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    assert!(told.contains("edge.toml:8") && told.contains("the key is not that of"), "{told}");
+    assert!(told.contains("edge.toml:8") && told.contains("its key is not that of"), "{told}");
     assert!(told.contains("edge.toml:9") && told.contains("cannot be read"), "{told}");
 }

@@ -6,16 +6,28 @@
 //! accepted by, of an app as a whole.
 //!
 //! Below it is rustls on aws-lc-rs, by its unbuffered connections: nothing outside this module names one.
+//!
+//! Terms are made of a [`CertificateStore`], which finds the certificate of a name among many, a [`ClientPolicy`] for mutual TLS,
+//! and [`TicketKeys`], which all workers share.
 
+mod certificates;
+mod client_auth;
 mod conversation;
 mod failure;
+mod file;
 mod provider;
 mod terms;
+mod tickets;
 
+pub use certificates::{
+    CertificateFault, CertificateFiles, CertificateProblem, CertificateReport, CertificateStore,
+    certificates_in,
+};
+pub use client_auth::{ClientPolicy, ClientPolicyFault, Demand, name_of_client};
 pub use conversation::{Agreed, Conversation, Progress};
 pub use failure::{Failure, FailureKind};
-pub use rustls::sign::CertifiedKey;
-pub use terms::{ServerTerms, TermsError, certified_key};
+pub use terms::{ServerTerms, ServerTermsPlan, TlsVersion};
+pub use tickets::{TICKET_LIFETIME_MAX, TicketKeys, TicketSecrets};
 
 #[cfg(test)]
 mod tests;

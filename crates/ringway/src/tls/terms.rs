@@ -1,16 +1,15 @@
-//! What an app's connections are accepted by: certificates, application protocols, versions.
+//! What an app's connections are accepted by: certificates, who clients have to be, tickets, protocols, versions.
 
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::verify_server_name;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, ServerConfig};
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
 
+use super::client_auth::ClientPolicy;
 use super::provider::provider;
+use super::tickets::{Binding, TicketKeys, Tickets};
 
 /// How connections are accepted. Cheap to clone; those that are open keep the terms that they began with.
 #[derive(Clone)]
@@ -18,47 +17,76 @@ pub struct ServerTerms {
     config: Arc<ServerConfig>,
 }
 
-/// Why something that terms are made of is of no use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TermsError {
-    /// There is no certificate in the file, or it cannot be read.
-    Chain(String),
-    /// There is no private key in the file, or none that can be used.
-    Key(String),
-    /// The key is not that of the first certificate.
-    Mismatch,
+/// What terms are made of. Made from a resolver, as a [`CertificateStore`](super::CertificateStore): the rest has defaults.
+#[derive(Clone, Debug)]
+pub struct ServerTermsPlan {
+    /// Which certificate a client gets.
+    pub certificates: Arc<dyn ResolvesServerCert>,
+    /// Application protocols, the preferred one first; none is agreed on if there is none, which is the default.
+    pub alpn: Vec<Vec<u8>>,
+    /// The oldest version. Default 1.2.
+    pub min_version: TlsVersion,
+    /// Who clients have to be; `None`: they are not asked. Default none.
+    pub clients: Option<ClientPolicy>,
+    /// What seals tickets; `None`: nothing is resumed. Default none.
+    pub tickets: Option<Arc<TicketKeys>>,
+    /// Whose terms they are: no other's tickets are taken. Default nobody's.
+    pub owner: String,
 }
 
-impl fmt::Display for TermsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Chain(reason) | Self::Key(reason) => f.write_str(reason),
-            Self::Mismatch => f.write_str("the key is not that of the first certificate of the chain"),
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TlsVersion {
+    /// 1.2 (RFC 5246).
+    Tls12,
+    /// 1.3 (RFC 8446).
+    Tls13,
+}
+
+impl ServerTermsPlan {
+    /// With these certificates, and defaults.
+    pub fn new(certificates: Arc<dyn ResolvesServerCert>) -> Self {
+        Self {
+            certificates,
+            alpn: Vec::new(),
+            min_version: TlsVersion::Tls12,
+            clients: None,
+            tickets: None,
+            owner: String::new(),
         }
     }
+
+    /// What tickets are bound to: whose they are, and who a client has to be.
+    fn binding(&self) -> Binding {
+        let clients: &[u8] = self.clients.as_ref().map_or(b"", |clients| clients.digest().as_bytes());
+        Binding::of([self.owner.as_bytes(), clients])
+    }
 }
 
-impl std::error::Error for TermsError {}
-
 impl ServerTerms {
-    /// Terms for TLS 1.2 and 1.3. `alpn`: application protocols, the preferred one first; empty: none is agreed on.
-    pub fn new(resolver: Arc<dyn ResolvesServerCert>, alpn: Vec<Vec<u8>>) -> Self {
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(provider()))
-            .with_safe_default_protocol_versions()
-            .expect("the provider has suites of both versions")
-            .with_no_client_auth()
-            .with_cert_resolver(resolver);
-        config.alpn_protocols = alpn;
-        // Sessions are resumed by tickets alone, and there are no keys for those yet.
+    /// The terms of a plan.
+    pub fn new(plan: ServerTermsPlan) -> Self {
+        let versions: &[&SupportedProtocolVersion] = match plan.min_version {
+            TlsVersion::Tls12 => &[&TLS13, &TLS12],
+            TlsVersion::Tls13 => &[&TLS13],
+        };
+        let builder = ServerConfig::builder_with_provider(Arc::clone(provider()))
+            .with_protocol_versions(versions)
+            .expect("the provider has suites of both versions");
+        let binding = plan.binding();
+        let builder = match &plan.clients {
+            Some(clients) => builder.with_client_cert_verifier(clients.verifier()),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(plan.certificates);
+        config.alpn_protocols = plan.alpn;
+        // Sessions are resumed by tickets alone: what a worker keeps another one would not know.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
+        match plan.tickets {
+            Some(keys) => config.ticketer = Arc::new(Tickets::new(keys, binding)),
+            None => config.send_tls13_tickets = 0,
+        }
         Self { config: Arc::new(config) }
-    }
-
-    /// The same for these certificates, at least one. A client gets the first that has the name it asks for; one that asks
-    /// for none, or for a name of none, gets the first.
-    pub fn of(certificates: Vec<Arc<CertifiedKey>>, alpn: Vec<Vec<u8>>) -> Self {
-        Self::new(Arc::new(FirstThatFits(certificates)), alpn)
     }
 
     pub(super) fn config(&self) -> &Arc<ServerConfig> {
@@ -69,40 +97,5 @@ impl ServerTerms {
 impl fmt::Debug for ServerTerms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerTerms").field("alpn", &self.config.alpn_protocols).finish_non_exhaustive()
-    }
-}
-
-#[derive(Debug)]
-struct FirstThatFits(Vec<Arc<CertifiedKey>>);
-
-impl ResolvesServerCert for FirstThatFits {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-        let fits = |key: &&Arc<CertifiedKey>| {
-            let parsed = key.cert.first().and_then(|cert| ParsedCertificate::try_from(cert).ok());
-            name.as_ref().zip(parsed).is_some_and(|(name, cert)| verify_server_name(&cert, name).is_ok())
-        };
-        self.0.iter().find(fits).or(self.0.first()).map(Arc::clone)
-    }
-}
-
-/// A certificate with its intermediates and its key, both in PEM.
-///
-/// # Errors
-/// When one of the two cannot be read, or they do not belong together.
-pub fn certified_key(chain: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, TermsError> {
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
-        .collect::<Result<_, _>>()
-        .map_err(|error| TermsError::Chain(error.to_string()))?;
-    if chain.is_empty() {
-        return Err(TermsError::Chain("no certificate in PEM is in it".to_owned()));
-    }
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|error| TermsError::Key(format!("no private key in PEM is in it: {error}")))?;
-    match CertifiedKey::from_der(chain, key, provider()) {
-        Ok(certified) => Ok(Arc::new(certified)),
-        Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(TermsError::Mismatch),
-        Err(Error::InvalidCertificate(error)) => Err(TermsError::Chain(error.to_string())),
-        Err(error) => Err(TermsError::Key(error.to_string())),
     }
 }

@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::server::ResolvesServerCert;
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion, version};
 
 use super::provider::provider;
@@ -20,10 +21,10 @@ struct World {
 }
 
 #[derive(Debug)]
-struct One(Option<Arc<rustls::sign::CertifiedKey>>);
+struct One(Option<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for One {
-    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
+    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.clone()
     }
 }
@@ -31,11 +32,13 @@ impl ResolvesServerCert for One {
 fn world(alpn: &[&str]) -> World {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate");
-    let key = certified_key(cert.pem().as_bytes(), signing_key.serialize_pem().as_bytes()).expect("a pair");
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
+    let key = Arc::new(CertifiedKey::from_der(vec![cert.der().clone()], key, provider()).expect("a pair"));
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone()).expect("a root");
     let alpn = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    World { terms: ServerTerms::new(Arc::new(One(Some(key))), alpn), roots: Arc::new(roots) }
+    let plan = ServerTermsPlan { alpn, ..ServerTermsPlan::new(Arc::new(One(Some(key)))) };
+    World { terms: ServerTerms::new(plan), roots: Arc::new(roots) }
 }
 
 fn client(world: &World, version: &'static SupportedProtocolVersion, alpn: &[&str]) -> ClientConnection {
@@ -223,7 +226,7 @@ fn failures_have_a_kind_and_an_alert() {
     let said = tell(&mut other, &alert).expect_err("it is told");
     assert_eq!(said, rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol));
 
-    let nobody = ServerTerms::new(Arc::new(One(None)), Vec::new());
+    let nobody = ServerTerms::new(ServerTermsPlan::new(Arc::new(One(None))));
     let mut server = Conversation::accept(&nobody).expect("terms");
     let (failure, alert) = shake(&mut server, &mut client(&plain, &version::TLS12, &[]), usize::MAX)
         .expect_err("no certificate");
@@ -285,18 +288,6 @@ fn a_message_in_more_records_than_anybody_needs_is_refused() {
         }
     }
     panic!("it took all of them");
-}
-
-#[test]
-fn key_and_certificate_have_to_belong_together() {
-    let [one, two] =
-        [0, 1].map(|_| rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate"));
-    let (chain, key) = (one.cert.pem(), two.signing_key.serialize_pem());
-    let of = |chain: &str, key: &str| certified_key(chain.as_bytes(), key.as_bytes());
-    assert!(matches!(of(&chain, &key), Err(TermsError::Mismatch)));
-    assert!(matches!(of(&key, &key), Err(TermsError::Chain(_))));
-    assert!(matches!(of(&chain, &chain), Err(TermsError::Key(_))));
-    assert!(matches!(of("", ""), Err(TermsError::Chain(_))));
 }
 
 proptest! {

@@ -1,8 +1,8 @@
 //! A PostgreSQL server of its own, for as long as it is held.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::SocketAddr;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -31,6 +31,23 @@ impl Postgres {
     ///
     /// When PostgreSQL is there and does not start.
     pub fn start() -> Result<Self, String> {
+        Self::start_with(None)
+    }
+
+    /// The same, with TLS by this certificate and key, in PEM.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::start`].
+    ///
+    /// # Panics
+    ///
+    /// Likewise.
+    pub fn start_with_tls(chain: &str, key: &str) -> Result<Self, String> {
+        Self::start_with(Some((chain, key)))
+    }
+
+    fn start_with(tls: Option<(&str, &str)>) -> Result<Self, String> {
         let (initdb, postgres) = (need("initdb")?, need("postgres")?);
         let owner = unprivileged_user()?;
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -50,11 +67,24 @@ impl Postgres {
             .args(["--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8"])
             .arg("--pgdata")
             .arg(&data));
+        // Where the server looks for them; a key that others may read it does not take.
+        for (name, text) in tls.iter().flat_map(|(chain, key)| [("server.crt", *chain), ("server.key", *key)])
+        {
+            let path = data.join(name);
+            fs::write(&path, text).map_err(|error| error.to_string())?;
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(|error| error.to_string())?;
+            if let Some((user, group)) = owner {
+                chown(&path, Some(user), Some(group)).map_err(|error| error.to_string())?;
+            }
+        }
         let address = free_address();
         let mut command = as_owner(&postgres);
         command.arg("-D").arg(&data).arg("-k").arg(directory.path());
         command.args(["-h", "127.0.0.1", "-p", &address.port().to_string()]);
         command.args(["-c", "fsync=off", "-c", "max_connections=50"]);
+        if tls.is_some() {
+            command.args(["-c", "ssl=on"]);
+        }
         let process = Process::spawn(command).map_err(|error| error.to_string())?;
         process.wait_for_line("`ready to accept`", PATIENCE, |line| {
             line.contains("ready to accept connections")

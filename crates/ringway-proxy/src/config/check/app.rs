@@ -117,7 +117,7 @@ pub(super) fn app<'t>(
     if let Some(item) = routes {
         app.routes = route::routes(&item, &app, checker);
     }
-    fields.finish(&[], checker);
+    fields.finish(checker);
     Some(PlacedApp { app, document, name, frontends })
 }
 
@@ -229,7 +229,7 @@ fn frontends(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Vec<Frontend>
     let is_freebind = freebind.as_ref().and_then(|item| checker.boolean(item));
     let mode = fields.take("mode");
     let bits = mode.as_ref().and_then(|item| permissions(item, checker));
-    fields.finish(&[], checker);
+    fields.finish(checker);
     let place = place?;
     let all = checker.address(&place, "an address such as \":443\"", address::frontends)?;
     let is_unix = all.iter().any(|(_, address, _)| matches!(address, SocketAddress::Unix(_)));
@@ -283,7 +283,7 @@ fn backend<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<(Backend, I
     let backup = fields.take("backup").and_then(|item| checker.boolean(&item));
     let max_connections =
         fields.take("max_connections").and_then(|item| checker.number(&item, 1..=limits::COUNT_MAX, ""));
-    fields.finish(&[], checker);
+    fields.finish(checker);
     let place = place?;
     let target = match service {
         Some(_) => checker.address(&place, "the name of a service", address::service)?,
@@ -382,7 +382,7 @@ pub(super) fn timeouts(item: &Item<'_>, is_app: bool, checker: &mut Checker<'_>)
             *value = checker.duration(&item, TIMEOUT_MIN..=TIMEOUT_MAX, None).unwrap_or(*value);
         }
     }
-    fields.finish(&[], checker);
+    fields.finish(checker);
     Some(timeouts)
 }
 
@@ -423,6 +423,6 @@ fn keep_alive(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<KeepAlive> {
     if let Some(item) = fields.take("count") {
         keep_alive.count = checker.number(&item, 1..=KEEP_ALIVE_COUNT_MAX, "").unwrap_or(keep_alive.count);
     }
-    fields.finish(&[], checker);
+    fields.finish(checker);
     Some(keep_alive)
 }

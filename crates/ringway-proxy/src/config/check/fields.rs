@@ -23,6 +23,8 @@ pub(super) struct Checker<'a> {
     pub(super) faults: Vec<Fault>,
     /// What the tree means depends on other files, too.
     pub(super) reads_files: bool,
+    /// The second, from the beginning of 1970, at which what can be served and is not as it should be is a fault, too.
+    pub(super) verified_at: Option<i64>,
     /// How many so far, ranges of ports taken apart.
     pub(super) frontends: usize,
 }
@@ -47,8 +49,8 @@ impl<'t> Fields<'t> {
     /// The value of a key, if it is there.
     pub(super) fn take(&mut self, name: &'static str) -> Option<Item<'t>> {
         debug_assert!(
-            keys::find(&self.path(name)).is_some_and(|key| key.since != keys::Since::Later),
-            "{} is missing in config/keys, or still said to come later",
+            keys::find(&self.path(name)).is_some(),
+            "{} is missing in config/keys",
             self.path(name)
         );
         self.asked.push(name);
@@ -81,25 +83,14 @@ impl<'t> Fields<'t> {
         item
     }
 
-    /// Reports the keys that nobody asked for. `later` are names of the plan that this version does not have.
-    pub(super) fn finish(self, later: &[&'static str], checker: &mut Checker<'_>) {
-        debug_assert!(
-            later
-                .iter()
-                .all(|name| keys::find(&self.path(name)).is_some_and(|key| key.since == keys::Since::Later)),
-            "of {later:?} of {} one is not said to come later in config/keys",
-            self.key
-        );
+    /// Reports the keys that nobody asked for.
+    pub(super) fn finish(self, checker: &mut Checker<'_>) {
         for entry in self.entries.iter().filter(|entry| !self.asked.contains(&entry.key.as_str())) {
             let key = self.path(&entry.key);
             let span = entry.key_span.clone();
-            if later.contains(&entry.key.as_str()) {
-                checker.faults.push(checker.source.fault(FaultKind::NotSupportedYet, span, &key, ""));
-            } else {
-                let mut fault = checker.source.fault(FaultKind::UnknownKey, span, &key, "");
-                fault.nearest = nearest(&entry.key, self.asked.iter().chain(later).copied());
-                checker.faults.push(fault);
-            }
+            let mut fault = checker.source.fault(FaultKind::UnknownKey, span, &key, "");
+            fault.nearest = nearest(&entry.key, self.asked.iter().copied());
+            checker.faults.push(fault);
         }
     }
 
@@ -133,6 +124,7 @@ impl<'a> Checker<'a> {
             base_dir: &document.base_dir,
             faults,
             reads_files: false,
+            verified_at: None,
             frontends: 0,
         }
     }

@@ -51,6 +51,14 @@ fn text_of(path: &Path) -> Option<String> {
 fn collect(node: &Node, key: &str, base_dir: &Path, files: &mut Files) {
     match &node.value {
         Value::String(text) if keys::is_file(key) => drop(files.files.insert(base_dir.join(text))),
+        Value::String(text) if keys::is_directory(key) => {
+            let directory = base_dir.join(text);
+            for certificate in ringway::tls::certificates_in(&directory).unwrap_or_default() {
+                // Those of certbot and Kubernetes are in directories of their own.
+                files.files.extend(certificate.paths().map(Path::to_path_buf));
+            }
+            files.directories.insert(directory);
+        }
         Value::Array(nodes) => nodes.iter().for_each(|node| collect(node, key, base_dir, files)),
         Value::Table(entries) => {
             for entry in entries {

@@ -85,7 +85,7 @@ pub(super) fn health(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Healt
     if let Some(item) = fields.take("ejection") {
         health.ejection = ejection(&item, &health.check, checker);
     }
-    fields.finish(&[], checker);
+    fields.finish(checker);
     Some(health)
 }
 
@@ -130,7 +130,7 @@ fn ejection(item: &Item<'_>, check: &Check, checker: &mut Checker<'_>) -> Option
             checker.conflict(&item, "without checks none is ever good", Some("take \"time\""));
         }
     }
-    fields.finish(&[], checker);
+    fields.finish(checker);
     Some(ejection)
 }
 

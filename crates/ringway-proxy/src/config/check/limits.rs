@@ -58,7 +58,7 @@ pub(super) fn read(item: &Item<'_>, can_be_full: bool, checker: &mut Checker<'_>
     if let Some(item) = fields.take("deny") {
         limits.deny = networks(&item, checker);
     }
-    fields.finish(&[], checker);
+    fields.finish(checker);
     Some(limits)
 }
 
@@ -88,7 +88,7 @@ fn networks(item: &Item<'_>, checker: &mut Checker<'_>) -> Vec<Network> {
         }
         let Some(mut fields) = checker.table(&element, NETWORK) else { continue };
         let file = fields.require("file", "the path of a file of networks, one a line", checker);
-        fields.finish(&[], checker);
+        fields.finish(checker);
         if let Some(file) = file {
             read_file(&file, &mut networks, checker);
         }

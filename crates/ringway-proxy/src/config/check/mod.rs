@@ -52,7 +52,8 @@ pub(super) struct Checked {
     pub(super) starts: Option<Vec<usize>>,
 }
 
-/// The configuration that a file describes with those that it includes.
+/// The configuration that a file describes with those that it includes. `verified_at`: what could be served and yet is not as it
+/// should be at this second, counted from the beginning of 1970, is a fault, too.
 ///
 /// # Errors
 /// Every fault.
@@ -62,11 +63,13 @@ pub(super) fn check(
     base_dir: &Path,
     environment: &Environment<'_>,
     from: Fragments<'_>,
+    verified_at: Option<i64>,
 ) -> Result<Checked, ConfigErrors> {
     let mut main = Document::parse(source, format, base_dir.to_path_buf());
     let mut faults = Vec::new();
     main.substitute(environment, &mut faults);
     let mut checker = Checker::new(&main, faults);
+    checker.verified_at = verified_at;
     if is_seed(&main.root) {
         let config = seed::check(&main, &mut checker);
         let faults = believable(&[&main], checker.faults);
@@ -137,7 +140,7 @@ fn configuration<'t>(
         fields.require("app", "at least one app, [[app]] in TOML", checker)
     };
     let mut apps = item.map(|item| self::apps(&item, main, checker)).unwrap_or_default();
-    fields.finish(&[], checker);
+    fields.finish(checker);
     for document in included {
         checker.turn_to(document);
         apps.extend(fragment(document, main, checker));
@@ -169,7 +172,7 @@ fn fragment<'t>(
         checker.misplaced(&item, format!("an included file includes no others; this belongs in {home}"));
     }
     let apps = fields.take("app").map(|item| self::apps(&item, document, checker));
-    fields.finish(&[], checker);
+    fields.finish(checker);
     apps.unwrap_or_default()
 }
 

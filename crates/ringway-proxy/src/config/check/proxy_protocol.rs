@@ -29,7 +29,7 @@ pub(super) fn read(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<ProxyPr
         let words = [("none", SendHeader::None), ("v1", SendHeader::V1), ("v2", SendHeader::V2)];
         proxy.send = checker.choice(&item, &words, &[]).unwrap_or_default();
     }
-    fields.finish(&[], checker);
+    fields.finish(checker);
     match (proxy.accept, &accept, &trusted) {
         (AcceptHeader::Never, _, Some(item)) if accept.as_ref().is_none_or(is_false) => {
             checker.conflict(item, "nobody is listened to: accept is false", None);

@@ -43,7 +43,7 @@ pub(super) fn read(item: &Item<'_>, balance: Balance, checker: &mut Checker<'_>)
     if let Some(item) = fields.take("within") {
         rebalance.within = checker.duration(&item, WITHIN_MIN..=WITHIN_MAX, None).unwrap_or(rebalance.within);
     }
-    fields.finish(&[], checker);
+    fields.finish(checker);
     match balance {
         Balance::LeastConnections | Balance::RoundRobin | Balance::Random | Balance::TwoChoices => {
             Some(rebalance)

@@ -28,11 +28,22 @@ pub(super) fn tls(item: &Item<'_>, app: &App, checker: &mut Checker<'_>) -> Opti
     let mut fields = checker.table(item, "a table, [app.tls] in TOML")?;
     let mode = fields.require("mode", "\"terminate\" or \"passthrough\"", checker);
     let modes = [("terminate", true), ("passthrough", false)];
-    let mode = mode.and_then(|item| checker.choice(&item, &modes, &[]).map(|terminates| (item, terminates)));
+    let is_ended = mode.as_ref().and_then(|item| checker.choice(item, &modes, &[]));
     let unreadable = fields.take("unreadable").and_then(|item| unreadable(&item, app, checker));
-    let termination = tls::termination(&mut fields, mode.as_ref(), checker);
-    fields.finish(&["client_ca"], checker);
-    mode?;
+    let termination = match (is_ended, &mode) {
+        (Some(true), Some(mode)) => tls::termination(mode, &mut fields, checker).map(Arc::new),
+        (Some(false), _) => {
+            tls::refuse(&mut fields, checker);
+            None
+        }
+        // Whatever else is there may be right.
+        _ => return None,
+    };
+    fields.finish(checker);
+    // Without it TLS would be passed on.
+    if is_ended == Some(true) && termination.is_none() {
+        return None;
+    }
     Some(RulesOfTls { unreadable: unreadable.unwrap_or(Unreadable::Refuse), termination })
 }
 
@@ -150,7 +161,7 @@ fn route<'t>(item: &Item<'t>, app: &App, checker: &mut Checker<'_>) -> Option<Pa
     if let Some(item) = fields.take("health") {
         pool.health = health::health(&item, checker).unwrap_or(pool.health);
     }
-    fields.finish(&[], checker);
+    fields.finish(checker);
     Some((name, rule, pool))
 }
 

@@ -19,7 +19,7 @@ pub(super) fn check<'t>(document: &'t Document<'t>, checker: &mut Checker<'t>) -
             apps.extend(app(&item, document, checker));
         }
     }
-    fields.finish(&[], checker);
+    fields.finish(checker);
     across(&apps, None, checker);
     config.apps = apps.into_iter().map(|app| app.app).collect();
     config
@@ -57,6 +57,6 @@ fn app<'t>(item: &Item<'t>, document: &'t Document<'t>, checker: &mut Checker<'_
             }
         }
     }
-    fields.finish(&[], checker);
+    fields.finish(checker);
     Some(PlacedApp { app, document, name, frontends })
 }

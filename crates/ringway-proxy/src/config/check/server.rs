@@ -98,7 +98,7 @@ pub(super) fn server(item: &Item<'_>, checker: &mut Checker<'_>) -> Server {
     if let Some(item) = fields.take("binary") {
         server.binary = binary(&item, checker);
     }
-    fields.finish(&[], checker);
+    fields.finish(checker);
     server
 }
 
@@ -106,7 +106,7 @@ pub(super) fn admin<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<(S
     let mut fields = checker.table(item, "a table, [admin] in TOML")?;
     let expected = "an address such as \"127.0.0.1:9900\" or \"unix:/path\"";
     let item = fields.require("listen", expected, checker);
-    fields.finish(&[], checker);
+    fields.finish(checker);
     let item = item?;
     let listen = checker.address(&item, expected, address::admin)?;
     Some((listen, item))

@@ -1,7 +1,7 @@
 //! `[[app]]` and the tables in it.
 
 use super::{
-    Default, FILE_NAME, Key, Kind, duration, key, later, number, required, table, text, value, words,
+    DIRECTORY_NAME, Default, FILE_NAME, Key, Kind, duration, key, number, required, table, text, value, words,
 };
 
 /// Where to listen.
@@ -19,6 +19,8 @@ const NETWORKS: Kind = Kind::Array { of: &Kind::AnyOf(&[NETWORK, Kind::Table]), 
 /// What goes beyond that no machine carries.
 const BANDWIDTH: Kind = Kind::Size { max: "1000GiB" };
 const FILE: Kind = text(FILE_NAME, "^.+$");
+const DIRECTORY: Kind = text(DIRECTORY_NAME, "^.+$");
+const CHAIN_OR_DIRECTORY: Default = Default::OneOf(&["chain", "directory"]);
 /// A timeout that can be switched off.
 const OR_NONE: Kind = Kind::AnyOf(&[duration("1ms", "365d"), words(&["none"])]);
 
@@ -434,23 +436,83 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "app.tls.certificates",
         Kind::Array { of: &Kind::Table, min: 1 },
-        Default::Words("none; must be given to terminate"),
-        "Certificates with their keys. A client gets the one that has the name it asks for: as a whole, or by a wildcard for its \
-         first label. One that asks for no name, or for a name of none, gets the first.",
+        Default::Words("must be given with `\"terminate\"`"),
+        "For `\"terminate\"`: certificates by their files, or whole directories of them. A client gets the one for the server name \
+         that it asks for: by its own name first, then by one with `*` for its first label; of several the first whose key it \
+         can use. Without a name, or with one that none is for, it gets the first of all.",
     ),
-    required(
+    key(
         "app.tls.certificates.chain",
         FILE,
-        "A file with the certificate and then its intermediates, in PEM.",
+        CHAIN_OR_DIRECTORY,
+        "The certificate, and those between it and a root, in this order, in PEM.",
     ),
-    required("app.tls.certificates.key", FILE, "A file with the private key, in PEM."),
-    later("app.tls.client_ca"),
+    key(
+        "app.tls.certificates.key",
+        FILE,
+        Default::Words("in the file of `chain`"),
+        "Its private key, in PEM, not encrypted.",
+    ),
+    key(
+        "app.tls.certificates.ocsp",
+        FILE,
+        Default::Words("none"),
+        "An answer of the issuer's OCSP server, in DER, that clients get with the certificate.",
+    ),
+    key(
+        "app.tls.certificates.directory",
+        DIRECTORY,
+        CHAIN_OR_DIRECTORY,
+        "All certificates of a directory, by the names of their files: `NAME.pem` or `NAME.crt`, with the key in `NAME.key` or in \
+         the same file, and a staple in `NAME.ocsp`. Also its directories with `fullchain.pem` and `privkey.pem`, or `tls.crt` \
+         and `tls.key`.",
+    ),
     key(
         "app.tls.alpn",
         Kind::Array { of: &text("protocol", "^.{1,255}$"), min: 1 },
         Default::Words("none is agreed on"),
-        "To terminate: application protocols that backends speak, the preferred one first, as `[\"h2\", \"http/1.1\"]`. The first \
-         that a client offers is agreed on; a client that offers others only is refused.",
+        "For `\"terminate\"`: application protocols that backends speak, as `[\"h2\", \"http/1.1\"]`; the first that the client offers \
+         is agreed on. A client that offers others only is refused.",
+    ),
+    key(
+        "app.tls.min_version",
+        words(&["1.2", "1.3"]),
+        value("\"1.2\""),
+        "For `\"terminate\"`: the oldest version of TLS.",
+    ),
+    key(
+        "app.tls.client_ca",
+        FILE,
+        Default::Words("none: clients are not asked"),
+        "For `\"terminate\"`: mutual TLS. The certificates of authorities, in PEM, one of which must have issued a client's \
+         certificate.",
+    ),
+    key(
+        "app.tls.client_auth",
+        words(&["required", "optional"]),
+        value("\"required\""),
+        "With `client_ca`: whether a client may come without a certificate. One that it brings must be good in any case.",
+    ),
+    key(
+        "app.tls.client_crl",
+        Kind::AnyOf(&[FILE, Kind::Array { of: &FILE, min: 1 }]),
+        Default::Words("none: nothing is revoked"),
+        "With `client_ca`: files of what authorities revoked (PEM, or DER with one list each). Each authority between a client and \
+         a root must have a list in them: a client whose authority has none is refused.",
+    ),
+    key(
+        "app.tls.ticket_keys",
+        FILE,
+        Default::Words("keys of the process"),
+        "For `\"terminate\"`: a file of keys that session tickets are sealed with, for several machines that take each other's: 64 \
+         hexadecimal digits a line, as `openssl rand -hex 32` prints them, at most 16. The first seals, all open. `#` begins a \
+         comment. Without it the process makes keys of its own, and new ones as time passes.",
+    ),
+    key(
+        "app.tls.ticket_lifetime",
+        Kind::AnyOf(&[duration("1s", "7d"), words(&["none"])]),
+        value("\"6h\""),
+        "For `\"terminate\"`: how long a client may go on with a session of earlier by its ticket. `\"none\"`: it cannot.",
     ),
     key(
         "app.route",

@@ -18,7 +18,6 @@ pub(super) struct Key {
     pub(super) path: &'static str,
     pub(super) kind: Kind,
     pub(super) default: Default,
-    pub(super) since: Since,
     /// In Markdown, without links: it stands in pages and in the hints of editors.
     pub(super) help: &'static str,
 }
@@ -78,18 +77,9 @@ pub(super) enum Default {
     Words(&'static str),
 }
 
-/// Which version has the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Since {
-    /// From this one on.
-    Version(&'static str),
-    /// None yet: the name is kept for it, and refused as "not supported yet".
-    Later,
-}
-
-/// A key of this version.
+/// A key.
 const fn key(path: &'static str, kind: Kind, default: Default, help: &'static str) -> Key {
-    Key { path, kind, default, since: Since::Version("0.1.0"), help }
+    Key { path, kind, default, help }
 }
 
 /// A key that must be there.
@@ -100,11 +90,6 @@ const fn required(path: &'static str, kind: Kind, help: &'static str) -> Key {
 /// A table that may be left out.
 const fn table(path: &'static str, help: &'static str) -> Key {
     key(path, Kind::Table, Default::Words(""), help)
-}
-
-/// A key of the plan.
-const fn later(path: &'static str) -> Key {
-    Key { path, kind: Kind::Table, default: Default::Words(""), since: Since::Later, help: "" }
 }
 
 const fn number(min: u32, max: u32) -> Kind {
@@ -125,6 +110,9 @@ const fn text(name: &'static str, pattern: &'static str) -> Kind {
 
 /// What the path of a file that belongs to the configuration is called: those are watched.
 const FILE_NAME: &str = "path of a file";
+
+/// What the path of a directory of certificates is called: what is in it is watched.
+const DIRECTORY_NAME: &str = "path of a directory";
 
 /// A default, in JSON.
 const fn value(json: &'static str) -> Default {
@@ -176,6 +164,12 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
 /// Whether the value of this key is the path of a file that belongs to the configuration.
 pub(super) fn is_file(path: &str) -> bool {
     let is_path = |kind: &Kind| matches!(kind, Kind::Text { name: FILE_NAME, .. });
+    find(path).is_some_and(|key| key.kind.any(&is_path))
+}
+
+/// Whether the value of this key is the path of a directory of certificates.
+pub(super) fn is_directory(path: &str) -> bool {
+    let is_path = |kind: &Kind| matches!(kind, Kind::Text { name: DIRECTORY_NAME, .. });
     find(path).is_some_and(|key| key.kind.any(&is_path))
 }
 

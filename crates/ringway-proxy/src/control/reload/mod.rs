@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::admin::{self, Door};
+use super::certificates::CertificateWatch;
 use super::discovery::{Discovery, SystemResolver};
 use super::fleet::Crew;
 use super::lifecycle::Event;
@@ -203,6 +204,7 @@ pub(super) struct Reloader {
     pub(super) crew: Arc<Crew>,
     pub(super) discovery: Discovery<SystemResolver>,
     pub(super) removals: Removals,
+    pub(super) certificates: CertificateWatch,
     pub(super) is_draining: Arc<AtomicBool>,
     pub(super) notifier: Notifier,
     pub(super) handover: HandoverParts,
@@ -435,6 +437,7 @@ impl Reloader {
         self.remember(outline, &next);
         self.publish(&next, &mut outcome.warnings).await;
         self.removals.follow(&before, &next);
+        self.certificates.follow(&next);
         let summary = outcome.difference.summary();
         tracing::info!(version = next.version(), %origin, summary, "configuration applied");
         for warning in &outcome.warnings {

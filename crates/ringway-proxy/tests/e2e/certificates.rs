@@ -1,0 +1,570 @@
+//! Certificates, authorities and tickets of TLS that ends here: exchanged while connections go on, and never got around.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SupportedProtocolVersion};
+use testkit::backend::{Backend, Behaviour};
+use testkit::certificates::{Authority, Issued};
+use testkit::client::connect;
+use testkit::server::{Postgres, Redis, need, run};
+use testkit::{PATIENCE, eventually, free_address, skip};
+
+use crate::reloading::{reload, write_config};
+use crate::support::{Engine, NO_CHECKS, command, ringway, status};
+
+on_both_engines!(
+    certificates_and_authorities_are_exchanged_under_load_and_no_connection_is_lost,
+    a_certificate_that_changes_is_served_when_files_are_watched,
+    each_name_gets_its_certificate_and_the_status_tells_of_all,
+    sessions_are_resumed_by_all_workers,
+    no_resumption_gets_around_terms_that_it_was_not_issued_under,
+    machines_that_share_ticket_keys_resume_each_others_sessions,
+    clients_show_certificates_or_are_refused_with_a_fitting_alert,
+    postgresql_is_reached_with_its_certificate_verified,
+    redis_is_reached_over_tls_that_ends_here,
+);
+
+const NAME: &str = "www.example.com";
+
+/// Files of certificates, and who issues them.
+struct Rig {
+    directory: tempfile::TempDir,
+    authority: Authority,
+    /// Issues certificates of clients.
+    clients: Authority,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let rig =
+            Self { directory, authority: Authority::new("servers"), clients: Authority::new("clients") };
+        rig.put("www", &rig.authority.issue(&[NAME]));
+        rig.write("ca.pem", rig.authority.pem());
+        rig.write("clients.pem", rig.clients.pem());
+        rig
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// In one step, so that nobody reads half of it.
+    fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path(name).parent().expect("it has one")).expect("it is made");
+        fs::write(self.path("new"), text).expect("it is written");
+        fs::rename(self.path("new"), self.path(name)).expect("it is moved");
+    }
+
+    fn put(&self, name: &str, issued: &Issued) {
+        self.write(&format!("{name}.pem"), &(issued.chain.clone() + &issued.key));
+    }
+
+    /// An app that ends TLS, with the certificate `www`.
+    fn app(&self, name: &str, frontend: SocketAddr, backend: SocketAddr, tls: &str) -> String {
+        format!(
+            "[[app]]\nname = \"{name}\"\nlisten = [\"{frontend}\"]\nbackends = [\"{backend}\"]\n{NO_CHECKS}[app.tls]\n\
+             mode = \"terminate\"\ncertificates = [{{ chain = \"{}\" }}]\n{}\n",
+            self.path("www.pem").display(),
+            tls.replace("DIR", &self.directory.path().display().to_string()),
+        )
+    }
+
+    /// A client that trusts the authority of servers, and shows `own`.
+    fn client(&self, versions: &[&'static SupportedProtocolVersion], own: Option<&Issued>) -> Client {
+        let mut roots = RootCertStore::empty();
+        let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
+        roots.add(der(self.authority.pem())).expect("a root");
+        let builder =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_protocol_versions(versions)
+                .expect("versions")
+                .with_root_certificates(roots);
+        let config = match own {
+            None => builder.with_no_client_auth(),
+            Some(own) => {
+                let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).expect("a key");
+                builder.with_client_auth_cert(vec![der(&own.chain)], key).expect("they fit")
+            }
+        };
+        Client(Arc::new(config))
+    }
+}
+
+const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+
+/// A client that goes on with its sessions.
+struct Client(Arc<ClientConfig>);
+
+struct Tls(rustls::StreamOwned<ClientConnection, TcpStream>);
+
+impl Client {
+    /// Opens a connection, and has an echo answer.
+    fn open(&self, frontend: SocketAddr) -> io::Result<Tls> {
+        self.open_as(frontend, NAME)
+    }
+
+    fn open_as(&self, frontend: SocketAddr, name: &'static str) -> io::Result<Tls> {
+        let name = ServerName::try_from(name).expect("a name");
+        let connection = ClientConnection::new(Arc::clone(&self.0), name).map_err(io::Error::other)?;
+        let mut tls = Tls(rustls::StreamOwned::new(connection, connect(frontend)?));
+        tls.echo("hello")?;
+        Ok(tls)
+    }
+
+    /// Why it is refused.
+    fn refused(&self, frontend: SocketAddr) -> String {
+        match self.open(frontend) {
+            Ok(_) => panic!("it is let in"),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+impl Tls {
+    fn echo(&mut self, text: &str) -> io::Result<()> {
+        self.0.write_all(text.as_bytes())?;
+        let mut answer = vec![0; text.len()];
+        self.0.read_exact(&mut answer)?;
+        assert_eq!(answer, text.as_bytes());
+        Ok(())
+    }
+
+    fn is_resumed(&self) -> bool {
+        self.0.conn.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// The certificate of the server, in DER.
+    fn certificate(&self) -> Vec<u8> {
+        self.0.conn.peer_certificates().expect("it showed one")[0].to_vec()
+    }
+}
+
+fn der(issued: &Issued) -> Vec<u8> {
+    CertificateDer::from_pem_slice(issued.chain.as_bytes()).expect("a certificate").to_vec()
+}
+
+fn certificates_and_authorities_are_exchanged_under_load_and_no_connection_is_lost(engine: Engine) {
+    let rig = Rig::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let (public, private) = (free_address(), free_address());
+    let apps = [
+        rig.app("public", public, backend.address(), ""),
+        rig.app("private", private, backend.address(), "client_ca = \"DIR/clients.pem\""),
+    ];
+    let ringway = ringway(engine).config(&apps.concat()).start();
+    let successor = Authority::new("clients of later");
+    let (first, later) = (rig.clients.issue_client("first"), successor.issue_client("later"));
+    let (anybody, first, later) =
+        (rig.client(BOTH, None), rig.client(BOTH, Some(&first)), rig.client(BOTH, Some(&later)));
+    let mut open: Vec<Tls> = (0..30)
+        .flat_map(|_| {
+            [anybody.open(public).expect("it is let in"), first.open(private).expect("it is let in")]
+        })
+        .collect();
+    later.refused(private);
+
+    let (is_over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                // Each begins anew, so that each gets a certificate.
+                while !is_over.load(Ordering::Relaxed) {
+                    let client = rig.client(BOTH, None);
+                    client.open(public).expect("nobody is refused meanwhile");
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for round in 0..6 {
+            let before = served.load(Ordering::Relaxed);
+            let issued = rig.authority.issue(&[NAME]);
+            rig.put("www", &issued);
+            match round {
+                // First both authorities, then the new one alone.
+                2 => rig.write("clients.pem", &format!("{}{}", rig.clients.pem(), successor.pem())),
+                4 => rig.write("clients.pem", successor.pem()),
+                _ => {}
+            }
+            let told = reload(&ringway);
+            assert!(told.starts_with(&format!("version {} runs", round + 2)), "{told}");
+            let new = rig.client(BOTH, None).open(public).expect("it is let in");
+            assert_eq!(new.certificate(), der(&issued), "the new certificate at once");
+            match round {
+                0 | 1 => drop(later.refused(private)),
+                2 | 3 => {
+                    first.open(private).expect("the old one is still good");
+                    open.push(later.open(private).expect("the new one is, too"));
+                }
+                _ => {
+                    first.refused(private);
+                    open.push(later.open(private).expect("it is let in"));
+                }
+            }
+            open.iter_mut().for_each(|tls| tls.echo("still here").expect("it goes on"));
+            eventually("more come", PATIENCE, || (served.load(Ordering::Relaxed) > before).then_some(()));
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(open.len(), 64);
+    open.iter_mut().for_each(|tls| tls.echo("to the end").expect("it goes on"));
+}
+
+fn a_certificate_that_changes_is_served_when_files_are_watched(engine: Engine) {
+    let rig = Rig::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let frontend = free_address();
+    let text = format!(
+        "[server]\nwatch = true\n{}",
+        rig.app("web", frontend, backend.address(), "").replace(
+            "certificates = [",
+            &format!("certificates = [{{ directory = \"{}\" }}, ", rig.path("hosts").display())
+        )
+    );
+    rig.put("hosts/a", &rig.authority.issue(&["a.example.com"]));
+    let ringway = ringway(engine).config(&text).start();
+    ringway.process().wait_for_line("it watches", PATIENCE, |line| line.contains("watching the files"));
+    let client = || rig.client(BOTH, None);
+    let mut open = client().open(frontend).expect("it is let in");
+
+    let issued = rig.authority.issue(&[NAME]);
+    rig.put("www", &issued);
+    eventually("the new one is served", PATIENCE, || {
+        let served = client().open(frontend).expect("it is let in").certificate();
+        (served == der(&issued)).then_some(())
+    });
+
+    // One more in a directory.
+    let issued = rig.authority.issue(&["b.example.com"]);
+    rig.put("hosts/b", &issued);
+    eventually("the one more is served", PATIENCE, || {
+        let served = client().open_as(frontend, "b.example.com").ok()?.certificate();
+        (served == der(&issued)).then_some(())
+    });
+
+    // What is of no use changes nothing.
+    rig.write("www.pem", "nothing");
+    ringway.process().wait_for_line("it is refused", PATIENCE, |line| line.contains("configuration refused"));
+    assert!(client().open(frontend).is_ok());
+    open.echo("still here").expect("it goes on");
+}
+
+fn each_name_gets_its_certificate_and_the_status_tells_of_all(engine: Engine) {
+    let rig = Rig::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let frontend = free_address();
+    for (file, names) in [("a", &["a.example.com"][..]), ("wild", &["*.example.com", "example.com"])] {
+        rig.put(&format!("hosts/{file}"), &rig.authority.issue(names));
+    }
+    let text = rig
+        .app("web", frontend, backend.address(), "")
+        .replace("}]\n", &format!("}}, {{ directory = \"{}\" }}]\n", rig.path("hosts").display()));
+    let ringway = ringway(engine).config(&text).start();
+    let client = rig.client(BOTH, None);
+    for name in [NAME, "a.example.com", "b.example.com", "example.com"] {
+        client.open_as(frontend, name).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    assert!(client.open_as(frontend, "example.org").is_err(), "the first is not for it");
+
+    let web = status(&ringway)["apps"][0].clone();
+    assert_eq!(web["certificates_total"], 3);
+    let shown: Vec<&str> = web["certificates"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|one| one["name"].as_str())
+        .collect();
+    assert_eq!(shown.len(), 3, "{shown:?}");
+    assert!(web["certificates"][0]["days_left"].as_i64().expect("a number") > 1_000);
+    assert_eq!(ringway.metric("ringway_certificates", "app=\"web\""), 3.0);
+    assert!(ringway.metric("ringway_certificate_days_left", "wild.pem") > 1_000.0);
+    let output = command(&ringway, &["status"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("CERTIFICATE") && text.contains("*.example.com and 1 more"), "{text}");
+}
+
+fn sessions_are_resumed_by_all_workers(engine: Engine) {
+    let rig = Rig::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let frontend = free_address();
+    let ringway = ringway(engine).config(&rig.app("web", frontend, backend.address(), "")).start();
+    for version in BOTH {
+        let client = rig.client(&[version], None);
+        assert!(!client.open(frontend).expect("it is let in").is_resumed());
+        let open: Vec<Tls> = (0..20).map(|_| client.open(frontend).expect("it is let in")).collect();
+        assert!(open.iter().all(Tls::is_resumed), "{version:?}");
+        for worker in ["worker=\"0\"", "worker=\"1\""] {
+            assert!(ringway.metric("ringway_worker_connections", worker) > 0.0, "both workers have some");
+        }
+    }
+    // A reload that does not concern them leaves the tickets as they are.
+    let client = rig.client(BOTH, None);
+    client.open(frontend).expect("it is let in");
+    write_config(
+        &ringway,
+        &rig.app("web", frontend, backend.address(), "").replace("name", "connect_attempts = 2\nname"),
+    );
+    assert!(reload(&ringway).starts_with("version 2 runs"));
+    assert!(client.open(frontend).expect("it is let in").is_resumed());
+}
+
+fn no_resumption_gets_around_terms_that_it_was_not_issued_under(engine: Engine) {
+    for version in BOTH {
+        let rig = Rig::new();
+        let backend = Backend::start(Behaviour::Echo);
+        let (first, second) = (free_address(), free_address());
+        let apps = |policy: &str| {
+            [first, second].map(|frontend| {
+                let name = if frontend == first { "first" } else { "second" };
+                rig.app(name, frontend, backend.address(), policy)
+            })
+        };
+        let optional = "client_ca = \"DIR/clients.pem\"\nclient_auth = \"optional\"";
+        let required = "client_ca = \"DIR/clients.pem\"";
+        let with_crl = "client_ca = \"DIR/clients.pem\"\nclient_crl = \"DIR/crl.pem\"";
+        let ringway = ringway(engine).config(&apps(optional).concat()).start();
+        let change = |policy: &str| {
+            write_config(&ringway, &apps(policy).concat());
+            let told = reload(&ringway);
+            assert!(told.starts_with("version "), "{told}");
+        };
+
+        // Another app, with the same certificate and the same policy: each has tickets of its own.
+        let anybody = rig.client(&[version], None);
+        assert!(!anybody.open(first).expect("it is let in").is_resumed());
+        assert!(anybody.open(first).expect("it is let in").is_resumed());
+        assert!(!anybody.open(second).expect("it is let in").is_resumed(), "{version:?}");
+        // Its session is that of the other app now; the next one is of the first again.
+        assert!(!anybody.open(first).expect("it is let in").is_resumed());
+
+        // A certificate that is demanded from now on.
+        change(required);
+        anybody.refused(first);
+
+        let alice = rig.clients.issue_client("alice");
+        let known = rig.client(&[version], Some(&alice));
+        assert!(!known.open(first).expect("it is let in").is_resumed());
+        assert!(known.open(first).expect("it is let in").is_resumed());
+        // A list on which nobody is: other terms, and the client shows its certificate again.
+        rig.write("crl.pem", &rig.clients.revoke(&[]));
+        change(with_crl);
+        assert!(!known.open(first).expect("it is let in").is_resumed());
+        assert!(known.open(first).expect("it is let in").is_resumed());
+        // It is on the list: the ticket is worth nothing.
+        rig.write("crl.pem", &rig.clients.revoke(&[&alice]));
+        change(with_crl);
+        let refused = known.refused(first);
+        assert!(refused.contains("CertificateRevoked"), "{refused}");
+
+        // Another authority in the same file.
+        rig.write("crl.pem", &rig.clients.revoke(&[]));
+        change(with_crl);
+        assert!(!known.open(first).expect("it is let in").is_resumed());
+        let successor = Authority::new("clients of later");
+        rig.write("clients.pem", successor.pem());
+        rig.write("crl.pem", &successor.revoke(&[]));
+        change(with_crl);
+        let refused = known.refused(first);
+        assert!(refused.contains("UnknownCA"), "{refused}");
+    }
+}
+
+fn machines_that_share_ticket_keys_resume_each_others_sessions(engine: Engine) {
+    let rig = Rig::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let frontends = [free_address(), free_address()];
+    rig.write("tickets", &format!("{}\n", "a5".repeat(32)));
+    let start = |frontend| {
+        let app = rig.app("web", frontend, backend.address(), "ticket_keys = \"DIR/tickets\"");
+        ringway(engine).config(&app).start()
+    };
+    let [first, _second] = frontends.map(start);
+    let client = rig.client(BOTH, None);
+    assert!(!client.open(frontends[0]).expect("it is let in").is_resumed());
+    assert!(client.open(frontends[1]).expect("it is let in").is_resumed());
+    // The new key first; the old one still opens.
+    rig.write("tickets", &format!("{}\n{}\n", "5a".repeat(32), "a5".repeat(32)));
+    assert!(reload(&first).starts_with("version 2 runs"));
+    assert!(client.open(frontends[0]).expect("it is let in").is_resumed());
+    assert!(
+        !client.open(frontends[1]).expect("it is let in").is_resumed(),
+        "it does not know the new key yet"
+    );
+}
+
+/// Runs a client to its end, whatever comes of it.
+fn said(command: &mut Command) -> String {
+    let output = command.stdin(std::process::Stdio::null()).output().expect("it can be started");
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn clients_show_certificates_or_are_refused_with_a_fitting_alert(engine: Engine) {
+    let (openssl, curl) = match (need("openssl"), need("curl")) {
+        (Ok(openssl), Ok(curl)) => (openssl, curl),
+        (Err(reason), _) | (_, Err(reason)) => skip!("{reason}"),
+    };
+    let rig = Rig::new();
+    let backend = Backend::start(Behaviour::Http("good".to_owned()));
+    let (required, optional) = (free_address(), free_address());
+    let (alice, mallory) = (rig.clients.issue_client("alice"), rig.clients.issue_client("mallory"));
+    let stranger = Authority::new("strangers").issue_client("alice");
+    for (name, issued) in [("alice", &alice), ("mallory", &mallory), ("stranger", &stranger)] {
+        rig.put(name, issued);
+    }
+    rig.write("crl.pem", &rig.clients.revoke(&[&mallory]));
+    let policy = "client_ca = \"DIR/clients.pem\"\nclient_crl = \"DIR/crl.pem\"\n";
+    let ringway = ringway(engine)
+        .config(&format!(
+            "{}{}",
+            rig.app("required", required, backend.address(), policy),
+            rig.app("optional", optional, backend.address(), &format!("{policy}client_auth = \"optional\"")),
+        ))
+        .start();
+    let ca = rig.path("ca.pem").display().to_string();
+    let curl = |frontend: SocketAddr, who: &str, version: &[&str]| {
+        let port = frontend.port();
+        let (resolve, url) = (format!("{NAME}:{port}:127.0.0.1"), format!("https://{NAME}:{port}/"));
+        let mut command = Command::new(&curl);
+        command.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "30", "--cacert", &ca]);
+        command.args(version).args(["--resolve", &resolve, &url]);
+        if !who.is_empty() {
+            command.arg("--cert").arg(rig.path(&format!("{who}.pem")));
+        }
+        said(&mut command)
+    };
+    for version in [&["--tlsv1.3"][..], &["--tlsv1.2", "--tls-max", "1.2"]] {
+        assert_eq!(curl(required, "alice", version), "good", "{version:?}");
+        assert_eq!(curl(optional, "alice", version), "good", "{version:?}");
+        assert_eq!(curl(optional, "", version), "good", "{version:?}");
+        for (frontend, who) in
+            [(required, ""), (required, "mallory"), (required, "stranger"), (optional, "stranger")]
+        {
+            let told = curl(frontend, who, version);
+            assert!(told.contains("alert") && !told.contains("good"), "{who} {version:?}: {told}");
+        }
+    }
+    let openssl = |frontend: SocketAddr, who: &str, version: &str| {
+        let mut command = Command::new(&openssl);
+        command.args(["s_client", "-connect", &frontend.to_string(), "-servername", NAME, "-CAfile", &ca]);
+        command.args([version, "-verify_return_error", "-ign_eof"]);
+        if !who.is_empty() {
+            let path = rig.path(&format!("{who}.pem"));
+            command.arg("-cert").arg(&path).arg("-key").arg(&path);
+        }
+        // It asks for something, so that it hears of a refusal that comes after its side of the handshake.
+        let mut client = command
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("it can be started");
+        let mut input = client.stdin.take().expect("it has one");
+        // Gone already, if it was refused.
+        let _ = input.write_all(b"GET / HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n\r\n");
+        drop(input);
+        let output = client.wait_with_output().expect("it ends");
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    for version in ["-tls1_3", "-tls1_2"] {
+        for (frontend, who) in [(required, "alice"), (optional, "alice"), (optional, "")] {
+            let told = openssl(frontend, who, version);
+            assert!(told.contains("Verification: OK") && told.contains("good"), "{who} {version}: {told}");
+        }
+        for (frontend, who, alert) in [
+            (required, "mallory", "certificate revoked"),
+            (optional, "mallory", "certificate revoked"),
+            (required, "stranger", "unknown ca"),
+        ] {
+            let told = openssl(frontend, who, version);
+            assert!(told.contains(alert) && !told.contains("good"), "{who} {version}: {told}");
+        }
+    }
+    let told = openssl(required, "", "-tls1_3");
+    assert!(told.contains("certificate required"), "{told}");
+    assert!(told.contains("Acceptable client certificate CA names\nCN = clients"), "{told}");
+    ringway
+        .process()
+        .wait_for_line("it is logged", PATIENCE, |line| line.contains("tls_failure=peer_certificate"));
+}
+
+fn postgresql_is_reached_with_its_certificate_verified(engine: Engine) {
+    let psql = match need("psql") {
+        Ok(psql) => psql,
+        Err(reason) => skip!("{reason}"),
+    };
+    let rig = Rig::new();
+    let issued = rig.authority.issue(&["db.example.com"]);
+    let postgres = match Postgres::start_with_tls(&issued.chain, &issued.key) {
+        Ok(postgres) => postgres,
+        Err(reason) => skip!("{reason}"),
+    };
+    let (plain, routed) = (free_address(), free_address());
+    let _ringway = ringway(engine)
+        .config(&format!(
+            "[[app]]\nname = \"plain\"\nlisten = [\"{plain}\"]\nbackends = [\"{0}\"]\n\
+             [[app]]\nname = \"routed\"\nlisten = [\"{routed}\"]\n\
+             [[app.route]]\nprotocols = [\"postgresql\"]\nbackends = [\"{0}\"]\n",
+            postgres.address()
+        ))
+        .start();
+    for frontend in [plain, routed] {
+        let ask = |host: &str| {
+            let target = format!(
+                "host={host} hostaddr=127.0.0.1 port={} user=postgres dbname=postgres sslmode=verify-full sslrootcert={}",
+                frontend.port(),
+                rig.path("ca.pem").display()
+            );
+            let query = "select version from pg_stat_ssl where pid = pg_backend_pid()";
+            said(Command::new(&psql).args([&target, "-Atc", query]))
+        };
+        assert_eq!(ask("db.example.com").trim(), "TLSv1.3");
+        assert!(ask("other.example.com").contains("does not match"), "{}", ask("other.example.com"));
+    }
+}
+
+fn redis_is_reached_over_tls_that_ends_here(engine: Engine) {
+    let (redis, client) = match (Redis::start(), need("redis-cli")) {
+        (Ok(redis), Ok(client)) => (redis, client),
+        (Err(reason), _) | (_, Err(reason)) => skip!("{reason}"),
+    };
+    if !said(Command::new(&client).arg("--help")).contains("--tls") {
+        skip!("redis-cli is without TLS");
+    }
+    let rig = Rig::new();
+    rig.put("alice", &rig.clients.issue_client("alice"));
+    let frontend = free_address();
+    let _ringway = ringway(engine)
+        .config(&rig.app("redis", frontend, redis.address(), "client_ca = \"DIR/clients.pem\""))
+        .start();
+    let ask = |with: &[&str]| {
+        let mut command = Command::new(&client);
+        command.args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &frontend.port().to_string(),
+            "--tls",
+            "--sni",
+            NAME,
+            "--cacert",
+        ]);
+        command.arg(rig.path("ca.pem")).args(with);
+        command
+    };
+    let alice = rig.path("alice.pem").display().to_string();
+    let with = ["--cert", &alice, "--key", &alice];
+    let value = "x".repeat(100_000);
+    assert_eq!(run(ask(&with).args(["set", "key", &value])).trim(), "OK");
+    assert_eq!(run(ask(&with).args(["get", "key"])).trim(), value);
+    let told = said(ask(&[]).args(["get", "key"]));
+    assert!(!told.contains("xxx"), "{told}");
+}

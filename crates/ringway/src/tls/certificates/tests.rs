@@ -1,0 +1,248 @@
+//! Stores made of files.
+
+use std::fs;
+use std::path::PathBuf;
+
+use ringway_proto::certificate::Certificate;
+use testkit::certificates::{Authority, Issued, Request};
+
+use super::*;
+
+/// As much of an answer of an OCSP server as is looked at.
+const STAPLE: [u8; 7] = [0x30, 5, 10, 1, 0, 0xa0, 0];
+
+struct Rig {
+    directory: tempfile::TempDir,
+    authority: Authority,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().expect("a directory"), authority: Authority::new("ours") }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        fs::write(self.path(name), content).expect("it is written");
+        self.path(name)
+    }
+
+    fn put(&self, name: &str, issued: &Issued) -> CertificateFiles {
+        let chain = self.write(&format!("{name}.pem"), &issued.chain);
+        let key = self.write(&format!("{name}.key"), &issued.key);
+        CertificateFiles { chain, key, ocsp: None }
+    }
+
+    fn issue(&self, name: &str, names: &[&str]) -> CertificateFiles {
+        self.put(name, &self.authority.issue(names))
+    }
+
+    /// The name of a file without its directory.
+    fn told(&self, faults: &[CertificateFault]) -> Vec<String> {
+        let directory = format!("{}/", self.directory.path().display());
+        faults.iter().map(|fault| format!("{}: {}", fault.number, fault).replace(&directory, "")).collect()
+    }
+}
+
+/// The second name or the first of the certificate that is served, which tests take for its own.
+fn served(store: &CertificateStore, host: Option<&str>) -> Option<String> {
+    let found = store.find(host, |_| true)?;
+    Some(Certificate::parse(&found.cert[0]).expect("it is one").dns_names().next()?.to_owned())
+}
+
+#[test]
+fn a_client_gets_the_certificate_of_the_host_it_asks_for_or_else_the_first() {
+    let rig = Rig::new();
+    let files = vec![
+        rig.issue("default", &["default.example.com"]),
+        rig.issue("wild", &["*.example.com", "example.com"]),
+        rig.issue("www", &["WWW.example.com"]),
+    ];
+    let store = CertificateStore::read(files).expect("they can be read");
+    for (host, name) in [
+        (None, "default.example.com"),
+        (Some("default.example.com"), "default.example.com"),
+        (Some("www.example.com"), "WWW.example.com"),
+        (Some("other.example.com"), "*.example.com"),
+        (Some("example.com"), "*.example.com"),
+        (Some("a.b.example.com"), "default.example.com"),
+        (Some("example.org"), "default.example.com"),
+    ] {
+        assert_eq!(served(&store, host).as_deref(), Some(name), "{host:?}");
+    }
+}
+
+#[test]
+fn of_two_kinds_of_key_the_client_gets_the_one_that_it_can_use() {
+    let rig = Rig::new();
+    let names = &["a.example.com"];
+    let request = Request { names, is_ed25519: true, ..Request::default() };
+    let files = vec![rig.put("ed", &rig.authority.issue_as(&request)), rig.issue("ec", names)];
+    let store = CertificateStore::read(files).expect("they can be read");
+    let kind = |host, wanted| {
+        let found = store.find(host, |key| key.key.algorithm() == wanted);
+        found.expect("there is one").key.algorithm()
+    };
+    for host in [Some("a.example.com"), None, Some("other.org")] {
+        assert_eq!(
+            kind(host, rustls::SignatureAlgorithm::ECDSA),
+            rustls::SignatureAlgorithm::ECDSA,
+            "{host:?}"
+        );
+        assert_eq!(kind(host, rustls::SignatureAlgorithm::ED25519), rustls::SignatureAlgorithm::ED25519);
+        assert_eq!(
+            kind(host, rustls::SignatureAlgorithm::RSA),
+            rustls::SignatureAlgorithm::ED25519,
+            "the first"
+        );
+    }
+    assert_eq!(store.oddities(1_767_225_600), Vec::new(), "neither is in the way of the other");
+}
+
+#[test]
+fn every_certificate_whose_names_cannot_be_read_is_told() {
+    let rig = Rig::new();
+    let key = rig.write("key", "");
+    let files = |name: &str| CertificateFiles { chain: rig.path(name), key: key.clone(), ocsp: None };
+    rig.write("text", "text");
+    rig.write("bytes", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    rig.write("large", vec![b' '; (1 << 20) + 1]);
+    let good = rig.issue("good", &["a.com"]);
+    let all = vec![files("gone"), good, files("text"), files("bytes"), files("large")];
+    let faults = CertificateStore::read(all).expect_err("they cannot be read");
+    assert_eq!(
+        rig.told(&faults),
+        [
+            "0: gone: it cannot be read: No such file or directory (os error 2)",
+            "2: text: there is no certificate in it (PEM)",
+            "3: bytes: what is in it is no certificate",
+            "4: large: it cannot be read: it has more than 1024 KiB",
+        ]
+    );
+    let other = CertificateFiles { key: key.clone(), ..rig.issue("other", &["b.com"]) };
+    let all = [files("text"), other, CertificateFiles { key: rig.path("text"), ..files("text") }];
+    assert_eq!(
+        rig.told(&CertificateStore::faults(&all)),
+        [
+            "0: text: there is no certificate in it (PEM)",
+            "0: key: there is no private key in it (PEM, not encrypted)",
+            "1: key: there is no private key in it (PEM, not encrypted)",
+            "2: text: there is no certificate in it (PEM)",
+        ],
+        "keys, too"
+    );
+}
+
+#[test]
+fn every_key_and_staple_that_does_not_belong_is_told_and_the_others_are_served() {
+    let rig = Rig::new();
+    let good = rig.issue("good", &["good.com"]);
+    let other = CertificateFiles { key: good.key.clone(), ..rig.issue("other", &["other.com"]) };
+    let mut none = rig.issue("none", &["none.com"]);
+    none.key = rig.write("none.key", "nothing");
+    let mut gone = rig.issue("gone", &["gone.com"]);
+    gone.key = rig.path("missing");
+    let mut stapled = rig.issue("stapled", &["stapled.com"]);
+    stapled.ocsp = Some(rig.write("good.ocsp", STAPLE));
+    let mut unstapled = rig.issue("unstapled", &["unstapled.com"]);
+    unstapled.ocsp = Some(rig.write("bad.ocsp", [0x30, 3, 10, 1, 6]));
+    let both = rig.authority.issue(&["both.com"]);
+    let path = rig.write("both.pem", both.chain.clone() + &both.key);
+    let both = CertificateFiles { chain: path.clone(), key: path, ocsp: None };
+    let store = CertificateStore::read(vec![good, other, none, gone, stapled, unstapled, both])
+        .expect("names are good");
+    let expected = [
+        "1: good.key: its key is not that of the certificate",
+        "2: none.key: there is no private key in it (PEM, not encrypted)",
+        "3: missing: it cannot be read: No such file or directory (os error 2)",
+        "5: bad.ocsp: it is no successful answer of an OCSP server (DER)",
+    ];
+    assert_eq!(rig.told(&store.verify(2).expect_err("some are wrong")), expected);
+    assert!(store.reports().all(|report| report.problem.is_none()), "nothing is kept of that");
+    assert_eq!(rig.told(&store.load_all().expect_err("some are wrong")), expected);
+    assert_eq!(store.reports().filter(|report| report.problem.is_some()).count(), 4);
+    assert_eq!(served(&store, Some("other.com")), None, "and not the certificate of somebody else");
+    assert_eq!(served(&store, Some("both.com")).as_deref(), Some("both.com"));
+    let stapled = store.find(Some("stapled.com"), |_| true).expect("it is served");
+    assert_eq!(stapled.ocsp.as_deref(), Some(&STAPLE[..]));
+}
+
+#[test]
+fn what_holds_no_longer_and_what_nobody_would_get_is_odd() {
+    let rig = Rig::new();
+    let issue = |name: &str, names: &[&str], days| {
+        rig.put(name, &rig.authority.issue_as(&Request { names, days, ..Request::default() }))
+    };
+    let always = Request::default().days;
+    let files = vec![
+        issue("default", &[], always),
+        issue("old", &["a.com", "b.com"], [(2020, 1, 1), (2021, 1, 1)]),
+        issue("early", &["*.c.com"], [(2099, 1, 1), (2100, 1, 1)]),
+        issue("again", &["b.com", "a.com", "*.c.com"], always),
+        issue("more", &["b.com", "d.com"], always),
+        issue("nameless", &[], always),
+    ];
+    let store = CertificateStore::read(files).expect("they can be read");
+    // The beginning of 2026.
+    assert_eq!(
+        rig.told(&store.oddities(1_767_225_600)),
+        [
+            "1: old.pem: the certificate expired at 2021-01-01T00:00:00Z",
+            "2: early.pem: the certificate is not valid before 2099-01-01T00:00:00Z",
+            "3: again.pem: nobody would get it: all that it names has a certificate already, old.pem",
+            "5: nameless.pem: the certificate names no host, so that nobody would get it",
+        ]
+    );
+    assert!(store.load_all().is_ok(), "they can be served all the same");
+}
+
+#[test]
+fn a_store_is_another_one_when_any_of_its_files_is() {
+    let rig = Rig::new();
+    let mut files = rig.issue("a", &["a.com"]);
+    files.ocsp = Some(rig.write("a.ocsp", STAPLE));
+    let read =
+        |files: &CertificateFiles| CertificateStore::read(vec![files.clone()]).expect("it can be read");
+    let mut before = read(&files);
+    assert_eq!(before, read(&files));
+    for path in [&files.chain, &files.key, files.ocsp.as_ref().expect("it has one")] {
+        let content = fs::read(path).expect("it is read");
+        // As tools do that mind readers.
+        let new = rig.write("new", content);
+        fs::rename(new, path).expect("it is moved");
+        let after = read(&files);
+        assert_ne!(before, after, "{}", path.display());
+        before = after;
+    }
+}
+
+#[test]
+fn what_is_loaded_stays_as_it_was_when_its_file_goes() {
+    let rig = Rig::new();
+    let files = rig.issue("a", &["a.com"]);
+    let store = CertificateStore::read(vec![files.clone()]).expect("it can be read");
+    assert!(served(&store, Some("a.com")).is_some());
+    fs::remove_file(&files.chain).expect("it is removed");
+    fs::remove_file(&files.key).expect("it is removed");
+    assert!(served(&store, Some("a.com")).is_some());
+    assert!(store.verify(1).is_ok());
+}
+
+#[test]
+fn many_are_read_in_their_order() {
+    let rig = Rig::new();
+    let one = rig.authority.issue(&["a.com"]);
+    let other = rig.authority.issue(&["b.com"]);
+    let files =
+        (0..300).map(|number| rig.put(&format!("{number}"), if number == 177 { &other } else { &one }));
+    let store = CertificateStore::read(files.collect()).expect("they can be read");
+    assert_eq!(store.len(), 300);
+    let names: Vec<&str> = store.reports().filter_map(|report| report.name).collect();
+    assert!((0..300).all(|number| names[number] == if number == 177 { "b.com" } else { "a.com" }));
+    assert!(store.load_all().is_ok());
+    let reports: Vec<usize> = store.reports().map(|report| report.names).collect();
+    assert_eq!(reports, [1; 300]);
+}
