@@ -568,6 +568,21 @@ impl ExportedConnection {
         })
     }
 
+    /// A second handle to its socket, as a copy of the descriptor is for another process: with nothing received, queued or
+    /// ended, and shared. Set `shared` of this one, too, before it is adopted again.
+    ///
+    /// # Errors
+    /// EMFILE when out of descriptors.
+    pub fn duplicate(&self) -> io::Result<Self> {
+        let handle = match &self.handle {
+            ExportedHandle::Descriptor(fd) => ExportedHandle::Descriptor(fd.try_clone()?),
+            ExportedHandle::Simulated(socket) => ExportedHandle::Simulated(
+                socket.duplicate().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?,
+            ),
+        };
+        Ok(Self { handle, received: Vec::new(), queued: Vec::new(), ended: false, shut: false, shared: true })
+    }
+
     /// Its descriptor, for a copy to be sent to another process; set `shared` before this one is adopted again. None of a
     /// simulated one.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {

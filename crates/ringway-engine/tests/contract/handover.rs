@@ -13,6 +13,7 @@ contract!(
     dropped_export_closes_the_connection,
     broken_connection_fails_instead_of_leaving,
     relays_move_between_engines_at_random_moments,
+    copied_export_is_another_handle_to_the_same_connection,
     dropped_export_says_nothing_while_another_holds_the_socket,
     shared_connection_ends_at_once_although_others_hold_its_socket,
     shared_relay_ends_at_once_although_others_hold_its_sockets,
@@ -126,6 +127,58 @@ fn broken_connection_fails_instead_of_leaving(rig: &mut Rig) {
     rig.ops(from).export(a);
     rig.settle();
     assert!(rig.log(from).exports.is_empty());
+}
+
+fn copied_export_is_another_handle_to_the_same_connection(rig: &mut Rig) {
+    for other in [false, true] {
+        let (from, peer) = (rig.node(), rig.node());
+        let to = second(rig, other);
+
+        // Dropped, it leaves the connection to its copy.
+        let (a, b) = rig.pair(from, peer);
+        rig.ops(peer).start_receive(b);
+        let exported = export(rig, from, a);
+        let copy = exported.duplicate().expect("descriptors");
+        assert!(copy.shared && copy.received.is_empty() && copy.queued.is_empty());
+        drop(exported);
+        rig.settle();
+        let adopted = rig.ops(to).adopt(copy, Token(50)).expect("to adopt");
+        rig.ops(to).send(adopted, b"answer").expect("to send");
+        rig.wait_bytes(peer, b, 6);
+        rig.ops(to).close(adopted);
+        rig.until("the end", |rig| rig.log(peer).ended(b));
+
+        // Closed without a word, it does so, too; the last to go ends the connection.
+        let (a, b) = rig.pair(from, peer);
+        rig.ops(peer).start_receive(b);
+        let exported = export(rig, from, a);
+        let copy = exported.duplicate().expect("descriptors");
+        let again = rig.ops(from).adopt(exported, Token(51)).expect("to adopt");
+        rig.ops(from).close(again);
+        rig.wait_dead(from, again);
+        rig.settle();
+        assert!(!rig.log(peer).ended(b) && !rig.log(peer).is_dead(b));
+        drop(copy);
+        rig.until("the end", |rig| rig.log(peer).ended(b));
+
+        // Ended by one of two who know of each other, it is over for both.
+        for reset in [false, true] {
+            let (a, b) = rig.pair(from, peer);
+            rig.ops(peer).start_receive(b);
+            let mut exported = export(rig, from, a);
+            let copy = exported.duplicate().expect("descriptors");
+            exported.shared = true;
+            let [one, two] = [(from, exported), (to, copy)]
+                .map(|(node, exported)| rig.ops(node).adopt(exported, Token(52)).expect("to adopt"));
+            match reset {
+                true => rig.ops(from).reset(one),
+                false => rig.ops(from).close(one),
+            }
+            rig.until("the end", |rig| if reset { rig.log(peer).failed(b) } else { rig.log(peer).ended(b) });
+            rig.ops(to).start_receive(two);
+            rig.until("its copy's", |rig| rig.log(to).ended(two) || rig.log(to).failed(two));
+        }
+    }
 }
 
 /// A copy of a connection's descriptor, as another process would hold it; none in a simulation.

@@ -34,6 +34,8 @@ pub(super) struct Connection {
     pub(super) shut_done: bool,
     /// A send found the connection broken.
     pub(super) broken: Option<i32>,
+    /// Another engine may hold the socket.
+    pub(super) shared: bool,
 }
 
 /// What a connection is connected to.
@@ -78,6 +80,7 @@ impl Connection {
             shut: false,
             shut_done: false,
             broken: None,
+            shared: false,
         }
     }
 

@@ -1,14 +1,14 @@
 //! One engine in the simulated network: its turn, and what it does for single connections.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::connection::{Connection, Connections, Ending, Phase, Socket};
 use super::operations::{DatagramPlace, Listening};
 use super::relay::Relay;
-use super::stream::{Dial, Read};
+use super::stream::{Dial, LetGo, Read};
 use super::world::{MachineId, SocketKey};
-use super::{Dropped, ExportedSocket, SimulatedNetwork};
+use super::{Dropped, ExportedSocket, Handle, Notice, SimulatedNetwork};
 use crate::driver::{
     DatagramBatch, EngineConfig, Event, ExportedConnection, ExportedHandle, Operations, Sink,
 };
@@ -82,7 +82,7 @@ impl SimulatedDriver {
             let listeners = std::mem::take(&mut machine.listeners);
             let datagrams = std::mem::take(&mut machine.datagrams);
             let due = machine.timers.len();
-            let places = sockets.iter().filter_map(|key| world.sockets.get(key)).map(|socket| socket.place);
+            let places = sockets.iter().filter_map(|key| world.sockets.get(key)?.place_at(self.machine));
             touched.extend(places.filter_map(|place| self.connections.id_at(place)));
             touched.sort();
             touched.dedup();
@@ -224,8 +224,7 @@ impl SimulatedDriver {
             Phase::Open => {}
         }
         if connection.ending == Some(Ending::Reset) {
-            self.network.world().reset(connection.key());
-            self.connections.remove(id);
+            self.remove(id, true);
             return self.deliver(sink, Event::Closed { connection: id, token });
         }
         if connection.stands && connection.ending.is_none() {
@@ -243,8 +242,7 @@ impl SimulatedDriver {
                     None if !connection.queue.is_empty() => return,
                     None => Event::Closed { connection: id, token },
                 };
-                self.network.world().close(key);
-                self.connections.remove(id);
+                self.remove(id, false);
                 return self.deliver(sink, event);
             }
             Some(Ending::Export) => {
@@ -266,8 +264,7 @@ impl SimulatedDriver {
         }
         if let Some(error) = connection.broken {
             let error = io::Error::from_raw_os_error(error);
-            self.network.world().close(key);
-            self.connections.remove(id);
+            self.remove(id, false);
             return self.deliver(sink, Event::Failed { connection: id, token, error });
         }
         if connection.peek.is_some() {
@@ -287,17 +284,15 @@ impl SimulatedDriver {
 
     fn look_at_dial<S: Sink>(&mut self, id: ConnectionId, sink: &mut S) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let (token, key) = (connection.token, connection.key());
+        let token = connection.token;
         if connection.ending.is_some() {
-            self.network.world().reset(key);
-            self.connections.remove(id);
+            self.remove(id, true);
             return self.deliver(sink, Event::Closed { connection: id, token });
         }
         match connection.dial(|key| self.network.world().dial_state(key)) {
             Dial::Pending => {}
             Dial::Failed(error) => {
-                self.network.world().close(key);
-                self.connections.remove(id);
+                self.remove(id, false);
                 let error = io::Error::from_raw_os_error(error);
                 self.deliver(sink, Event::ConnectFailed { connection: id, token, error });
             }
@@ -400,9 +395,16 @@ impl SimulatedDriver {
         self.deliver(sink, Event::Peeked { connection: id, token, bytes: &bytes, ended });
     }
 
+    /// Forgets a connection and ends it for its peer: also if another engine holds its socket, where that is known.
+    fn remove(&mut self, id: ConnectionId, reset: bool) -> Option<Connection> {
+        let connection = self.connections.remove(id)?;
+        let how = LetGo::of(reset, connection.shared);
+        self.network.world().let_go(connection.key(), Some(self.machine), how);
+        Some(connection)
+    }
+
     fn fail<S: Sink>(&mut self, id: ConnectionId, error: i32, sink: &mut S) {
-        if let Some(connection) = self.connections.remove(id) {
-            self.network.world().close(connection.key());
+        if let Some(connection) = self.remove(id, false) {
             let error = io::Error::from_raw_os_error(error);
             self.deliver(sink, Event::Failed { connection: id, token: connection.token, error });
         }
@@ -414,7 +416,7 @@ impl SimulatedDriver {
         let key = connection.key();
         let handle = {
             let mut world = self.network.world();
-            world.disown(key);
+            world.disown(key, self.machine);
             world.handle(Dropped::Socket(key))
         };
         let exported = ExportedConnection {
@@ -423,7 +425,7 @@ impl SimulatedDriver {
             queued: connection.queue,
             ended: connection.ended,
             shut: connection.shut,
-            shared: false,
+            shared: connection.shared,
         };
         self.deliver(sink, Event::Exported { connection: id, token: connection.token, exported });
     }
@@ -451,6 +453,15 @@ impl Drop for SimulatedDriver {
 }
 
 impl ExportedSocket {
+    /// A second handle to the same socket, as a descriptor that was copied; none of one that has a new owner.
+    pub(crate) fn duplicate(&self) -> Option<Self> {
+        let handle = self.inner.as_ref()?;
+        let Some(Dropped::Socket(key)) = handle.dropped else { return None };
+        handle.notices.lock().unwrap_or_else(PoisonError::into_inner).push(Notice::Copied(key));
+        let copy = Handle { dropped: handle.dropped, notices: Arc::clone(&handle.notices) };
+        Some(Self { inner: Some(copy) })
+    }
+
     /// The socket's key, if it is of this network; it is not closed when `self` is dropped after that.
     pub(super) fn take(&mut self, network: &SimulatedNetwork) -> Option<SocketKey> {
         let mut handle = self.inner.take_if(|handle| network.world().owns(handle))?;

@@ -23,9 +23,17 @@ pub use faults::SimulatedFaults;
 pub use network::SimulatedNetwork;
 pub use random::Random;
 
-/// Sockets whose last handle was dropped; the world closes them when it is next entered. A handle can be
-/// dropped at any point, even inside an operation, where the world itself is locked.
-type Graveyard = Arc<Mutex<Vec<Dropped>>>;
+/// What happened to handles; the world takes note of it when it is next entered. A handle can be dropped at any point,
+/// even inside an operation, where the world itself is locked.
+type Notices = Arc<Mutex<Vec<Notice>>>;
+
+#[derive(Clone, Copy, Debug)]
+enum Notice {
+    /// The last handle to a listener, or one to a socket.
+    Dropped(Dropped),
+    /// There is one more handle to a socket.
+    Copied(u64),
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Dropped {
@@ -39,7 +47,7 @@ pub struct SimulatedListener {
     inner: Arc<Handle>,
 }
 
-/// A socket on its way between two simulated engines. Dropping it closes the socket.
+/// A socket on its way between two simulated engines. Dropping it closes the socket, unless somebody else has it, too.
 #[derive(Debug)]
 pub struct ExportedSocket {
     inner: Option<Handle>,
@@ -47,15 +55,15 @@ pub struct ExportedSocket {
 
 #[derive(Debug)]
 struct Handle {
-    /// What to close; nothing once it has a new owner.
+    /// What to let go of; nothing once it has a new owner.
     dropped: Option<Dropped>,
-    graveyard: Graveyard,
+    notices: Notices,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         if let Some(dropped) = self.dropped {
-            self.graveyard.lock().unwrap_or_else(PoisonError::into_inner).push(dropped);
+            self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(Notice::Dropped(dropped));
         }
     }
 }

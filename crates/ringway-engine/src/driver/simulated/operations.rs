@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use super::connection::{Connection, Ending, Phase, Socket};
 use super::driver::SimulatedDriver;
 use super::relay::Relay;
-use super::stream::Read;
+use super::stream::{LetGo, Read};
 use super::world::{NetworkEvent, SocketKey};
 use crate::driver::{
     ConnectOptions, DatagramBatch, DriverOperations, Ends, ExportedConnection, ExportedHandle, ListenOptions,
@@ -373,8 +373,7 @@ impl DriverOperations for SimulatedDriver {
         if self.connections.get(id).is_some_and(|connection| connection.phase == Phase::Open)
             && let Some(connection) = self.connections.remove(id)
         {
-            // There are no copies here.
-            self.network.world().close(connection.key());
+            self.network.world().let_go(connection.key(), Some(self.machine), LetGo::Silently);
         }
     }
 
@@ -403,8 +402,9 @@ impl DriverOperations for SimulatedDriver {
         let Some(key) = key else { return Err(other_world()) };
         let place = self.connections.next_place();
         self.network.world().own(key, self.machine, place);
-        let id = self.connections.insert(Connection::new(Socket::Open(key), Phase::Open, token));
-        let ExportedConnection { received, queued, ended, shut, .. } = exported;
+        let ExportedConnection { received, queued, ended, shut, shared, .. } = exported;
+        let connection = Connection { shared, ..Connection::new(Socket::Open(key), Phase::Open, token) };
+        let id = self.connections.insert(connection);
         self.complete(id, Underway { received, queued, ends: Ends { ended, shut } });
         Ok(id)
     }

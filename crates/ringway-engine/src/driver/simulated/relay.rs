@@ -4,7 +4,7 @@ use std::io;
 
 use super::connection::{Connection, Phase};
 use super::driver::{CHUNK, SimulatedDriver};
-use super::stream::Read;
+use super::stream::{LetGo, Read};
 use crate::driver::{Event, RelayCause, RelayEnd, RelayProgress, RelayStop, Side, Sink};
 use crate::{ConnectionId, Time};
 
@@ -268,11 +268,8 @@ impl SimulatedDriver {
                 RelayCause::Cut => complete,
                 RelayCause::Reset | RelayCause::Failed(_) => false,
             };
-            let mut world = self.network.world();
-            match clean {
-                true => world.close(connection.key()),
-                false => world.reset(connection.key()),
-            }
+            let how = LetGo::of(!clean, connection.shared);
+            self.network.world().let_go(connection.key(), Some(self.machine), how);
         }
         let end = RelayEnd { a, b, token, bytes: relay.bytes, undelivered, side, cause };
         self.deliver(sink, Event::RelayEnded(end));

@@ -12,10 +12,11 @@ const SYN_RETRIES: u32 = 6;
 /// One end of a connection.
 #[derive(Debug)]
 pub(super) struct Socket {
-    /// Whose it is; nobody's while it waits in a listener's queue or travels between engines.
-    pub(super) owner: Option<MachineId>,
-    /// The owner's place for it.
-    pub(super) place: u32,
+    /// Whose it is, and the owner's place for it: nobody's while it waits in a listener's queue or travels between engines;
+    /// two engines' at most, where one process follows another.
+    owners: Vec<(MachineId, u32)>,
+    /// As descriptors: owners, and handles on their way.
+    holders: u32,
     pub(super) local: SocketAddress,
     pub(super) remote: SocketAddress,
     pub(super) peer: Option<SocketKey>,
@@ -53,6 +54,43 @@ pub(super) enum Read {
     NothingYet,
 }
 
+/// How an engine or a handle lets go of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LetGo {
+    /// A plain close: the peer hears of it if nobody else has the socket.
+    Silently,
+    /// With an end, whoever else has the socket.
+    ShutDown,
+    /// With a reset, if nobody else has the socket.
+    Abruptly,
+    /// With a reset, whoever else has the socket.
+    Abort,
+}
+
+impl LetGo {
+    /// The end of a connection that others may hold, or may not.
+    pub(super) fn of(reset: bool, shared: bool) -> Self {
+        match (reset, shared) {
+            (false, false) => Self::Silently,
+            (false, true) => Self::ShutDown,
+            (true, false) => Self::Abruptly,
+            (true, true) => Self::Abort,
+        }
+    }
+}
+
+impl Socket {
+    /// Whether the engine owns it.
+    pub(super) fn is_of(&self, machine: MachineId) -> bool {
+        self.place_at(machine).is_some()
+    }
+
+    /// Its place in the engine.
+    pub(super) fn place_at(&self, machine: MachineId) -> Option<u32> {
+        self.owners.iter().find(|(owner, _)| *owner == machine).map(|(_, place)| *place)
+    }
+}
+
 /// What can be seen of the other end without reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PeerState {
@@ -75,8 +113,7 @@ impl World {
             return Err(errors[self.random.index(errors.len())]);
         }
         let mut socket = self.new_socket(local, target.clone());
-        socket.owner = Some(owner);
-        socket.place = place;
+        socket.owners.push((owner, place));
         socket.dial = Dial::Pending;
         let key = self.new_key();
         let at = self.now + socket.latency + self.draw_jitter();
@@ -88,8 +125,8 @@ impl World {
     fn new_socket(&mut self, local: SocketAddress, remote: SocketAddress) -> Socket {
         let [low, high] = self.faults.window_bytes.map(|bytes| bytes.max(1) as u64);
         Socket {
-            owner: None,
-            place: 0,
+            owners: Vec::new(),
+            holders: 1,
             local,
             remote,
             peer: None,
@@ -105,27 +142,69 @@ impl World {
         }
     }
 
-    /// Takes over a socket that nobody owns.
+    /// Takes over a socket that was accepted or came by a handle.
     pub(super) fn own(&mut self, key: SocketKey, owner: MachineId, place: u32) {
         if let Some(socket) = self.sockets.get_mut(&key) {
-            (socket.owner, socket.place) = (Some(owner), place);
+            socket.owners.retain(|(other, _)| *other != owner);
+            socket.owners.push((owner, place));
         }
         self.touch(key);
     }
 
-    /// Lets a socket go without closing it.
-    pub(super) fn disown(&mut self, key: SocketKey) {
-        if let Some(socket) = self.sockets.get_mut(&key)
-            && let Some(owner) = socket.owner.take()
-        {
+    /// An engine has a socket no more, which a handle has from now on.
+    pub(super) fn disown(&mut self, key: SocketKey, owner: MachineId) {
+        if let Some(socket) = self.sockets.get_mut(&key) {
+            socket.owners.retain(|(other, _)| *other != owner);
             self.machines[owner].sockets.remove(&key);
         }
     }
 
-    /// Tells the owner to look at a socket.
+    /// There is one more handle to a socket.
+    pub(super) fn share(&mut self, key: SocketKey) {
+        if let Some(socket) = self.sockets.get_mut(&key) {
+            socket.holders += 1;
+        }
+    }
+
+    /// An engine, or else a handle, lets go of a socket.
+    pub(super) fn let_go(&mut self, key: SocketKey, owner: Option<MachineId>, how: LetGo) {
+        // There may be handles that nobody has heard of yet.
+        self.bury();
+        if let Some(owner) = owner {
+            self.disown(key, owner);
+        }
+        let Some(socket) = self.sockets.get_mut(&key) else { return };
+        socket.holders -= 1;
+        let is_last = socket.holders == 0;
+        match how {
+            LetGo::Silently | LetGo::ShutDown if is_last => self.close(key),
+            LetGo::Abruptly | LetGo::Abort if is_last => self.reset(key),
+            LetGo::Silently | LetGo::Abruptly => {}
+            LetGo::ShutDown => {
+                self.shut(key);
+                self.end_for_others(key, None);
+            }
+            LetGo::Abort => {
+                self.tell_of_reset(key);
+                self.end_for_others(key, Some(libc::ECONNRESET));
+            }
+        }
+    }
+
+    /// Somebody who held a socket has ended it: whoever holds it, too, finds it so.
+    fn end_for_others(&mut self, key: SocketKey, error: Option<i32>) {
+        if let Some(socket) = self.sockets.get_mut(&key) {
+            socket.inbox.clear();
+            socket.fin |= error.is_none();
+            socket.error = socket.error.or(error);
+        }
+        self.touch(key);
+    }
+
+    /// Tells the owners to look at a socket.
     fn touch(&mut self, key: SocketKey) {
-        if let Some(owner) = self.sockets.get(&key).and_then(|socket| socket.owner) {
-            self.machines[owner].sockets.insert(key);
+        for (owner, _) in self.sockets.get(&key).map_or(&[][..], |socket| &socket.owners) {
+            self.machines[*owner].sockets.insert(key);
         }
     }
 
@@ -237,17 +316,24 @@ impl World {
     }
 
     pub(super) fn reset(&mut self, key: SocketKey) {
+        self.tell_of_reset(key);
+        self.forget(key);
+    }
+
+    fn tell_of_reset(&mut self, key: SocketKey) {
         if let Some(socket) = self.sockets.get(&key)
             && let (Some(to), None) = (socket.peer, socket.error)
         {
             self.plan_arrival(key, NetworkEvent::Reset { to });
         }
-        self.forget(key);
     }
 
     fn forget(&mut self, key: SocketKey) {
-        self.disown(key);
-        self.sockets.remove(&key);
+        if let Some(socket) = self.sockets.remove(&key) {
+            for (owner, _) in socket.owners {
+                self.machines[owner].sockets.remove(&key);
+            }
+        }
     }
 
     /// Plans something for the moment at which it reaches the peer of `from`, after all that was sent before.

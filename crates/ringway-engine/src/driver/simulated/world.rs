@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::datagram::DatagramState;
 use super::listen::ListenerState;
-use super::stream::Socket;
-use super::{Dropped, Graveyard, Handle, Random, SimulatedFaults};
+use super::stream::{LetGo, Socket};
+use super::{Dropped, Handle, Notice, Notices, Random, SimulatedFaults};
 use crate::mailbox::Waker;
 use crate::{SocketAddress, Time};
 
@@ -34,7 +34,7 @@ pub(super) struct World {
     barred: BTreeMap<SocketAddress, Bar>,
     last_key: SocketKey,
     last_port: u16,
-    graveyard: Graveyard,
+    notices: Notices,
 }
 
 /// What one engine has to look at in its next turn.
@@ -119,7 +119,7 @@ impl World {
             barred: BTreeMap::new(),
             last_key: 0,
             last_port: 20_000,
-            graveyard: Graveyard::default(),
+            notices: Notices::default(),
         }
     }
 
@@ -132,9 +132,9 @@ impl World {
     pub(super) fn remove_machine(&mut self, machine: MachineId) {
         self.machines[machine] = Machine::default();
         let sockets: Vec<_> =
-            self.sockets.iter().filter(|(_, s)| s.owner == Some(machine)).map(|(key, _)| *key).collect();
+            self.sockets.iter().filter(|(_, socket)| socket.is_of(machine)).map(|(key, _)| *key).collect();
         for socket in sockets {
-            self.close(socket);
+            self.let_go(socket, Some(machine), LetGo::Silently);
         }
         self.datagrams.retain(|_, socket| socket.machine != machine);
         self.events
@@ -156,20 +156,21 @@ impl World {
     }
 
     pub(super) fn handle(&self, dropped: Dropped) -> Handle {
-        Handle { dropped: Some(dropped), graveyard: Arc::clone(&self.graveyard) }
+        Handle { dropped: Some(dropped), notices: Arc::clone(&self.notices) }
     }
 
     pub(super) fn owns(&self, handle: &Handle) -> bool {
-        Arc::ptr_eq(&self.graveyard, &handle.graveyard)
+        Arc::ptr_eq(&self.notices, &handle.notices)
     }
 
-    /// Closes the sockets whose last handle was dropped since the last call.
+    /// Takes note of what happened to handles since the last call: closes the sockets whose last one was dropped.
     pub(super) fn bury(&mut self) {
-        let dropped = std::mem::take(&mut *lock(&self.graveyard));
-        for dropped in dropped {
-            match dropped {
-                Dropped::Listener(key) => self.close_listener(key),
-                Dropped::Socket(key) => self.close(key),
+        let notices = std::mem::take(&mut *lock(&self.notices));
+        for notice in notices {
+            match notice {
+                Notice::Dropped(Dropped::Listener(key)) => self.close_listener(key),
+                Notice::Dropped(Dropped::Socket(key)) => self.let_go(key, None, LetGo::Silently),
+                Notice::Copied(key) => self.share(key),
             }
         }
     }
