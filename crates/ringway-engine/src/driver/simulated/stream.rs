@@ -35,6 +35,8 @@ pub(super) struct Socket {
     /// When the last thing that was sent arrives: nothing overtakes it.
     last_arrival: Time,
     shut: bool,
+    /// Somebody who held it shut it down, in both directions.
+    over: bool,
 }
 
 /// How a dial stands.
@@ -139,6 +141,7 @@ impl World {
             latency: self.draw_latency(),
             last_arrival: self.now,
             shut: false,
+            over: false,
         }
     }
 
@@ -194,8 +197,9 @@ impl World {
     /// Somebody who held a socket has ended it: whoever holds it, too, finds it so.
     fn end_for_others(&mut self, key: SocketKey, error: Option<i32>) {
         if let Some(socket) = self.sockets.get_mut(&key) {
-            socket.inbox.clear();
+            // What waits can still be read; left unread, it makes a reset of the last close.
             socket.fin |= error.is_none();
+            socket.over = true;
             socket.error = socket.error.or(error);
         }
         self.touch(key);
@@ -406,12 +410,12 @@ impl World {
             return;
         }
         match self.sockets.get_mut(&to) {
-            Some(socket) if socket.error.is_none() => {
+            Some(socket) if socket.error.is_none() && !socket.over => {
                 socket.inbox.extend(bytes);
                 self.touch(to);
             }
-            Some(_) => {}
-            None => self.answer_with_reset(from),
+            Some(socket) if !socket.over => {}
+            Some(_) | None => self.answer_with_reset(from),
         }
     }
 
