@@ -494,6 +494,42 @@ fn worker_with_mail_does_not_end_and_carries_on_what_is_in_it() {
 }
 
 #[test]
+fn connection_that_another_process_may_have_carried_on_is_reset_in_whatever_it_was() {
+    for (phase, stage) in [("dialling", "connect"), ("awaiting a header", "accept"), ("relayed", "relay")] {
+        let mut model = app(1);
+        if phase == "awaiting a header" {
+            model.proxy_protocol.accept = model::AcceptHeader::Required;
+            model.proxy_protocol.trusted = vec![model::Network::parse("0.0.0.0/0").expect("a network")];
+        }
+        let mut world = World::two_workers(&model);
+        world.start_backend(0);
+        if phase == "dialling" {
+            world.network.block(&backend(0));
+        }
+        let client = world.client();
+        world.arrive();
+        let from = world.holder();
+        let taken: Arc<Mutex<Option<Taken>>> = Arc::default();
+        let shelf = Arc::clone(&taken);
+        let request = TakeOut::new(Which::All, move |taken| {
+            *shelf.lock().expect("no panic before") = Some(taken);
+            Ok(())
+        });
+        world.workers[from].mailer().send(WorkerMail::TakeOut(request));
+        world.settle();
+        let taken = taken.lock().expect("no panic before").take().expect("an answer");
+        let arrivals = Arrivals::new(taken.sessions, ());
+        world.workers[from].mailer().send(WorkerMail::Cut(Parcel::new(arrivals)));
+        world.settle();
+        world.network.allow(&backend(0));
+        world.arrive();
+        assert_eq!(world.seen(client).closed, Some("reset"), "{phase}");
+        assert_eq!(world.only_end(), format!("ringway {stage} shutdown"));
+        world.assert_nothing_is_open();
+    }
+}
+
+#[test]
 fn reset_in_the_middle_of_a_move_is_handed_on_and_logged_once() {
     for seed in 0..40_u64 {
         let mut world = World::two_workers(&app(1));

@@ -414,7 +414,12 @@ impl Connections {
     /// Ends what came, of which nobody knows how far it went: no stream must look complete.
     pub(in crate::worker) fn cut_all(&mut self, ops: &mut Operations<'_>, arrivals: Arrivals) {
         for moved in arrivals.sessions {
+            // Whatever it was about to do here, its bytes may flow by now.
+            let has_relay = moved.facts.session.phase.has_backend();
             let place = self.put_in(ops, moved);
+            if let Some(entry) = self.entries.get(place).filter(|_| !has_relay) {
+                ops.reset(entry.client);
+            }
             self.handle(ops, place, Event::Close(Ending::Shutdown));
         }
     }
