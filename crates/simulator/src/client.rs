@@ -75,6 +75,12 @@ impl Clients {
         self.clients.iter().all(|client| client.view.done)
     }
 
+    /// Numbers of those that are not.
+    pub(crate) fn not_done(&self) -> Vec<u32> {
+        let waiting = self.clients.iter().filter(|client| !client.view.done);
+        waiting.map(|client| client.script.number).collect()
+    }
+
     fn note(&self, ops: &Operations<'_>, what: &str, number: usize, amount: u64) {
         self.ledger.borrow_mut().note(ops.now(), what, number as u32, amount);
     }

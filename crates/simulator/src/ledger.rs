@@ -1,7 +1,7 @@
 //! What both ends of every connection did and saw, and what must hold between them.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::rc::Rc;
 
@@ -19,6 +19,11 @@ pub(crate) type SharedLedger = Rc<RefCell<Ledger>>;
 pub(crate) struct Ledger {
     pub(crate) clients: BTreeMap<u32, ClientView>,
     pub(crate) backends: BTreeMap<u32, BackendView>,
+    /// Clients whose connections were open when a process of the proxy died.
+    orphaned: BTreeSet<u32>,
+    /// Clients whose connections were cut because nobody knew how far they had come, and whether they had a backend before a
+    /// process was followed by another.
+    cut: BTreeMap<u32, bool>,
     faults: Vec<String>,
     trace: Trace,
 }
@@ -69,6 +74,17 @@ impl Ledger {
         }
     }
 
+    /// A process of the proxy died, and with it the connections of these clients: its kernel ended their streams wherever
+    /// they were.
+    pub(crate) fn orphan(&mut self, clients: impl IntoIterator<Item = u32>) {
+        self.orphaned.extend(clients);
+    }
+
+    /// The connections of these clients were cut, by a process that may not have been the only one to tell of their end.
+    pub(crate) fn cut(&mut self, clients: impl IntoIterator<Item = (u32, bool)>) {
+        self.cut.extend(clients);
+    }
+
     pub(crate) fn faults(&self) -> &[String] {
         &self.faults
     }
@@ -114,8 +130,13 @@ impl Ledger {
             let backend = self.backends.get(&script.number).cloned();
             let records = records.get(&script.number).map_or(&[][..], Vec::as_slice);
             let mut faults = Vec::new();
-            check_ends(&client, backend.as_ref(), &mut faults);
-            check_records(&client, backend.as_ref(), records, &mut faults);
+            let fate = Fate {
+                orphaned: self.orphaned.contains(&script.number),
+                cut: self.cut.contains_key(&script.number),
+                dialled: self.cut.get(&script.number) == Some(&false),
+            };
+            check_ends(&client, backend.as_ref(), fate, &mut faults);
+            check_records(&client, backend.as_ref(), fate, records, &mut faults);
             for fault in faults {
                 self.fault(format!("{fault}: {script:?}, {client:?}, {backend:?}, {records:?}"));
             }
@@ -123,7 +144,21 @@ impl Ledger {
     }
 }
 
-fn check_ends(client: &ClientView, backend: Option<&BackendView>, faults: &mut Vec<&'static str>) {
+/// What became of a connection without anybody's doing at its two ends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fate {
+    orphaned: bool,
+    cut: bool,
+    /// If there was a backend, it was dialled by a process that died, whose kernel ended that half.
+    dialled: bool,
+}
+
+fn check_ends(
+    client: &ClientView,
+    backend: Option<&BackendView>,
+    fate: Fate,
+    faults: &mut Vec<&'static str>,
+) {
     if !client.done {
         faults.push("a client still waits");
     }
@@ -140,7 +175,10 @@ fn check_ends(client: &ClientView, backend: Option<&BackendView>, faults: &mut V
     if client.received > backend.sent {
         faults.push("a client got more than was sent");
     }
-    if backend.ended && !(client.shut && backend.received == client.sent) {
+    if fate.orphaned {
+        return;
+    }
+    if backend.ended && !fate.dialled && !(client.shut && backend.received == client.sent) {
         faults.push("a request that was cut looks complete");
     }
     if client.ended && !backend.crashed && !(backend.shut && client.received == backend.sent) {
@@ -151,15 +189,21 @@ fn check_ends(client: &ClientView, backend: Option<&BackendView>, faults: &mut V
 fn check_records(
     client: &ClientView,
     backend: Option<&BackendView>,
+    fate: Fate,
     records: &[AccessRecord],
     faults: &mut Vec<&'static str>,
 ) {
     let record = match records {
-        [] if !client.connected => return,
+        [] if !client.connected || fate.orphaned => return,
+        // What a dead process told of it, if anything, and what the one that cut it did.
+        [_, _] if fate.cut => return,
         [record] => record,
         [] => return faults.push("no access-log record"),
         _ => return faults.push("more than one access-log record"),
     };
+    if fate.orphaned || fate.cut {
+        return;
+    }
     let [there, back] = record.bytes;
     if there > client.sent || back < client.received {
         faults.push("the record counts bytes that never were");
@@ -213,7 +257,7 @@ mod tests {
 
     fn faults(client: ClientView, backend: Option<BackendView>) -> Vec<&'static str> {
         let mut faults = Vec::new();
-        check_ends(&client, backend.as_ref(), &mut faults);
+        check_ends(&client, backend.as_ref(), Fate::default(), &mut faults);
         faults
     }
 

@@ -6,7 +6,8 @@
 //! What is checked: bytes out are bytes in, in order, for each direction that ends cleanly, and a prefix of them where
 //! it was cut; a cut stream never looks complete; every connection ends with one close reason and one access-log
 //! record; the counts return to zero; limits are never passed; nothing is left behind in an engine or in the network;
-//! connections that are moved between workers, in whatever they do, go on;
+//! connections that are moved between workers, in whatever they do, go on; so they do when another process follows, with at most
+//! one of the two using the sockets, whichever of them dies, hangs or refuses, and when;
 //! every client's PROXY header names it to its backend; every thread adopts each snapshot of the configuration, and an app that was removed is gone with its last connection.
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,7 @@ mod preamble;
 mod proxy;
 mod scenario;
 mod script;
+mod upgrade;
 mod world;
 
 use std::fmt;
@@ -52,8 +54,25 @@ pub struct Outcome {
     pub connections: usize,
     /// Connections that moved bytes from end to end and ended cleanly in both directions.
     pub clean: usize,
+    /// How often another process was to follow, and what came of it.
+    pub upgrades: Upgrades,
     /// Simulated time that passed.
     pub time: Duration,
+}
+
+/// What came of upgrades.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Upgrades {
+    /// The other process followed.
+    pub followed: u32,
+    /// It did so alone, as the first one had died.
+    pub inherited: u32,
+    /// The first process went on.
+    pub called_off: u32,
+    /// It did so after the other one had served and died.
+    pub taken_back: u32,
+    /// Connections that went on in another process.
+    pub moved: u32,
 }
 
 impl fmt::Display for Outcome {
@@ -97,6 +116,7 @@ pub fn play(workload: Workload, seed: u64, keep_lines: bool) -> Outcome {
             lines: None,
             connections: 0,
             clean: 0,
+            upgrades: Upgrades::default(),
             time: Duration::ZERO,
         }
     })

@@ -1,4 +1,4 @@
-//! The proxy inside of a simulation: its workers, its prober, and what they share.
+//! A process of the proxy inside of a simulation: its workers, its prober, and what they share.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -10,34 +10,56 @@ use ringway::{Engine, EngineConfig, EventHandler, Mailer, SocketAddress, Time, W
 use ringway_proxy::admission::Admission;
 use ringway_proxy::balance::{self, Balancer};
 use ringway_proxy::control::access_log::AccessRecord;
-use ringway_proxy::endpoint::{AppCore, AppState};
+use ringway_proxy::control::upgrade::Counters;
+use ringway_proxy::endpoint::{AppCore, AppState, PassedSockets};
 use ringway_proxy::metrics::{AppCounter, Metrics};
 use ringway_proxy::model;
 use ringway_proxy::prober::{ProbeHandler, ProbeMail, ProbeSetup};
 use ringway_proxy::session::CloseReason;
-use ringway_proxy::snapshot::{Adoption, Lineage, Origin};
+use ringway_proxy::snapshot::{Adoption, Lineage, Origin, Snapshot};
 use ringway_proxy::worker::{ProxyHandler, Recorder, TakeOut, Which, WorkerMail, WorkerSetup};
 
 use crate::client::number_of;
 use crate::scenario::Scenario;
 
-/// The whole proxy.
+/// What every process of a simulation has.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) network: SimulatedNetwork,
+    pub(crate) connections_max: u32,
+    /// The access log.
+    pub(crate) records: SharedRecords,
+}
+
+/// The access log of all processes.
+pub(crate) type SharedRecords = Arc<Mutex<Vec<AccessRecord>>>;
+
+/// One process.
 pub(crate) struct Proxy {
+    surroundings: Surroundings,
     lineage: Lineage,
+    metrics: Arc<Metrics>,
     /// Of every app that ever was.
     cores: Vec<Weak<AppCore>>,
     /// How many threads have adopted each snapshot after the first.
     adopted: Vec<Arc<AtomicUsize>>,
     admission: Arc<Admission>,
-    records: Arc<Mutex<Vec<AccessRecord>>>,
     /// None once it is finished.
     workers: Vec<Option<Worker<ProxyHandler>>>,
     /// What was left behind in engines of finished workers.
     left_behind: Vec<String>,
     mailers: Vec<Mailer<WorkerMail>>,
+    /// None until it serves, and once it is finished.
     prober: Option<Worker<ProbeHandler>>,
-    probe_mailer: Mailer<ProbeMail>,
+    probe_seed: u64,
     is_draining: bool,
+    /// Nobody asks it for more than to end.
+    is_followed: bool,
+    is_dead: bool,
+    /// A process before it was reloaded.
+    was_reloaded: bool,
+    /// It was killed, or a process before it that it did not hear to the end: counters tell only a part.
+    has_lost_counts: bool,
 }
 
 /// A limit of an app or of its backends that is passed. Reloads do not change them.
@@ -75,48 +97,149 @@ impl Recorder for Records {
 }
 
 impl Proxy {
-    pub(crate) fn new(scenario: &Scenario, network: &SimulatedNetwork) -> Self {
+    /// The first process.
+    pub(crate) fn new(scenario: &Scenario, surroundings: Surroundings) -> Self {
         let lineage = Lineage::of_apps(scenario.apps.clone());
+        let mut proxy =
+            Self::start(surroundings, lineage, scenario.workers, scenario.probe_seed, ProxyHandler::new);
+        proxy.start_checks();
+        proxy
+    }
+
+    /// A process that is to follow this one: it knows the same apps, and touches no socket.
+    pub(crate) fn heir(&self, workers: usize, seed: u64) -> Self {
+        let snapshot = self.lineage.current();
+        let running = (snapshot.version(), snapshot.origin(), snapshot.time());
+        let lineage = Lineage::resumed(snapshot.config(), PassedSockets::default(), running);
+        let heir = Self::start(self.surroundings.clone(), lineage, workers, seed, ProxyHandler::dormant);
+        let was_reloaded = self.was_reloaded || !self.adopted.is_empty();
+        Self { was_reloaded, has_lost_counts: self.has_lost_counts, ..heir }
+    }
+
+    fn start(
+        surroundings: Surroundings,
+        lineage: Lineage,
+        workers: usize,
+        seed: u64,
+        make: impl Fn(WorkerSetup, Mailer<WorkerMail>) -> ProxyHandler,
+    ) -> Self {
         let snapshot = lineage.current();
-        let metrics = Metrics::new(scenario.workers, CloseReason::LABELS);
-        let admission = Arc::new(Admission::new(scenario.connections_max));
-        let records = Arc::default();
+        let metrics = Metrics::new(workers, CloseReason::LABELS);
+        let admission = Arc::new(Admission::new(surroundings.connections_max));
         let config = EngineConfig::default();
-        let workers: Vec<_> = (0..scenario.workers)
+        let workers: Vec<_> = (0..workers)
             .map(|index| {
                 let setup = WorkerSetup {
                     worker: index as u32,
-                    workers: scenario.workers as u32,
+                    workers: workers as u32,
                     snapshot: Arc::clone(&snapshot),
                     admission: Arc::clone(&admission),
                     metrics: metrics.worker(index),
-                    recorder: Box::new(Records(Arc::clone(&records))),
+                    recorder: Box::new(Records(Arc::clone(&surroundings.records))),
                     congestion: None,
                     // Unlike that of any other worker, and repeated with the scenario.
-                    seed: scenario.probe_seed.wrapping_add(1 + index as u64),
+                    seed: seed.wrapping_add(1 + index as u64),
                 };
-                Worker::with(Engine::simulated(network, &config), |mailer| ProxyHandler::new(setup, mailer))
+                Worker::with(Engine::simulated(&surroundings.network, &config), |mailer| make(setup, mailer))
             })
             .collect();
-        let prober = ProbeHandler::new(ProbeSetup {
-            on_down: Box::new(|_, _| {}),
-            snapshot: Arc::clone(&snapshot),
-            congestion: None,
-            seed: scenario.probe_seed,
-        });
-        let prober = Worker::new(Engine::simulated(network, &config), prober);
         Self {
             mailers: workers.iter().map(Worker::mailer).collect(),
             left_behind: Vec::new(),
-            probe_mailer: prober.mailer(),
-            prober: Some(prober),
+            prober: None,
+            probe_seed: seed,
             is_draining: false,
+            is_followed: false,
+            is_dead: false,
+            was_reloaded: false,
+            has_lost_counts: false,
             cores: lineage.living().iter().map(Arc::downgrade).collect(),
+            surroundings,
             lineage,
+            metrics: Arc::new(metrics),
             adopted: Vec::new(),
             admission,
-            records,
             workers: workers.into_iter().map(Some).collect(),
+        }
+    }
+
+    /// Checks backends from now on.
+    pub(crate) fn start_checks(&mut self) {
+        let prober = ProbeHandler::new(ProbeSetup {
+            on_down: Box::new(|_, _| {}),
+            snapshot: self.lineage.current(),
+            congestion: None,
+            seed: self.probe_seed,
+        });
+        let engine = Engine::simulated(&self.surroundings.network, &EngineConfig::default());
+        self.prober = Some(Worker::new(engine, prober));
+    }
+
+    /// Its end without a word: the kernel closes what it had open, unless somebody else has it, too.
+    pub(crate) fn kill(&mut self) {
+        self.is_dead = true;
+        self.workers.iter_mut().for_each(|worker| *worker = None);
+        self.prober = None;
+    }
+
+    /// Whether it was killed.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.is_dead
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.lineage.current()
+    }
+
+    pub(crate) fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    pub(crate) fn mailers(&self) -> &[Mailer<WorkerMail>] {
+        &self.mailers
+    }
+
+    /// What was counted until now.
+    pub(crate) fn counters(&self) -> Counters {
+        Counters::of(&self.metrics, &self.lineage.current())
+    }
+
+    /// Counts on from what another process had counted.
+    pub(crate) fn add_counters(&mut self, counters: &Counters) {
+        counters.add_to(&self.metrics, &self.lineage.current());
+    }
+
+    /// What another process had counted is not known.
+    pub(crate) fn miss_counters(&mut self) {
+        self.has_lost_counts = true;
+    }
+
+    /// Whether it has nothing left, after another process has followed it.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_finished() && !self.is_probing()
+    }
+
+    /// Another process follows it: it ends with the last connection that it has.
+    pub(crate) fn leave(&mut self) {
+        self.is_draining = true;
+        self.is_followed = true;
+        self.tell(&WorkerMail::Leave);
+    }
+
+    /// Names of apps whose endpoints changed: workers and the prober look anew.
+    pub(crate) fn refresh(&mut self) {
+        for app in self.lineage.current().pools() {
+            self.tell(&WorkerMail::Endpoints { app: app.slot() });
+        }
+    }
+
+    fn tell_prober(&self, mail: ProbeMail) {
+        if let Some(prober) = &self.prober {
+            prober.mailer().send(mail);
         }
     }
 
@@ -137,7 +260,7 @@ impl Proxy {
             count.fetch_add(1, Relaxed);
         });
         self.tell(&WorkerMail::Adopt(adoption.clone()));
-        self.probe_mailer.send(ProbeMail::Adopt(adoption));
+        self.tell_prober(ProbeMail::Adopt(adoption));
     }
 
     /// Names mean some of these addresses from now on.
@@ -156,7 +279,7 @@ impl Proxy {
                 .collect();
             if app.resolve(&resolved).is_some() {
                 self.tell(&WorkerMail::Endpoints { app: app.slot() });
-                self.probe_mailer.send(ProbeMail::Endpoints { app: app.slot() });
+                self.tell_prober(ProbeMail::Endpoints { app: app.slot() });
             }
         }
     }
@@ -198,6 +321,10 @@ impl Proxy {
                 *place = None;
             }
         }
+        if self.is_followed && self.is_finished() {
+            self.is_followed = false;
+            self.stop_probing();
+        }
         if let Some(prober) = &mut self.prober {
             prober.turn(None)?;
             if prober.handler().is_finished() {
@@ -220,11 +347,20 @@ impl Proxy {
     }
 
     pub(crate) fn stop_probing(&self) {
-        self.probe_mailer.send(ProbeMail::Stop);
+        self.tell_prober(ProbeMail::Stop);
     }
 
     pub(crate) fn is_probing(&self) -> bool {
         self.prober.is_some()
+    }
+
+    /// What it has, in words.
+    pub(crate) fn picture(&self) -> String {
+        let held =
+            self.workers.iter().map(|worker| worker.as_ref().map(|it| it.handler().connection_count()));
+        let held: Vec<Option<usize>> = held.collect();
+        let (open, waiting) = (self.admission.open(), self.admission.waiting());
+        format!("workers hold {held:?}, {open} are admitted, {waiting} wait to be")
     }
 
     /// What must hold at any moment.
@@ -263,33 +399,22 @@ impl Proxy {
         (!out.is_empty()).then(|| format!("healthy backends are left out: {out:?}"))
     }
 
-    /// What must hold once all workers are finished.
-    pub(crate) fn check_end(&mut self) -> Vec<String> {
+    /// What must hold of a process once all its workers are finished.
+    pub(crate) fn check_left(&mut self) -> Vec<String> {
         let mut faults = std::mem::take(&mut self.left_behind);
-        faults.extend(self.check_bandwidth());
         let mut zero = |what: String, count: u64| {
             if count != 0 {
                 faults.push(format!("{what}: {count}, at the end"));
             }
         };
         zero("admitted connections".to_owned(), self.admission.open().into());
-        let (mut accepted, snapshot) = (0, self.lineage.current());
+        let snapshot = self.lineage.current();
         for app in snapshot.apps() {
             zero(format!("active connections of {}", app.name()), app.active().get().into());
             zero(format!("clients of {} that wait for room", app.name()), app.queue().waiting().into());
             for endpoint in app.endpoints().endpoints() {
                 zero(format!("active connections of {}", endpoint.name()), endpoint.active().get().into());
             }
-            let taken = app.counters().total(AppCounter::ConnectionsAccepted);
-            let reasons = 0..CloseReason::ALL.len();
-            let closed: u64 = reasons.map(|reason| app.counters().closed_total(reason)).sum();
-            zero(format!("connections of {} without a reason", app.name()), taken.abs_diff(closed));
-            accepted += taken;
-        }
-        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
-        // What was counted of an app that was removed since is gone with it.
-        if records < accepted || self.adopted.is_empty() && records != accepted {
-            faults.push(format!("{accepted} connections were accepted and {records} recorded"));
         }
         let lives = |core: &&Arc<AppCore>| !snapshot.apps().any(|app| Arc::ptr_eq(app.core(), core));
         for core in self.cores.iter().filter_map(Weak::upgrade).collect::<Vec<_>>().iter().filter(lives) {
@@ -298,12 +423,40 @@ impl Proxy {
         faults
     }
 
+    /// What must hold of the process that served last once all are finished.
+    pub(crate) fn check_end(&mut self) -> Vec<String> {
+        let mut faults = self.check_left();
+        faults.extend(self.check_bandwidth());
+        if self.has_lost_counts {
+            return faults;
+        }
+        let was_reloaded = self.was_reloaded || !self.adopted.is_empty();
+        let mut accepted = 0;
+        for app in self.lineage.current().apps() {
+            let taken = app.counters().total(AppCounter::ConnectionsAccepted);
+            let reasons = 0..CloseReason::ALL.len();
+            let closed: u64 = reasons.map(|reason| app.counters().closed_total(reason)).sum();
+            // An app that went and came again has new counters; what another process ends of the first is counted there.
+            if taken != closed && !self.was_reloaded {
+                faults
+                    .push(format!("{taken} connections of {} were accepted and {closed} ended", app.name()));
+            }
+            accepted += taken;
+        }
+        let records = self.surroundings.records.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
+        // What was counted of an app that was removed since is gone with it.
+        if records < accepted || !was_reloaded && records != accepted {
+            faults.push(format!("{accepted} connections were accepted and {records} recorded"));
+        }
+        faults
+    }
+
     /// Bandwidths that were passed by connections that ended cleanly. Nothing is known of those that a reload changed.
     fn check_bandwidth(&self) -> Vec<String> {
-        if !self.adopted.is_empty() {
+        if self.was_reloaded || self.has_lost_counts || !self.adopted.is_empty() {
             return Vec::new();
         }
-        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = self.surroundings.records.lock().unwrap_or_else(PoisonError::into_inner);
         let mut faults = Vec::new();
         for app in self.lineage.current().apps() {
             let limits = &app.model().limits;
@@ -339,7 +492,7 @@ impl Proxy {
     /// The access log, by the number of the client.
     pub(crate) fn records(&self) -> BTreeMap<u32, Vec<AccessRecord>> {
         let mut by_number: BTreeMap<u32, Vec<AccessRecord>> = BTreeMap::new();
-        for record in self.records.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for record in self.surroundings.records.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             by_number.entry(number_of(&record.client).unwrap_or(u32::MAX)).or_default().push(record.clone());
         }
         by_number

@@ -11,6 +11,7 @@ use crate::Workload;
 use crate::configuration;
 use crate::preamble::Preambles;
 use crate::script::Script;
+use crate::upgrade::Plan;
 
 /// Everything that a seed decides before the first packet leaves.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Scenario {
     pub(crate) connections_max: u32,
     pub(crate) probe_seed: u64,
     pub(crate) apps: Vec<model::App>,
+    /// How [`Incident::Upgrade`]s go.
+    pub(crate) upgrades: Vec<Plan>,
     /// What [`Incident::Reload`] brings.
     pub(crate) configurations: Vec<Vec<model::App>>,
     pub(crate) backends: Vec<SocketAddress>,
@@ -51,6 +54,8 @@ pub(crate) enum Incident {
     Resolve,
     /// A worker gives connections to another, whatever they do.
     Move,
+    /// Another process follows.
+    Upgrade(usize),
     /// From now on streams are ragged still, but nothing breaks.
     Calm,
 }
@@ -119,13 +124,15 @@ impl Scenario {
         }
         incidents.push((at(calm), Incident::Calm));
         incidents.extend(moves(seed, calm).map(|time| (at(time), Incident::Move)));
-        incidents.sort_by_key(|(at, _)| *at);
-        let scripts = (0..script_count)
+        let scripts: Vec<Script> = (0..script_count)
             .map(|number| {
                 let dial_at = Time::ZERO + Duration::from_millis(200 + random.below(spread));
                 Script::draw(number, dial_at, random)
             })
             .collect();
+        let (times, upgrades): (Vec<Time>, Vec<Plan>) = upgrades(seed, calm, &scripts).into_iter().unzip();
+        incidents.extend(times.iter().enumerate().map(|(index, time)| (*time, Incident::Upgrade(index))));
+        incidents.sort_by_key(|(at, _)| *at);
         let connections_max = match random.index(3) {
             0 => random.between(1, 10) as u32,
             _ => 10_000,
@@ -145,6 +152,7 @@ impl Scenario {
             connections_max,
             probe_seed: random.next_u64(),
             apps,
+            upgrades,
             configurations,
             incidents,
             backends,
@@ -254,6 +262,21 @@ fn moves(seed: u64, calm: u64) -> impl Iterator<Item = u64> {
         next += random.between(1, 2 * pause);
         (next < calm).then_some(next)
     })
+}
+
+/// When other processes follow, and how that goes: in half of the simulations, some time after a client has dialled.
+fn upgrades(seed: u64, calm: u64, scripts: &[Script]) -> Vec<(Time, Plan)> {
+    // Chance of its own: a seed is otherwise what it was.
+    let mut random = Random::new(seed ^ 0x7570_6772);
+    if random.chance(0.5) {
+        return Vec::new();
+    }
+    let count = random.between(1, calm / 1_500);
+    let upgrade = |_| {
+        let first = scripts[random.index(scripts.len())].dial_at;
+        (first + Duration::from_millis(random.below(800)), Plan::draw(&mut random))
+    };
+    (0..count).map(upgrade).collect()
 }
 
 /// Whether a client with this number is one of those that may not come, where anybody is.

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use ringway::simulated::{Random, SimulatedFaults, SimulatedNetwork};
 use ringway::{Engine, EngineConfig, Time, Worker};
+use ringway_proxy::control::upgrade::Counters;
 use ringway_proxy::worker::WorkerMail;
 
 use crate::backend::Backend;
 use crate::client::Clients;
 use crate::ledger::{Ledger, SharedLedger};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, SharedRecords, Surroundings};
 use crate::scenario::{Ending, Incident, Scenario};
-use crate::{Outcome, Workload};
+use crate::upgrade::{End, Upgrade};
+use crate::{Outcome, Upgrades, Workload};
 
 /// Rounds of turns at one moment; more mean that somebody keeps itself busy without end.
 const ROUNDS_MAX: u32 = 100_000;
@@ -26,6 +28,15 @@ struct World {
     random: Random,
     scenario: Scenario,
     proxy: Proxy,
+    /// Under way.
+    upgrade: Option<Upgrade>,
+    /// Processes that another one followed, with what they counted until then.
+    leaving: Vec<(Proxy, Counters)>,
+    /// Clients whose connections were open when the process died that another one was about to follow.
+    open_at_death: Vec<u32>,
+    /// What happened to the configuration and to names while an upgrade was under way.
+    postponed: Vec<Incident>,
+    upgrades: Upgrades,
     clients: Worker<Clients>,
     /// None while it is dead.
     backends: Vec<Option<Worker<Backend>>>,
@@ -49,7 +60,19 @@ pub(crate) fn play(workload: Workload, seed: u64, keep_lines: bool) -> Outcome {
         Random::new(random.next_u64()),
     );
     let mut world = World {
-        proxy: Proxy::new(&scenario, &network),
+        proxy: Proxy::new(
+            &scenario,
+            Surroundings {
+                network: network.clone(),
+                connections_max: scenario.connections_max,
+                records: SharedRecords::default(),
+            },
+        ),
+        upgrade: None,
+        leaving: Vec::new(),
+        open_at_death: Vec::new(),
+        postponed: Vec::new(),
+        upgrades: Upgrades::default(),
         clients: Worker::new(Engine::simulated(&network, &EngineConfig::default()), clients),
         backends: scenario.backends.iter().map(|_| None).collect(),
         network,
@@ -83,6 +106,7 @@ impl World {
                 self.run_while("traffic", |world| {
                     !world.clients.handler().all_done() || !world.incidents_are_over()
                 })?;
+                self.end_upgrade()?;
                 // Every backend is well again; so many checks find that out.
                 let recovery = self.recovery_time();
                 self.run_for(recovery)?;
@@ -93,13 +117,15 @@ impl World {
             }
             Ending::DuringTraffic { drain, close_now } => {
                 self.run_for(drain.since(self.network.now()))?;
+                self.end_upgrade()?;
                 self.tell(&WorkerMail::Drain);
                 self.run_for(close_now.since(self.network.now()))?;
                 self.tell(&WorkerMail::CloseNow);
             }
         }
         self.run_while("the end", |world| {
-            !world.proxy.is_finished() || !world.clients.handler().all_done() || !world.incidents_are_over()
+            let is_finished = world.proxy.is_finished() && world.leaving.is_empty();
+            !is_finished || !world.clients.handler().all_done() || !world.incidents_are_over()
         })?;
         self.proxy.stop_probing();
         self.run_while("the end of probing", |world| world.proxy.is_probing())
@@ -119,6 +145,17 @@ impl World {
         let what = if matches!(mail, WorkerMail::Drain) { "drain" } else { "close now" };
         self.ledger.borrow_mut().note(self.network.now(), what, 0, 0);
         self.proxy.tell(mail);
+        if matches!(mail, WorkerMail::CloseNow) {
+            self.leaving.iter_mut().for_each(|(old, _)| old.tell(mail));
+        }
+    }
+
+    /// A process that is to end is not followed.
+    fn end_upgrade(&mut self) -> Result<(), String> {
+        if let Some(upgrade) = &mut self.upgrade {
+            upgrade.cancel();
+        }
+        self.run_while("the end of an upgrade", |world| world.upgrade.is_some())
     }
 
     fn run_for(&mut self, time: Duration) -> Result<(), String> {
@@ -134,7 +171,11 @@ impl World {
         self.settle()?;
         while goes_on(self) {
             if self.network.now() > Time::ZERO + TIME_MAX {
-                return Err(format!("{what} takes longer than {TIME_MAX:?}"));
+                let (waiting, proxy) = (self.clients.handler().not_done(), self.proxy.picture());
+                let leaving: Vec<String> = self.leaving.iter().map(|(old, _)| old.picture()).collect();
+                return Err(format!(
+                    "{what} takes longer than {TIME_MAX:?}: clients {waiting:?} wait, {proxy}; old: {leaving:?}"
+                ));
             }
             let far = self.network.now() + TIME_MAX;
             self.advance(far)?;
@@ -145,6 +186,11 @@ impl World {
     /// Moves to the next moment at which something happens, `limit` at most, and lets everything happen there.
     fn advance(&mut self, limit: Time) -> Result<(), String> {
         let next = self.scenario.incidents.get(self.incidents_done).map_or(limit, |(at, _)| limit.min(*at));
+        let next = self
+            .upgrade
+            .as_ref()
+            .and_then(|upgrade| upgrade.next_at(self.network.now()))
+            .map_or(next, |at| next.min(at));
         self.network.advance_at_most(next.since(self.network.now()));
         while let Some((at, incident)) = self.scenario.incidents.get(self.incidents_done).copied() {
             if at > self.network.now() {
@@ -160,11 +206,16 @@ impl World {
     fn settle(&mut self) -> Result<(), String> {
         for _ in 0..ROUNDS_MAX {
             self.turn().map_err(|error| format!("an engine failed: {error}"))?;
-            if let Some(fault) = self.proxy.check_now() {
+            let is_upgraded = self.turn_upgrade()?;
+            let processes = std::iter::once(&self.proxy).chain(self.leaving.iter().map(|(old, _)| old));
+            if let Some(fault) = processes.filter_map(Proxy::check_now).next() {
                 return Err(fault);
             }
-            if !self.network.has_work() {
-                if let Some(fault) = self.proxy.check_queues(self.network.now()) {
+            if !is_upgraded && !self.network.has_work() {
+                // While workers rest, nobody calls those who wait.
+                if self.upgrade.is_none()
+                    && let Some(fault) = self.proxy.check_queues(self.network.now())
+                {
                     return Err(fault);
                 }
                 return Ok(());
@@ -182,10 +233,89 @@ impl World {
             self.clients.turn(None)?;
             self.proxy.turn()?;
         }
+        if let Some(heir) = self.upgrade.as_mut().and_then(Upgrade::heir) {
+            heir.turn()?;
+        }
+        for (old, _) in &mut self.leaving {
+            old.turn()?;
+        }
         for backend in self.backends.iter_mut().flatten() {
             backend.turn(None)?;
         }
         Ok(())
+    }
+
+    /// Takes an upgrade a move further, and what comes of it in. Says whether anything happened.
+    fn turn_upgrade(&mut self) -> Result<bool, String> {
+        let now = self.network.now();
+        self.end_old_processes();
+        let Some(upgrade) = &mut self.upgrade else { return Ok(false) };
+        let lived = !self.proxy.is_dead();
+        let has_moved = upgrade.turn(&mut self.proxy, now);
+        for line in std::mem::take(&mut upgrade.log) {
+            self.ledger.borrow_mut().note(now, &line, 0, 0);
+        }
+        if let Some(fault) = upgrade.check() {
+            return Err(fault);
+        }
+        let end = upgrade.end().transpose()?;
+        if lived && self.proxy.is_dead() {
+            self.open_at_death = self.open_clients();
+        }
+        match end {
+            None => return Ok(has_moved),
+            Some(End::Stays) => self.upgrades.called_off += 1,
+            Some(End::TakesBack { cut }) => {
+                self.upgrades.taken_back += 1;
+                // Whoever came to the one that died.
+                let is_cut = |number: &u32| cut.iter().any(|(cut, _)| cut == number);
+                let orphaned = self.open_clients().into_iter().filter(|number| !is_cut(number));
+                self.ledger.borrow_mut().orphan(orphaned);
+                self.ledger.borrow_mut().cut(cut);
+                self.proxy.miss_counters();
+            }
+            Some(End::Follows { new, taken }) => {
+                self.upgrades.followed += 1;
+                self.upgrades.moved += taken.len() as u32;
+                let old = std::mem::replace(&mut self.proxy, *new);
+                let told = old.counters();
+                self.proxy.add_counters(&told);
+                self.leaving.push((old, told));
+            }
+            Some(End::Inherits { new, taken }) => {
+                self.upgrades.inherited += 1;
+                self.upgrades.moved += taken.len() as u32;
+                let open = std::mem::take(&mut self.open_at_death).into_iter();
+                self.ledger.borrow_mut().orphan(open.filter(|number| !taken.contains(number)));
+                self.proxy = *new;
+                self.proxy.miss_counters();
+            }
+        }
+        self.upgrade = None;
+        for incident in std::mem::take(&mut self.postponed) {
+            self.happen(incident);
+        }
+        Ok(true)
+    }
+
+    /// Processes that have nothing left say what they counted, and are gone.
+    fn end_old_processes(&mut self) {
+        let (finished, leaving): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.leaving).into_iter().partition(|(old, _)| old.is_gone());
+        self.leaving = leaving;
+        for (mut old, told) in finished {
+            self.proxy.add_counters(&old.counters().since(&told));
+            for fault in old.check_left() {
+                self.ledger.borrow_mut().fault(format!("an old process: {fault}"));
+            }
+        }
+    }
+
+    /// Clients that have dialled, and of which nothing is told yet.
+    fn open_clients(&self) -> Vec<u32> {
+        let (now, records) = (self.network.now(), self.proxy.records());
+        let scripts = self.scenario.scripts.iter().filter(|script| script.dial_at <= now);
+        scripts.map(|script| script.number).filter(|number| !records.contains_key(number)).collect()
     }
 
     fn incidents_are_over(&self) -> bool {
@@ -193,6 +323,11 @@ impl World {
     }
 
     fn happen(&mut self, incident: Incident) {
+        if self.upgrade.is_some() && matches!(incident, Incident::Reload(_) | Incident::Resolve) {
+            // Changes of the configuration come one at a time, and the new process asks for names itself.
+            self.postponed.push(incident);
+            return;
+        }
         self.ledger.borrow_mut().note(self.network.now(), &format!("{incident:?}"), 0, 0);
         match incident {
             Incident::Crash(backend) => {
@@ -207,6 +342,12 @@ impl World {
                 self.proxy.reload(&self.scenario.configurations[configuration]);
             }
             Incident::Move => self.proxy.move_some(&mut self.random),
+            Incident::Upgrade(index) => {
+                let now = self.network.now();
+                if self.upgrade.is_none() && !self.proxy.is_draining() {
+                    self.upgrade = Some(Upgrade::begin(self.scenario.upgrades[index], now));
+                }
+            }
             Incident::Resolve => self.proxy.resolve(&self.scenario.backends, &mut self.random),
             Incident::Calm => {
                 let calm =
@@ -238,7 +379,7 @@ impl World {
                 ledger.note(record.ended, &what, *number, amount);
             }
         }
-        drop((self.proxy, self.clients, self.backends));
+        drop((self.proxy, self.upgrade, self.leaving, self.clients, self.backends));
         while self.network.advance() {}
         let left = self.network.socket_count();
         let mut ledger = self.ledger.borrow_mut();
@@ -254,6 +395,7 @@ impl World {
             lines: ledger.lines().map(str::to_owned),
             connections: self.scenario.scripts.len(),
             clean,
+            upgrades: self.upgrades,
             time,
         }
     }

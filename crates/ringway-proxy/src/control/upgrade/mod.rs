@@ -27,6 +27,7 @@ pub(super) use left::Left;
 pub(super) use new::{Estate, HouseParts};
 pub(crate) use new::{Heir, Meeting, Parted};
 pub(super) use old::{Farewell, House};
+pub use state::{AllowanceRecord, Counters, State, allowances_of, outliers_of, restore_allowances};
 pub use wire::BinaryRecord;
 
 /// Names the socket by which a new process finds the one that started it.

@@ -24,7 +24,7 @@ const KEPT: Duration = Duration::from_secs(1);
 /// What is known of the apps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct State {
+pub struct State {
     pub(super) apps: Vec<AppRecord>,
 }
 
@@ -97,7 +97,7 @@ impl EjectionRecord {
 /// What an app has used of what it may take at a time, when its connections stand still.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct AllowanceRecord {
+pub struct AllowanceRecord {
     app: String,
     /// When its bucket of new connections is full again, in nanoseconds of the process clock.
     rate_full_at: u64,
@@ -106,7 +106,7 @@ pub(super) struct AllowanceRecord {
 }
 
 /// Of all apps that may not take all at this moment.
-pub(super) fn allowances_of(snapshot: &Snapshot, now: Time) -> Vec<AllowanceRecord> {
+pub fn allowances_of(snapshot: &Snapshot, now: Time) -> Vec<AllowanceRecord> {
     // What is over may still hold something back: what was not used is kept for a while.
     let since = (now - KEPT).as_nanos();
     let of_app = |app: &Arc<AppState>| {
@@ -120,7 +120,7 @@ pub(super) fn allowances_of(snapshot: &Snapshot, now: Time) -> Vec<AllowanceReco
 }
 
 /// Has apps go on from what they have used in another process.
-pub(super) fn restore_allowances(records: &[AllowanceRecord], snapshot: &Snapshot) {
+pub fn restore_allowances(records: &[AllowanceRecord], snapshot: &Snapshot) {
     if records.is_empty() {
         return;
     }
@@ -136,7 +136,7 @@ pub(super) fn restore_allowances(records: &[AllowanceRecord], snapshot: &Snapsho
 }
 
 /// The endpoints that are left out because too many of their connections failed, with the slot of their app or pool.
-pub(super) fn outliers_of(snapshot: &Snapshot) -> Vec<(usize, Arc<Endpoint>)> {
+pub fn outliers_of(snapshot: &Snapshot) -> Vec<(usize, Arc<Endpoint>)> {
     let of_pool = |pool: &Arc<AppState>| {
         let (slot, set) = (pool.slot(), pool.endpoints());
         let outliers = set.endpoints().iter().filter(|endpoint| endpoint.is_outlier());
@@ -147,12 +147,12 @@ pub(super) fn outliers_of(snapshot: &Snapshot) -> Vec<(usize, Arc<Endpoint>)> {
 
 impl State {
     /// Of a process that runs by this snapshot.
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
+    pub fn of(snapshot: &Snapshot) -> Self {
         Self { apps: snapshot.pools().map(|app| AppRecord::of(app)).collect() }
     }
 
     /// Has the apps of another snapshot go on from here.
-    pub(super) fn restore(&self, snapshot: &Snapshot) {
+    pub fn restore(&self, snapshot: &Snapshot) {
         let by_name: BTreeMap<(&str, Option<&str>), &AppRecord> = self
             .apps
             .iter()
@@ -261,7 +261,7 @@ fn read_address(text: &str) -> Option<SocketAddress> {
 /// What was counted since the first process of the line started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Counters {
+pub struct Counters {
     /// By metric and label.
     process: BTreeMap<String, u64>,
     workers: BTreeMap<String, u64>,
@@ -285,7 +285,7 @@ struct AppCounts {
 
 impl Counters {
     /// Of a process that runs by this snapshot.
-    pub(super) fn of(metrics: &Metrics, snapshot: &Snapshot) -> Self {
+    pub fn of(metrics: &Metrics, snapshot: &Snapshot) -> Self {
         let process = metrics.process();
         Self {
             process: counted(ProcessCounter::ALL, |counter| counter.row(), |counter| process.get(counter)),
@@ -301,7 +301,7 @@ impl Counters {
     }
 
     /// What was counted since `before`.
-    pub(super) fn since(&self, before: &Self) -> Self {
+    pub fn since(&self, before: &Self) -> Self {
         let apps = self.apps.iter().map(|(name, counts)| {
             let nothing = AppCounts::default();
             (name.clone(), counts.since(before.apps.get(name).unwrap_or(&nothing)))
@@ -316,7 +316,7 @@ impl Counters {
     }
 
     /// Counts on from here in another process.
-    pub(super) fn add_to(&self, metrics: &Metrics, snapshot: &Snapshot) {
+    pub fn add_to(&self, metrics: &Metrics, snapshot: &Snapshot) {
         let process = metrics.process();
         for counter in ProcessCounter::ALL {
             process.add(*counter, found(&self.process, counter.row()));
