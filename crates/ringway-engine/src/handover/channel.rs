@@ -110,6 +110,21 @@ impl Channel {
         Ok(Self { fd })
     }
 
+    /// An end that another process had, and passed on.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is none.
+    pub fn from_descriptor(fd: OwnedFd) -> io::Result<Self> {
+        let option = |name| sys::get_option(fd.as_fd(), libc::SOL_SOCKET, name);
+        let is_channel = option(libc::SO_DOMAIN)? == libc::AF_UNIX
+            && option(libc::SO_TYPE)? == libc::SOCK_SEQPACKET
+            && option(libc::SO_ACCEPTCONN)? == 0;
+        match is_channel {
+            true => Ok(Self { fd }),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not an end of a channel")),
+        }
+    }
+
     /// Both ends of a channel within this process.
     ///
     /// # Errors
@@ -407,6 +422,20 @@ mod tests {
         }
         let many = vec![one.as_fd(); DESCRIPTORS_MAX + 1];
         assert_eq!(one.send(b"x", &many).expect_err("too many").kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn an_end_that_is_passed_on_goes_on_and_what_is_none_is_refused() {
+        let (one, other) = Channel::pair().expect("a pair");
+        let copy = other.as_fd().try_clone_to_owned().expect("a copy");
+        drop(other);
+        let other = Channel::from_descriptor(copy).expect("it is one");
+        one.send(b"word", &[]).expect("to send");
+        assert_eq!(receive(&other).bytes, b"word");
+        let stream = std::os::unix::net::UnixStream::pair().expect("a pair").0;
+        for none in [OwnedFd::from(stream), std::fs::File::open("/dev/null").expect("it is there").into()] {
+            assert!(Channel::from_descriptor(none).is_err());
+        }
     }
 
     #[test]

@@ -387,11 +387,32 @@ fn terminated_connections_finish_in_the_old_process(engine: Engine) {
     let mut new = pair.dial(frontend);
     new.write_all(b"new!").and_then(|()| new.read_exact(&mut answer)).expect("the new process serves");
     assert_eq!(&answer, b"new!");
+    // Another one follows: then there are two old processes, and the last one is asked for both.
+    command_text(&ringway, &["upgrade"]);
+    let left = || {
+        let text = command_text(&ringway, &["connections", "--generation", "old", "--json"]);
+        serde_json::from_str::<serde_json::Value>(&text).expect("JSON")
+    };
+    let left_now = left();
+    assert_eq!(left_now["matched"], 2, "{left_now}");
+    assert_eq!(left_now["connections"][0]["why"], "tls_that_ends_here", "{left_now}");
+    // The process between ends before the one that it followed.
+    drop(new);
+    eventually("the second process has ended", PATIENCE, || {
+        let processes = left()["processes"].as_array().map(Vec::len);
+        (processes == Some(1)).then_some(())
+    });
+    client.write_all(b"more").and_then(|()| client.read_exact(&mut answer)).expect("it still goes on");
     client.conn.send_close_notify();
     client.flush().expect("it is open");
     drop(client);
     eventually("the backend saw its end", PATIENCE, || {
         backend.endings().contains(&Ending::End).then_some(())
+    });
+    eventually("what old processes counted is known to the last one", PATIENCE, || {
+        let count = |name| ringway.metric(name, "app=\"edge\"");
+        let counts = ["ringway_connections_accepted_total", "ringway_connections_closed_total"].map(count);
+        (counts == [2.0, 2.0]).then_some(())
     });
 }
 

@@ -41,6 +41,13 @@ pub struct Packet {
     pub descriptors: Vec<OwnedFd>,
 }
 
+/// For waiting until something comes.
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
 impl Line {
     /// Speaks on a channel.
     pub fn new(channel: Channel) -> Self {

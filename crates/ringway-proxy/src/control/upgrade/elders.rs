@@ -4,7 +4,9 @@
 //! many as live: one that is gone is forgotten as soon as that is seen, at the latest when it is asked.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ringway::SocketAddress;
@@ -21,34 +23,66 @@ pub(in crate::control) struct Elder {
     pub(in crate::control) pid: u32,
     /// Where it tells of its connections.
     pub(in crate::control) socket: PathBuf,
+    /// The line on which it says at its end what it has counted comes along, where this does.
+    #[serde(default)]
+    pub(in crate::control) has_line: bool,
 }
 
 /// The old processes.
 #[derive(Debug, Default)]
-pub(in crate::control) struct Elders(Mutex<Vec<Elder>>);
+pub(in crate::control) struct Elders {
+    /// Each with a handle of its line.
+    known: Mutex<Vec<(Elder, Option<OwnedFd>)>>,
+    /// Another process follows, and hears what they say from now on.
+    are_passed_on: AtomicBool,
+}
 
 impl Elders {
     /// Those that another process knew.
-    pub(super) fn new(elders: Vec<Elder>) -> Self {
-        Self(Mutex::new(elders))
+    pub(super) fn new(known: Vec<(Elder, Option<OwnedFd>)>) -> Self {
+        Self { known: Mutex::new(known), are_passed_on: AtomicBool::new(false) }
     }
 
     /// Those that are known, the oldest first.
     pub(super) fn all(&self) -> Vec<Elder> {
-        self.known().clone()
+        self.known().iter().map(|(elder, _)| elder.clone()).collect()
     }
 
-    pub(super) fn add(&self, elder: Elder) {
-        self.known().push(elder);
+    /// All of them for another process, and the lines of those that have one.
+    pub(super) fn for_heir(&self) -> (Vec<Elder>, Vec<OwnedFd>) {
+        let mut lines = Vec::new();
+        let known = self.known();
+        let elders = known.iter().map(|(elder, line)| {
+            // Without descriptors the upgrade does not get far either.
+            let line = line.as_ref().and_then(|line| line.try_clone().ok());
+            let elder = Elder { has_line: line.is_some(), ..elder.clone() };
+            lines.extend(line);
+            elder
+        });
+        let elders = elders.collect();
+        (elders, lines)
+    }
+
+    /// The other process is the one that hears from now on.
+    pub(super) fn pass_on(&self) {
+        self.are_passed_on.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn are_passed_on(&self) -> bool {
+        self.are_passed_on.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, elder: Elder, line: Option<OwnedFd>) {
+        self.known().push((elder, line));
     }
 
     /// It is gone.
     pub(super) fn forget(&self, pid: u32) {
-        self.known().retain(|elder| elder.pid != pid);
+        self.known().retain(|(elder, _)| elder.pid != pid);
     }
 
-    fn known(&self) -> MutexGuard<'_, Vec<Elder>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Vec<(Elder, Option<OwnedFd>)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lists connections of the old processes that `query.generation` means.
@@ -156,7 +190,10 @@ mod tests {
     #[tokio::test]
     async fn who_is_gone_is_forgotten_when_he_is_asked() {
         let directory = tempfile::tempdir().expect("a directory");
-        let elder = |generation, pid, name| Elder { generation, pid, socket: directory.path().join(name) };
+        let elder = |generation, pid, name| {
+            let socket = directory.path().join(name);
+            (Elder { generation, pid, socket, has_line: false }, None)
+        };
         let elders = Elders::new(vec![elder(1, 7, "never"), elder(2, 8, "dead")]);
         drop(std::os::unix::net::UnixListener::bind(directory.path().join("dead")).expect("it binds"));
         let refused = elders.list(&query("generation=3")).await;

@@ -49,7 +49,7 @@ impl Left {
     /// How the new process finds it.
     pub(super) fn elder(&self) -> Elder {
         let socket = self.directory.path().join("socket");
-        Elder { generation: self.generation, pid: std::process::id(), socket }
+        Elder { generation: self.generation, pid: std::process::id(), socket, has_line: false }
     }
 
     /// A handle of its socket.

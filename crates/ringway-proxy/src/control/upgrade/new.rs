@@ -36,6 +36,8 @@ use crate::worker::{Homes, Legacy, LentListener, MovedSession, Parcel, WorkerMai
 const DESCRIPTORS_SPARE: u32 = 1024;
 /// For each thing that the old process has to say; it gives up much earlier.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long nobody may notice that another process hears what old ones say.
+const LOOK: Duration = Duration::from_millis(250);
 /// For the end of an old process that has fallen silent: whoever dies takes its time to be buried.
 const BURIAL: Duration = Duration::from_secs(5);
 
@@ -48,7 +50,8 @@ pub(crate) struct Heir {
     versions: Vec<VersionRecord>,
     running: Running,
     binaries: Vec<BinaryRecord>,
-    elders: Vec<Elder>,
+    /// Each with its line.
+    elders: Vec<(Elder, Option<OwnedFd>)>,
 }
 
 /// The version that runs.
@@ -100,6 +103,8 @@ pub(in crate::control) struct Estate {
     pub(in crate::control) admin: Option<OwnedFd>,
     /// Where the old process tells what it had counted; none if it is gone.
     line: Option<Line>,
+    /// Where those before it tell it, by their process ids.
+    lines: Vec<(u32, Line)>,
 }
 
 impl Heir {
@@ -144,7 +149,7 @@ impl Heir {
         // While this process has one thread; without it, everything takes longer.
         let _ = ringway::reserve_descriptors(configure.descriptors.saturating_add(DESCRIPTORS_SPARE));
         let Configure { file, running, versions, binaries, passed, elders, .. } = configure;
-        let passed = passed.into_iter().zip(descriptors);
+        let passed = passed.into_iter().zip(descriptors.by_ref());
         let passed = passed.map(|(name, descriptor)| PassedDescriptor { name, descriptor }).collect();
         let Some(record) = versions.iter().find(|record| record.version == running) else {
             return refuse(&mut line, "the configuration that runs was not sent".to_owned());
@@ -156,6 +161,11 @@ impl Heir {
         overrides.apply(&mut config.server);
         let document = Arc::new(record.document.clone());
         let running = Running { version: running, origin: record.origin, time: record.time };
+        let with_line = |elder: Elder| {
+            let line = if elder.has_line { descriptors.next() } else { None };
+            (elder, line)
+        };
+        let elders = elders.into_iter().map(with_line).collect();
         let heir = Self { line, old, word, versions, running, binaries, elders };
         Ok(Meeting { heir, config, source: Source { file: Some(file), document }, passed })
     }
@@ -196,6 +206,7 @@ impl Heir {
         Ok(Estate {
             versions: Some(self.versions),
             binaries,
+            lines: self.elders.iter().filter_map(|(elder, line)| Some((elder.pid, line_of(line)?))).collect(),
             elders: Arc::new(Elders::new(self.elders)),
             admin: inheritance.admin,
             line: is_told.then_some(self.line),
@@ -390,30 +401,45 @@ impl Estate {
     /// Of a process that follows nobody.
     pub(in crate::control) fn first() -> Self {
         let binaries = vec![BinaryRecord::of_this_process(1)];
-        Self { versions: None, binaries, elders: Arc::default(), admin: None, line: None }
+        Self { versions: None, binaries, elders: Arc::default(), admin: None, line: None, lines: Vec::new() }
     }
 
-    /// Takes in what the old process counted: once now, and once when it ends. `counted` is told the first time, or that
-    /// there is none.
+    /// Takes in what old processes counted: of the last one now, and of each when it ends. `counted` is told the first time,
+    /// or that there is none.
     pub(in crate::control) fn follow_counters(
         &mut self,
         house: &HouseParts,
         counted: impl FnOnce() + Send + 'static,
     ) {
-        let Some(mut line) = self.line.take() else { return counted() };
+        for (pid, line) in std::mem::take(&mut self.lines) {
+            self.follow(house, line, Some(pid), None::<fn()>);
+        }
+        match self.line.take() {
+            Some(line) => self.follow(house, line, None, Some(counted)),
+            None => counted(),
+        }
+    }
+
+    /// `pid`: of a process that is known to have connections to finish.
+    fn follow(
+        &self,
+        house: &HouseParts,
+        line: Line,
+        pid: Option<u32>,
+        counted: Option<impl FnOnce() + Send + 'static>,
+    ) {
         let (metrics, lineage) = (Arc::clone(&house.metrics), Arc::clone(&house.lineage));
         let elders = Arc::clone(&self.elders);
         let follow = move || {
-            let (mut counted, mut left) = (Some(counted), None);
-            // As long as connections may finish there.
-            while let Ok(packet) = line.receive(Instant::now() + Duration::from_secs(8 * 86_400)) {
+            let (mut line, mut counted, mut pid) = (line, counted, pid);
+            while let Some(packet) = hear_of(&mut line, &elders) {
                 if packet.kind == Kind::Counters as u16
                     && let Ok(counters) = wire::read::<Counters>(&packet.body)
                 {
                     counters.add_to(&metrics, &lineage.current());
                     if let Some(elder) = counters.left {
-                        left = Some(elder.pid);
-                        elders.add(elder);
+                        pid = Some(elder.pid);
+                        elders.add(elder, line.as_fd().try_clone_to_owned().ok());
                     }
                 }
                 if let Some(counted) = counted.take() {
@@ -423,12 +449,28 @@ impl Estate {
             if let Some(counted) = counted.take() {
                 counted();
             }
-            if let Some(pid) = left {
+            if let Some(pid) = pid {
                 elders.forget(pid);
             }
         };
         if let Err(error) = std::thread::Builder::new().name("old-process".to_owned()).spawn(follow) {
-            tracing::warn!(%error, "counters begin anew");
+            tracing::warn!(%error, "what an old process counted is not known");
+        }
+    }
+}
+
+/// What an old process says next; none if it is gone, or another process hears it from now on.
+fn hear_of(line: &mut Line, elders: &Elders) -> Option<Packet> {
+    loop {
+        let found = wait([(line.as_fd(), Interest::Read)], Some(LOOK));
+        if elders.are_passed_on() {
+            return None;
+        }
+        match found {
+            Ok([false]) => {}
+            // All of it follows at once.
+            Ok([true]) => return line.receive(Instant::now() + PATIENCE).ok(),
+            Err(_) => return None,
         }
     }
 }
@@ -444,6 +486,12 @@ impl BinaryRecord {
             time: SystemTime::now(),
         }
     }
+}
+
+/// The line that this is a handle of.
+fn line_of(handle: &Option<OwnedFd>) -> Option<Line> {
+    let handle = handle.as_ref()?.try_clone().ok()?;
+    Channel::from_descriptor(handle).ok().map(Line::new)
 }
 
 fn say(line: &mut Line, kind: Kind, message: &impl serde::Serialize) -> io::Result<()> {

@@ -174,6 +174,7 @@ impl House {
             journal.step("silent", format!("{reason}, after it was decided that it serves"));
         }
         new.serves = true;
+        self.elders.pass_on();
         self.door.shut();
         report.moved = frozen.kinds();
         report.left = frozen.left();
@@ -232,6 +233,7 @@ impl House {
         let version = record::common_version(&hello.sessions);
         fault::point("old", "hello");
         let (passed, sockets): (Vec<&str>, Vec<BorrowedFd<'_>>) = self.lineage.passed().descriptors().unzip();
+        let (elders, lines) = self.elders.for_heir();
         let configure = Configure {
             passed: passed.into_iter().map(str::to_owned).collect(),
             clock_origin: Clock::process().origin(),
@@ -240,9 +242,10 @@ impl House {
             running: snapshot.version(),
             versions: self.versions.clone(),
             binaries: self.binaries.clone(),
-            elders: self.elders.all(),
+            elders,
         };
-        let descriptors = [&[word.as_fd()], &sockets[..]].concat();
+        let lines: Vec<BorrowedFd<'_>> = lines.iter().map(AsFd::as_fd).collect();
+        let descriptors = [&[word.as_fd()], &sockets[..], &lines].concat();
         say(line, Kind::Configure, &configure, &descriptors, deadline)?;
         let ready: Ready = hear(line, Kind::Ready, deadline)?;
         let Ready { workers, engine } = ready;
