@@ -44,6 +44,7 @@ impl Cell {
         for lookup in 0..LOOKUPS {
             let name = &self.names[lookup % self.names.len()];
             let client = Inquirer {
+                client_name: None,
                 protocol: Some(Client::Tls),
                 name: Some(name),
                 offers: &|_| false,

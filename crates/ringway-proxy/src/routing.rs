@@ -18,6 +18,8 @@ pub struct Inquirer<'a> {
     pub protocol: Option<Client>,
     /// Host that it asks for, in lower case.
     pub name: Option<&'a str>,
+    /// What it is called by a certificate that was verified.
+    pub client_name: Option<&'a str>,
     /// Whether it offers an application protocol within TLS.
     pub offers: &'a dyn Fn(&[u8]) -> bool,
     /// Path of its request.
@@ -87,6 +89,7 @@ impl fmt::Display for Mismatch {
 enum Part {
     Protocol,
     ServerNames,
+    ClientNames,
     Alpn,
     Paths,
     Source,
@@ -221,6 +224,10 @@ impl CompiledRule {
         if !is_named && !rule.server_names.is_empty() && !client.name.is_some_and(has_name) {
             return Some(Part::ServerNames);
         }
+        let is_called = |name: &str| rule.client_names.iter().any(|own| own.matches(name));
+        if !rule.client_names.is_empty() && !client.client_name.is_some_and(is_called) {
+            return Some(Part::ClientNames);
+        }
         if !rule.alpn.is_empty() && !rule.alpn.iter().any(|name| (client.offers)(name.as_bytes())) {
             return Some(Part::Alpn);
         }
@@ -241,6 +248,7 @@ impl CompiledRule {
                 ("protocols", text(found), list(rule.protocols.iter().map(Client::as_str)))
             }
             Part::ServerNames => ("server_names", text(client.name), list(&rule.server_names)),
+            Part::ClientNames => ("client_names", text(client.client_name), list(&rule.client_names)),
             Part::Alpn => ("alpn", "what is offered".to_owned(), list(&rule.alpn)),
             Part::Paths => ("paths", text(client.path), list(&rule.paths)),
             Part::Source => {

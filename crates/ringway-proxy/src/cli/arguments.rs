@@ -256,13 +256,16 @@ pub(super) struct ExplainArguments {
     /// An application protocol that it offers in TLS, as h2; several with commas
     #[arg(long, value_name = "PROTOCOL")]
     pub(super) alpn: Option<String>,
+    /// What it is called by its certificate
+    #[arg(long, value_name = "NAME")]
+    pub(super) client_name: Option<String>,
     /// The host that its HTTP/1 request asks for
     #[arg(long, value_name = "NAME")]
     pub(super) host: Option<String>,
     /// The path of its HTTP/1 request
     #[arg(long, value_name = "PATH")]
     pub(super) path: Option<String>,
-    /// What it speaks [default: tls with --sni or --alpn, http1 with --host or --path, else silent]
+    /// What it speaks [default: tls with --sni, --alpn or --client-name, http1 with --host or --path, else silent]
     #[arg(long, value_name = "WORD")]
     pub(super) protocol: Option<String>,
     /// The address that it comes from

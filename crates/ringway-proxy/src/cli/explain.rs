@@ -36,13 +36,15 @@ pub(super) fn main(arguments: &ExplainArguments) -> Exit {
 }
 
 fn query_of(arguments: &ExplainArguments) -> ExplainQuery {
-    let ExplainArguments { app, sni, alpn, host, path, protocol, source, destination, admin: _ } = arguments;
+    let ExplainArguments { app, sni, alpn, client_name, host, path, protocol, source, destination, admin: _ } =
+        arguments;
     ExplainQuery {
         app: app.clone(),
         protocol: protocol.clone(),
         sni: sni.clone(),
         host: host.clone(),
         alpn: alpn.clone(),
+        client_name: client_name.clone(),
         path: path.clone(),
         source: source.clone(),
         destination: destination.clone(),

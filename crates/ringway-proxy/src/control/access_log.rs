@@ -87,6 +87,8 @@ pub enum Secured {
         alpn: Option<Box<str>>,
         /// They went on with a session of earlier.
         is_resumed: bool,
+        /// What the client is called by its certificate, which was verified; empty: it has one without a name.
+        client: Option<Box<str>>,
     },
     /// It failed for this reason.
     Failed(&'static str),
@@ -96,6 +98,14 @@ impl Asked {
     /// A client that speaks this, and of which nothing else is known.
     pub fn new(protocol: Client) -> Self {
         Self { protocol, name: None, alpn: None, secured: None }
+    }
+
+    /// What the client is called by its verified certificate; empty: it has one without a name.
+    pub fn verified_client(&self) -> Option<&str> {
+        match &self.secured {
+            Some(Secured::Agreed { client, .. }) => client.as_deref(),
+            Some(Secured::Failed(_)) | None => None,
+        }
     }
 
     /// The server name of TLS.
@@ -193,13 +203,16 @@ fn write_human(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
         }
     }
     match record.asked.as_ref().and_then(|asked| asked.secured.as_ref()) {
-        Some(Secured::Agreed { version, cipher, alpn, is_resumed }) => {
+        Some(Secured::Agreed { version, cipher, alpn, is_resumed, client }) => {
             let _ = write!(line, " tls={version} cipher={cipher}");
             if let Some(alpn) = alpn {
                 let _ = write!(line, " tls_alpn={}", Word(alpn));
             }
             if *is_resumed {
                 line.push_str(" tls_resumed=true");
+            }
+            if let Some(client) = client {
+                let _ = write!(line, " tls_client={}", Word(client));
             }
         }
         Some(Secured::Failed(reason)) => _ = write!(line, " tls_failure={reason}"),
@@ -249,6 +262,7 @@ fn write_json(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
         tls_cipher: Option<&'a str>,
         tls_alpn: Option<&'a str>,
         tls_resumed: Option<bool>,
+        tls_client: Option<&'a str>,
         tls_failure: Option<&'a str>,
         route: Option<&'a str>,
         backend: Option<&'a str>,
@@ -267,8 +281,8 @@ fn write_json(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
     let asked = record.asked.as_deref();
     let (mut agreed, mut failure) = (None, None);
     match asked.and_then(|asked| asked.secured.as_ref()) {
-        Some(Secured::Agreed { version, cipher, alpn, is_resumed }) => {
-            agreed = Some((*version, *cipher, alpn.as_deref(), *is_resumed));
+        Some(Secured::Agreed { version, cipher, alpn, is_resumed, client }) => {
+            agreed = Some((*version, *cipher, alpn.as_deref(), *is_resumed, client.as_deref()));
         }
         Some(Secured::Failed(reason)) => failure = Some(*reason),
         None => {}
@@ -287,6 +301,7 @@ fn write_json(record: &AccessRecord, time: Timestamp, out: &mut Vec<u8>) {
         tls_cipher: agreed.map(|agreed| agreed.1),
         tls_alpn: agreed.and_then(|agreed| agreed.2),
         tls_resumed: agreed.map(|agreed| agreed.3),
+        tls_client: agreed.and_then(|agreed| agreed.4),
         tls_failure: failure,
         route: record.route.as_deref(),
         backend: record.backend.as_deref(),

@@ -31,6 +31,9 @@ pub struct ExplainQuery {
     /// The application protocols that it offers, with commas between them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpn: Option<String>,
+    /// What it is called by its certificate.
+    #[serde(default)]
+    pub client_name: Option<String>,
     /// The path of its request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -104,7 +107,7 @@ pub fn explain(app: &AppState, query: &ExplainQuery, now: Time) -> Result<Explan
     let protocol = match &query.protocol {
         Some(word) => Client::of_word(word)
             .ok_or_else(|| wrong("protocol", word, &Client::ALL.map(Client::as_str).join(", ")))?,
-        None if query.sni.is_some() || query.alpn.is_some() => Client::Tls,
+        None if query.sni.is_some() || query.alpn.is_some() || query.client_name.is_some() => Client::Tls,
         None if query.host.is_some() || query.path.is_some() => Client::Http1,
         None => Client::Silent,
     };
@@ -117,6 +120,7 @@ pub fn explain(app: &AppState, query: &ExplainQuery, now: Time) -> Result<Explan
     let client = Inquirer {
         protocol,
         name: name.as_deref(),
+        client_name: query.client_name.as_deref(),
         offers: &|one| match agreed {
             Some(agreed) => agreed.is_some_and(|agreed| agreed.as_bytes() == one),
             None => offers(one),

@@ -47,6 +47,10 @@ pub(crate) struct SecuredClient<'a> {
     pub(crate) authority: Option<&'a str>,
     /// A name of the connection, unique among those of all processes; at most 128 bytes.
     pub(crate) unique_id: &'a str,
+    /// What it is called by its certificate, which was verified; empty: it has one without a name.
+    pub(crate) client: Option<&'a str>,
+    /// It went on with a session of earlier, and showed the certificate then.
+    pub(crate) is_resumed: bool,
 }
 
 impl SecuredClient<'_> {
@@ -58,16 +62,23 @@ impl SecuredClient<'_> {
         if let Some(authority) = self.authority {
             writer = writer.tlv(tlv_type::AUTHORITY, authority.as_bytes());
         }
-        // It came over TLS; no certificate of it was verified.
-        let mut ssl = vec![0x01, 0, 0, 0, 1];
+        // It came over TLS (1), with a certificate in this connection (2) and session (4); zero: which was verified.
+        let mut ssl = match (self.client, self.is_resumed) {
+            (None, _) => vec![0x01, 0, 0, 0, 1],
+            (Some(_), false) => vec![0x07, 0, 0, 0, 0],
+            (Some(_), true) => vec![0x05, 0, 0, 0, 0],
+        };
         let mut add = |kind: u8, value: &str| {
             ssl.push(kind);
-            // Names of versions and suites have a few dozen bytes.
+            // Names of versions and suites have a few dozen bytes, those of clients at most 255.
             ssl.extend_from_slice(&(value.len() as u16).to_be_bytes());
             ssl.extend_from_slice(value.as_bytes());
         };
         add(tlv_type::SSL_VERSION, &format!("TLSv{}", self.version));
         add(tlv_type::SSL_CIPHER, &name_of_openssl(self.cipher));
+        if let Some(client) = self.client.filter(|client| !client.is_empty()) {
+            add(tlv_type::SSL_CN, client);
+        }
         writer.tlv(tlv_type::SSL, &ssl).tlv(tlv_type::UNIQUE_ID, self.unique_id.as_bytes())
     }
 }
@@ -141,6 +152,8 @@ mod tests {
             alpn: Some("h2"),
             authority: Some("www.example.com"),
             unique_id: "5f-7",
+            client: None,
+            is_resumed: false,
         };
         let (client, local) = (inet("192.0.2.1:5000"), inet("192.0.2.2:443"));
         let header = header_for_client(SendHeader::V2, &client, Some(&local), Some(&secured));
@@ -153,6 +166,14 @@ mod tests {
         assert_eq!(ssl[..5], [1, 0, 0, 0, 1], "TLS, and no verified certificate");
         let suite = b"\x23\0\x1dECDHE-ECDSA-AES128-GCM-SHA256";
         assert_eq!(ssl[5..], [&b"\x21\0\x07TLSv1.2"[..], suite].concat());
+        for (is_resumed, flags) in [(false, 7), (true, 5)] {
+            let known = SecuredClient { client: Some("alice"), is_resumed, ..secured };
+            let header = header_for_client(SendHeader::V2, &client, Some(&local), Some(&known));
+            let (header, _) = parse(&header).expect("well-formed").expect("complete");
+            let ssl = header.tlvs.get(tlv_type::SSL).expect("it is told");
+            assert_eq!(ssl[..5], [flags, 0, 0, 0, 0], "a verified certificate");
+            assert!(ssl.ends_with(b"\x22\0\x05alice"));
+        }
         assert_eq!(name_of_openssl("TLS_AES_128_GCM_SHA256"), "TLS_AES_128_GCM_SHA256");
         let chacha = "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256";
         assert_eq!(name_of_openssl(chacha), "ECDHE-RSA-CHACHA20-POLY1305");

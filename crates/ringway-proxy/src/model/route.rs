@@ -24,6 +24,8 @@ pub struct Rule {
     pub protocols: Protocols,
     /// It asks for a host of these: by the server name of TLS, or by the host of HTTP/1.
     pub server_names: Vec<NamePattern>,
+    /// It is called so by its certificate, which was verified where TLS ends here; never [`NamePattern::Below`].
+    pub client_names: Vec<NamePattern>,
     /// It speaks one of these application protocols within TLS.
     pub alpn: Vec<String>,
     /// Its request of HTTP/1 has one of these paths.
@@ -41,6 +43,7 @@ impl Rule {
     pub fn needs_bytes(&self) -> bool {
         !(self.protocols.is_any()
             && self.server_names.is_empty()
+            && self.client_names.is_empty()
             && self.alpn.is_empty()
             && self.paths.is_empty())
     }

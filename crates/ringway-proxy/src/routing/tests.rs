@@ -12,7 +12,15 @@ fn nothing(_: &[u8]) -> bool {
 }
 
 fn anybody() -> Inquirer<'static> {
-    Inquirer { protocol: None, name: None, offers: &nothing, path: None, source: None, destination: None }
+    Inquirer {
+        protocol: None,
+        name: None,
+        client_name: None,
+        offers: &nothing,
+        path: None,
+        source: None,
+        destination: None,
+    }
 }
 
 fn asks_for(name: &str) -> Inquirer<'_> {
@@ -79,6 +87,7 @@ fn everything_that_a_rule_says_must_fit() {
     let rule = Rule {
         protocols,
         server_names: vec![exact("a")],
+        client_names: vec![exact("alice"), exact("bob")],
         alpn: vec!["h2".into(), "h3".into()],
         paths: Vec::new(),
         source: vec![network("10.0.0.0/8")],
@@ -89,6 +98,7 @@ fn everything_that_a_rule_says_must_fit() {
     let offers = |name: &[u8]| name == b"h3";
     let fits = Inquirer {
         offers: &offers,
+        client_name: Some("bob"),
         source: "10.1.2.3".parse().ok(),
         destination: "192.0.2.7:8003".parse().ok(),
         ..asks_for("a")
@@ -98,6 +108,8 @@ fn everything_that_a_rule_says_must_fit() {
         ("protocols", Inquirer { protocol: Some(Client::Http1), ..fits }),
         ("server_names", Inquirer { name: Some("b"), ..fits }),
         ("server_names", Inquirer { name: None, ..fits }),
+        ("client_names", Inquirer { client_name: Some("mallory"), ..fits }),
+        ("client_names", Inquirer { client_name: None, ..fits }),
         ("alpn", Inquirer { offers: &nothing, ..fits }),
         ("source", Inquirer { source: "11.1.2.3".parse().ok(), ..fits }),
         ("source", Inquirer { source: None, ..fits }),
@@ -154,7 +166,9 @@ fn any_rule() -> impl Strategy<Value = Rule> {
     let protocols = prop::collection::vec(prop::sample::select(Client::ALL.to_vec()), 0..2);
     let names = prop::collection::vec(any_pattern(), 0..3);
     let alpn = prop::collection::vec("[ab]", 0..2);
-    (names, networks, paths, protocols, alpn).prop_map(|(server_names, networks, paths, protocols, alpn)| {
+    let clients = prop::collection::vec(prop::sample::select(vec!["a", "b"]), 0..2);
+    let all = (names, networks, paths, protocols, alpn, clients);
+    all.prop_map(|(server_names, networks, paths, protocols, alpn, clients)| {
         let mut named = Protocols::default();
         protocols.into_iter().for_each(|client| named.add(client));
         let path = |text: &str| match text.strip_suffix('*') {
@@ -164,6 +178,7 @@ fn any_rule() -> impl Strategy<Value = Rule> {
         Rule {
             protocols: named,
             server_names,
+            client_names: clients.iter().map(|name| exact(name)).collect(),
             alpn,
             paths: paths.into_iter().map(path).collect(),
             source: networks.into_iter().map(|text| Network::parse(text).expect("one")).collect(),
@@ -179,6 +194,7 @@ proptest! {
         rules in prop::collection::vec(any_rule(), 0..30),
         name in prop::option::of(any_name()),
         offered in prop::collection::vec("[abc]", 0..2),
+        client_name in prop::option::of(prop::sample::select(vec!["", "a", "b"])),
         path in prop::option::of(prop::sample::select(vec!["/a", "/b", "/bc", "/"])),
         protocol in prop::option::of(prop::sample::select(Client::ALL.to_vec())),
         source in prop::option::of(prop::sample::select(vec!["10.1.2.3", "10.2.2.3", "::1"])),
@@ -188,6 +204,7 @@ proptest! {
         let client = Inquirer {
             protocol,
             name: name.as_deref(),
+            client_name,
             offers: &offers,
             path,
             source: source.map(|text| text.parse().expect("an address")),

@@ -162,6 +162,7 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
          client_crl = '/none/crl'",
         &[
             r#"7:27: app[0].tls.certificates[0].chain: the file cannot be read: No such file or directory (os error 2)"#,
+            r#"7:48: app[0].tls.certificates[0].key: the file cannot be read: No such file or directory (os error 2)"#,
             r#"7:79: app[0].tls.certificates[1].directory: the directory cannot be read: No such file or directory (os error 2)"#,
             r#"7:117: app[0].tls.certificates[2].directory: this is a certificate by its chain already"#,
             r#"7:128: app[0].tls.certificates[3].chain: missing; expected the path of a file with a certificate"#,
@@ -172,6 +173,25 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
             r#"9:19: app[0].tls.ticket_lifetime: found "8d", expected a duration from "1s" to "7d""#,
             r#"10:15: app[0].tls.client_auth: nobody is asked for a certificate: there is no client_ca"#,
             r#"11:14: app[0].tls.client_crl: nobody is asked for a certificate: there is no client_ca"#,
+        ],
+    ),
+    (
+        "[[app.route]]\n\
+         client_names = ['alice', '', '~(']\n\
+         protocols = ['ssh']\n\
+         backends = ['127.0.0.1:81']",
+        &[
+            r#"6:16: app[0].route[0].client_names: none of the route's protocols has this; tls does"#,
+            r#"6:26: app[0].route[0].client_names[1]: found "", expected a name such as "alice", or "~" and a regular expression"#,
+            r#"6:30: app[0].route[0].client_names[2]: found "~(", expected a regular expression after "~": unclosed group"#,
+        ],
+    ),
+    (
+        "[[app.route]]\n\
+         client_names = ['alice']\n\
+         backends = ['127.0.0.1:81']",
+        &[
+            r#"6:16: app[0].route[0].client_names: nobody is asked for a certificate: there is no tls.client_ca"#,
         ],
     ),
     (

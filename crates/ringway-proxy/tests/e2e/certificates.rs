@@ -19,7 +19,7 @@ use testkit::server::{Postgres, Redis, need, run};
 use testkit::{PATIENCE, eventually, free_address, skip};
 
 use crate::reloading::{reload, write_config};
-use crate::support::{Engine, NO_CHECKS, command, ringway, status};
+use crate::support::{Engine, NO_CHECKS, access_line, command, field, ringway, status};
 
 on_both_engines!(
     certificates_and_authorities_are_exchanged_under_load_and_no_connection_is_lost,
@@ -29,6 +29,7 @@ on_both_engines!(
     no_resumption_gets_around_terms_that_it_was_not_issued_under,
     machines_that_share_ticket_keys_resume_each_others_sessions,
     clients_show_certificates_or_are_refused_with_a_fitting_alert,
+    the_verified_name_of_a_client_is_logged_told_to_backends_and_routed_by,
     postgresql_is_reached_with_its_certificate_verified,
     redis_is_reached_over_tls_that_ends_here,
 );
@@ -494,6 +495,43 @@ fn clients_show_certificates_or_are_refused_with_a_fitting_alert(engine: Engine)
     ringway
         .process()
         .wait_for_line("it is logged", PATIENCE, |line| line.contains("tls_failure=peer_certificate"));
+}
+
+fn the_verified_name_of_a_client_is_logged_told_to_backends_and_routed_by(engine: Engine) {
+    let rig = Rig::new();
+    let echo = Backend::start(Behaviour::Echo);
+    let (frontend, behind) = (free_address(), free_address());
+    let app = rig.app("web", frontend, behind, "client_ca = \"DIR/clients.pem\"\nclient_auth = \"optional\"");
+    // A second app takes the header, so that what is relayed is an echo again.
+    let text = format!(
+        "{}[[app.route]]\nname = \"robots\"\nclient_names = [\"~robot-[0-9]+\"]\nbackends = [\"{behind}\"]\n\
+         [[app]]\nname = \"behind\"\nlisten = [\"{behind}\"]\nbackends = [\"{}\"]\n\
+         proxy_protocol = {{ accept = true, trusted = [\"127.0.0.0/8\"] }}\n{NO_CHECKS}",
+        app.replace("name = \"web\"\n", "name = \"web\"\nproxy_protocol = { send = \"v2\" }\n"),
+        echo.address(),
+    );
+    let ringway = ringway(engine).config(&text).start();
+    for (who, route) in [("alice", None), ("robot-7", Some("robots"))] {
+        let issued = rig.clients.issue_client(who);
+        let client = rig.client(BOTH, Some(&issued));
+        for is_resumed in [false, true] {
+            let tls = client.open(frontend).expect("it is let in");
+            assert_eq!(tls.is_resumed(), is_resumed);
+            let address = tls.0.sock.local_addr().expect("an address");
+            drop(tls);
+            let line = access_line(&ringway, address);
+            assert_eq!(field(&line, "tls_client"), who, "{line}");
+            assert_eq!(line.contains("route=robots"), route.is_some(), "{line}");
+        }
+    }
+    let anonymous = rig.client(BOTH, None).open(frontend).expect("it is let in");
+    let address = anonymous.0.sock.local_addr().expect("an address");
+    drop(anonymous);
+    let line = access_line(&ringway, address);
+    assert!(!line.contains("tls_client") && !line.contains("route="), "{line}");
+    let output = command(&ringway, &["explain", "--app", "web", "--sni", NAME, "--client-name", "robot-8"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("by the route robots"), "{told}");
 }
 
 fn postgresql_is_reached_with_its_certificate_verified(engine: Engine) {

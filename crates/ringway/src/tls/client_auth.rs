@@ -21,6 +21,9 @@ use super::tickets::Binding;
 /// The largest file of authorities or of revocations: lists of public authorities have some MiB.
 const FILE_BYTES_MAX: usize = 64 << 20;
 
+/// The longest name of a client. A common name has at most 64 characters (RFC 5280, appendix A.1), each of at most 4 bytes.
+const NAME_BYTES_MAX: usize = 255;
+
 /// Whether a client has to bring a certificate. One that it brings has to be good in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {
@@ -187,12 +190,13 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// What a client is called by the certificate that it showed: its common name, or else the first of its other names.
-/// None if it has none, or one that is no text.
+/// None if it has none, or one that is no text, or is longer than 255 bytes: a part of it might be the name of somebody else.
 pub fn name_of_client(certificate: &[u8]) -> Option<String> {
     let certificate = Certificate::parse(certificate).ok()?;
     let others =
         || certificate.uris().chain(certificate.dns_names()).chain(certificate.mail_addresses()).next();
-    certificate.common_name().or_else(others).map(str::to_owned)
+    let name = certificate.common_name().or_else(others)?;
+    (name.len() <= NAME_BYTES_MAX).then(|| name.to_owned())
 }
 
 #[cfg(test)]

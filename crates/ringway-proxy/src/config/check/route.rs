@@ -17,6 +17,8 @@ use crate::model::{
 const NAMES: &str = "an array of host names, as [\"www.example.com\", \"*.example.com\"]";
 const NAME: &str =
     "a host name such as \"www.example.com\" or \"*.example.com\", or \"~\" and a regular expression";
+const CLIENTS: &str = "an array of names, as [\"alice\"]";
+const CLIENT: &str = "a name such as \"alice\", or \"~\" and a regular expression";
 const NETWORKS: &str = "an array of networks, as [\"10.0.0.0/8\"]";
 const NETWORK: &str = "a network such as \"10.0.0.0/8\", or an IP address";
 const PATH: &str = "a path such as \"/chat\" or \"/chat/*\"";
@@ -114,6 +116,18 @@ fn route<'t>(item: &Item<'t>, app: &App, checker: &mut Checker<'_>) -> Option<Pa
         let all = app::elements(&item, NAMES, checker);
         rule.server_names = all.iter().filter_map(|element| name_pattern(element, checker)).collect();
     }
+    if let Some(item) = fields.take("client_names") {
+        let all = app::elements(&item, CLIENTS, checker);
+        rule.client_names = all.iter().filter_map(|element| client_name(element, checker)).collect();
+        let termination = app.tls.as_ref().and_then(|tls| tls.termination.as_ref());
+        // What is said of TLS may be faulty.
+        let is_known = app.tls.is_some() || checker.faults.is_empty();
+        if is_known && termination.is_none_or(|termination| termination.clients.is_none()) {
+            let message = "nobody is asked for a certificate: there is no tls.client_ca";
+            checker.conflict(&item, message, None);
+        }
+        needs(&item, rule.protocols, &[Client::Tls], checker);
+    }
     if let Some(item) = fields.take("alpn") {
         rule.alpn = tls::protocols(&item, checker);
         needs(&item, rule.protocols, &[Client::Tls], checker);
@@ -173,16 +187,33 @@ fn needs(item: &Item<'_>, protocols: Protocols, any_of: &[Client], checker: &mut
     }
 }
 
+/// What a client is called: as it is written, or by a regular expression.
+fn client_name(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<NamePattern> {
+    let text = checker.text(item, CLIENT)?;
+    if text.is_empty() {
+        checker.wrong(item, CLIENT);
+        return None;
+    }
+    match text.strip_prefix('~') {
+        Some(pattern) => pattern_of_names(item, pattern, checker),
+        None => Some(NamePattern::Exact(text)),
+    }
+}
+
+fn pattern_of_names(item: &Item<'_>, pattern: &str, checker: &mut Checker<'_>) -> Option<NamePattern> {
+    match Pattern::new(&format!(r"\A(?:{pattern})\z")) {
+        Ok(compiled) => Some(NamePattern::Pattern { text: pattern.to_owned(), pattern: compiled }),
+        Err(error) => {
+            checker.wrong(item, format!("a regular expression after \"~\": {error}"));
+            None
+        }
+    }
+}
+
 fn name_pattern(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<NamePattern> {
     let text = checker.text(item, NAME)?;
     if let Some(pattern) = text.strip_prefix('~') {
-        return match Pattern::new(&format!(r"\A(?:{pattern})\z")) {
-            Ok(compiled) => Some(NamePattern::Pattern { text: pattern.to_owned(), pattern: compiled }),
-            Err(error) => {
-                checker.wrong(item, format!("a regular expression after \"~\": {error}"));
-                None
-            }
-        };
+        return pattern_of_names(item, pattern, checker);
     }
     let (name, is_below) = match text.strip_prefix("*.") {
         Some(rest) => (rest, true),
@@ -251,6 +282,7 @@ fn made_name(rule: &Rule, taken: &BTreeMap<String, String>) -> String {
         .server_names
         .iter()
         .map(ToString::to_string)
+        .chain(rule.client_names.iter().map(ToString::to_string))
         .chain(rule.alpn.iter().cloned())
         .chain(rule.protocols.iter().map(|client| client.as_str().to_owned()))
         .chain(rule.paths.iter().map(ToString::to_string))

@@ -545,6 +545,13 @@ pub(super) const KEYS: &[Key] = &[
          expression for the whole name. In lower case or not.",
     ),
     key(
+        "app.route.client_names",
+        Kind::Array { of: &text("name or pattern", "^.+$"), min: 1 },
+        Default::Words("any, or none"),
+        "What the client is called by its certificate, where TLS ends here and `tls.client_ca` asks for one: its common name, or else \
+         the first of its other names. `\"~\"` and a regular expression for the whole name.",
+    ),
+    key(
         "app.route.alpn",
         Kind::Array { of: &text("protocol", "^.{1,255}$"), min: 1 },
         Default::Words("any, or none"),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ringway::Operations;
 use ringway::layer::Layer;
-use ringway::tls::{Conversation, Failure, FailureKind, Progress, ServerTerms};
+use ringway::tls::{Conversation, Failure, FailureKind, Progress, ServerTerms, name_of_client};
 use ringway_proto::sniff::SNIFF_BYTES_MAX;
 
 use super::Connections;
@@ -113,7 +113,11 @@ impl Connections {
 
     /// Finds the route of a client whose handshake is over.
     fn complete_handshake(&mut self, ops: &mut Operations<'_>, place: u32) -> Event {
-        let agreed = self.handshakes.open.get(&place).and_then(|conversation| conversation.agreed());
+        let conversation = self.handshakes.open.get(&place);
+        let agreed = conversation.and_then(|conversation| conversation.agreed());
+        // Whoever showed one was held against the app's authorities.
+        let shown = conversation.and_then(|conversation| conversation.peer_certificate());
+        let client = shown.map(|shown| name_of_client(shown).unwrap_or_default().into());
         let (Some(agreed), Some(asked)) = (agreed, self.first_bytes.asked(place)) else {
             return Event::Routed;
         };
@@ -126,6 +130,7 @@ impl Connections {
             cipher: agreed.cipher,
             alpn: agreed.alpn.as_deref().map(|alpn| String::from_utf8_lossy(alpn).into()),
             is_resumed: agreed.is_resumed,
+            client,
         };
         let asked = Asked { secured: Some(secured), ..Asked::clone(asked) };
         self.count_handshake(place, kind);

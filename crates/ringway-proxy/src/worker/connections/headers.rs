@@ -88,12 +88,14 @@ impl Connections {
         let asked = self.first_bytes.asked(place);
         let unique_id = format!("{:x}-{}", self.seed, self.number_of(entry));
         let secured = match asked.and_then(|asked| asked.secured.as_ref()) {
-            Some(Secured::Agreed { version, cipher, alpn, .. }) => Some(SecuredClient {
+            Some(Secured::Agreed { version, cipher, alpn, is_resumed, client }) => Some(SecuredClient {
                 version,
                 cipher,
                 alpn: alpn.as_deref(),
                 authority: asked.and_then(|asked| asked.sni()),
                 unique_id: &unique_id,
+                client: client.as_deref(),
+                is_resumed: *is_resumed,
             }),
             Some(Secured::Failed(_)) | None => None,
         };

@@ -183,6 +183,7 @@ impl Connections {
         let client = Inquirer {
             protocol: said.map(|said| said.asked.protocol),
             name: said.and_then(|said| said.asked.name.as_deref()),
+            client_name: said.and_then(|said| said.asked.verified_client()),
             offers: said.map_or(&|_| false, |said| said.offers),
             path: said.and_then(|said| said.path),
             source: self.peers.address(identity.peer).inet().map(|address| address.ip()),

@@ -139,5 +139,6 @@ fn a_client_is_called_by_its_common_name_or_else_by_another_one() {
     assert_eq!(name(&both).as_deref(), Some("alice"));
     assert_eq!(name(&Request { common_name: "", ..both }).as_deref(), Some("a.example.com"));
     assert_eq!(name(&Request::default()), None);
+    assert_eq!(name(&Request { common_name: &"a".repeat(256), ..both }), None);
     assert_eq!(name_of_client(b"nothing"), None);
 }
