@@ -33,6 +33,7 @@ on_both_engines!(
 const HELLO: u16 = 1;
 const CONFIGURE: u16 = 2;
 const READY: u16 = 3;
+const REFUSE: u16 = 4;
 const LISTENERS: u16 = 5;
 const STATE: u16 = 6;
 const ARMED: u16 = 7;
@@ -337,6 +338,103 @@ fn earlier_program_is_told_of_what_it_knows_and_the_rest_goes_on_in_the_old_one(
 }
 
 // --- a new process with an impostor for an old one ----------------------------------------------------------------
+
+/// A new process that finds this test at the place of the old one.
+struct Newcomer {
+    process: Process,
+    line: Line,
+    frontend: std::net::SocketAddr,
+    word: CommitWord,
+    _directory: tempfile::TempDir,
+}
+
+impl Newcomer {
+    /// It said what it knows.
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let place = directory.path().join("socket");
+        let listener = ChannelListener::bind(&place).expect("it is ours");
+        let program = std::env::var_os("RINGWAY_BIN").unwrap_or_else(|| PROGRAM.into());
+        let mut command = Command::new(program);
+        command.args(["run", "--workers", "1"]).env(PLACE, &place).env("NO_COLOR", "1");
+        command.current_dir(directory.path());
+        let process = Process::spawn(command).expect("it can be started");
+        wait([(listener.as_fd(), Interest::Read)], Some(PATIENCE)).expect("a socket can be waited for");
+        let mut line = Line::new(listener.accept().expect("it dialled"));
+        let hello: Value = serde_json::from_slice(&hear(&mut line, HELLO).body).expect("JSON");
+        assert_eq!(hello["protocol"], 1);
+        let word = CommitWord::new().expect("memory");
+        Self { process, line, frontend: free_address(), word, _directory: directory }
+    }
+
+    /// What runs.
+    fn configure(&mut self) {
+        let text = app(self.frontend, &[free_address()], NO_CHECKS);
+        let time = json!({"secs_since_epoch": 1, "nanos_since_epoch": 0});
+        let document = json!({"text": text, "format": "toml", "name": null, "fragments": null});
+        let configure = json!({
+            "clock_origin": 0,
+            "file": "/nowhere/ringway.toml",
+            "running": 1,
+            "versions": [
+                {"version": 1, "origin": "start", "time": time, "summary": "", "document": document}
+            ],
+            "binaries": [],
+        });
+        say(&mut self.line, CONFIGURE, &configure, &[self.word.as_fd()]);
+    }
+
+    /// It is ready, and has what goes ahead.
+    fn arm(&mut self) {
+        self.configure();
+        hear(&mut self.line, READY);
+        say(&mut self.line, LISTENERS, &json!({"frontends": [], "admin": false}), &[]);
+        say(&mut self.line, STATE, &json!({"apps": []}), &[]);
+        hear(&mut self.line, ARMED);
+    }
+
+    /// That it tells why it does not go on, ends, and has served nobody.
+    fn assert_withdraws(mut self, why: &str) {
+        let refuse: Value = serde_json::from_slice(&hear(&mut self.line, REFUSE).body).expect("JSON");
+        let reason = refuse["reason"].as_str().expect("a text");
+        assert!(reason.contains(why), "no {why} in {reason}");
+        assert!(!self.process.wait(PATIENCE).success());
+        assert_eq!(self.word.decision(), Decision::Undecided, "it leaves the decision to the old process");
+        assert!(TcpStream::connect(self.frontend).is_err(), "it never listened");
+    }
+}
+
+#[test]
+fn new_process_that_is_told_what_it_does_not_understand_says_so_and_touches_nothing() {
+    let mut newcomer = Newcomer::start();
+    say(&mut newcomer.line, CONFIGURE, &json!({"clock_origin": "noon"}), &[newcomer.word.as_fd()]);
+    newcomer.assert_withdraws("noon");
+
+    let mut newcomer = Newcomer::start();
+    newcomer.configure();
+    hear(&mut newcomer.line, READY);
+    say(&mut newcomer.line, 99, &json!(null), &[]);
+    newcomer.assert_withdraws("unknown kind 99");
+
+    let mut newcomer = Newcomer::start();
+    newcomer.arm();
+    say(&mut newcomer.line, GO, &json!(null), &[]);
+    newcomer.assert_withdraws("Go");
+
+    // A connection of version 99, with its two sockets.
+    let mut newcomer = Newcomer::start();
+    newcomer.arm();
+    let (one, other) = std::os::unix::net::UnixStream::pair().expect("descriptors");
+    let record = [&99_u16.to_le_bytes()[..], &4_u32.to_le_bytes(), b"what"].concat();
+    let sockets = [one.as_fd(), other.as_fd()];
+    newcomer.line.send(SESSIONS, &record, &sockets, Instant::now() + PATIENCE).expect("it listens");
+    newcomer.assert_withdraws("a connection that cannot be read");
+
+    let mut newcomer = Newcomer::start();
+    newcomer.arm();
+    say(&mut newcomer.line, END, &json!({"sessions": 3, "next_number": 0}), &[]);
+    newcomer.assert_withdraws("not as many connections as were named");
+}
 
 #[test]
 fn new_process_does_not_follow_one_of_another_user() {

@@ -133,16 +133,19 @@ impl Heir {
             true => Parted::Gone("the process that was to be followed is gone".to_owned()),
             false => words(error),
         })?;
-        let configure: Configure = wire::read(&packet.body).map_err(words)?;
-        let mut descriptors = packet.descriptors.into_iter();
-        let word = descriptors.next().ok_or_else(|| words(io::ErrorKind::InvalidData.into()))?;
-        let word = CommitWord::from_descriptor(word).map_err(words)?;
-        fault::point("new", "configured");
         let refuse = |line: &mut Line, reason: String| {
             // It notices in any case.
             let _ = say(line, Kind::Refuse, &Refuse { reason: reason.clone() });
             Err(Parted::CalledOff(reason))
         };
+        let configure: Configure = match wire::read(&packet.body) {
+            Ok(configure) => configure,
+            Err(error) => return refuse(&mut line, format!("its configuration is not understood: {error}")),
+        };
+        let mut descriptors = packet.descriptors.into_iter();
+        let word = descriptors.next().ok_or_else(|| words(io::ErrorKind::InvalidData.into()))?;
+        let word = CommitWord::from_descriptor(word).map_err(words)?;
+        fault::point("new", "configured");
         if !Clock::continue_from(configure.clock_origin) {
             return refuse(&mut line, "it has a clock of its own already".to_owned());
         }
@@ -185,6 +188,12 @@ impl Heir {
         let mut inheritance = Inheritance::default();
         let has_line = match self.listen(house, &snapshot, &mut inheritance) {
             Ok(()) => true,
+            // The old one lives, and goes on once it hears why.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData && !self.old.has_ended() => {
+                let reason = error.to_string();
+                let _ = say(&mut self.line, Kind::Refuse, &Refuse { reason: reason.clone() });
+                return Err(format!("the upgrade was called off: {reason}"));
+            }
             Err(error) => {
                 self.decide_without_the_old(&error)?;
                 false
