@@ -1,0 +1,10 @@
+//! What another process may say in an upgrade, from arbitrary bytes: records of connections, parts of messages, health, counters
+//! and allowances.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../checks/upgrade.rs"]
+mod check;
+
+fuzz_target!(|bytes: &[u8]| check::check(bytes));
