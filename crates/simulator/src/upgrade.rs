@@ -781,7 +781,8 @@ impl New {
         for (mailer, (listeners, sessions)) in heir.mailers().iter().zip(each) {
             let outliers = std::mem::take(&mut outliers);
             let (next_number, awake) = (self.next_number, awake.clone());
-            let legacy = Legacy { listeners, sessions, next_number, outliers, awake };
+            let (progress, is_whole) = (Vec::new(), true);
+            let legacy = Legacy { listeners, sessions, progress, is_whole, next_number, outliers, awake };
             mailer.send(WorkerMail::Wake(Parcel::new(legacy)));
         }
         heir.start_checks();

@@ -100,6 +100,7 @@ mod tests {
             new_pid: 8,
             binary: "/usr/bin/ringway".into(),
             program: "0.2.0".to_owned(),
+            copied_ahead: 7990,
             moved: counts(&[("relaying", 8000), ("waiting", 1)]),
             left: counts(&[("closing", 2)]),
             refused: counts(&[]),

@@ -1,5 +1,6 @@
 //! The threads that carry connections: the workers, and the prober beside them.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -20,12 +21,16 @@ use crate::model::Server;
 use crate::prober::{ProbeHandler, ProbeMail, ProbeSetup};
 use crate::snapshot::{Adoption, Snapshot};
 use crate::worker::{
-    Arrivals, LentListener, MovedSession, Parcel, ProxyHandler, Rested, WorkerMail, WorkerSetup,
+    Arrivals, CopiedAhead, CopyAhead, LentListener, LetGo, MovedSession, Parcel, ProxyHandler, Rested,
+    WorkerMail, WorkerSetup,
 };
 
 /// When queues are looked at again after a process died that held them: by then its ring is gone for sure.
 const LOOK_AGAIN: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(200), Duration::from_secs(2)];
+
+/// A worker that lets go of some hundreds of connections answers within milliseconds: one that takes longer is stuck.
+const LET_GO: Duration = Duration::from_secs(2);
 
 /// What the threads share.
 pub(super) struct Parts {
@@ -116,6 +121,62 @@ impl Crew {
         Ok(all)
     }
 
+    /// Copies the sockets and the facts of relays, which go on meanwhile; `each` gets them a piece at a time.
+    ///
+    /// # Errors
+    /// `TimedOut` when a worker does not answer in time; what `each` says.
+    pub(super) fn copy_ahead(
+        &self,
+        version: u16,
+        deadline: Instant,
+        mut each: impl FnMut(CopiedAhead) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (reply, pieces) = mpsc::channel();
+        let ask = |worker: usize, from: u32| {
+            let request = CopyAhead { worker, from, version, reply: reply.clone() };
+            self.workers[worker].send(WorkerMail::CopyAhead(request));
+        };
+        (0..self.workers.len()).for_each(|worker| ask(worker, 0));
+        let mut outstanding = self.workers.len();
+        while outstanding > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let piece = pieces.recv_timeout(left).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+            // It makes the next one while this one is sent.
+            match piece.next {
+                Some(from) => ask(piece.worker, from),
+                None => outstanding -= 1,
+            }
+            each(piece)?;
+        }
+        Ok(())
+    }
+
+    /// Has each worker stand ready for connections that another process serves; done when all do.
+    pub(super) fn expect(&self, sessions: Vec<Vec<MovedSession>>, done: &mpsc::Sender<()>) {
+        for (worker, sessions) in self.workers.iter().zip(sessions) {
+            if !sessions.is_empty() {
+                worker.send(WorkerMail::Expect(Parcel::new(Arrivals::new(sessions, done.clone()))));
+            }
+        }
+    }
+
+    /// Lets go of all connections that stand still, but for those with these numbers, which go on; done when that is.
+    pub(super) fn let_go(&self, keep: BTreeSet<u64>) {
+        let (reply, left) = mpsc::channel();
+        let keep = Arc::new(keep);
+        let request = LetGo { keep, reply };
+        for worker in &self.workers {
+            // Ends with the last, or with a worker that is gone.
+            loop {
+                worker.send(WorkerMail::LetGo(request.clone()));
+                match left.recv_timeout(LET_GO) {
+                    Ok(0) | Err(_) => break,
+                    Ok(_) => {}
+                }
+            }
+        }
+    }
+
     /// Brings all workers to rest. Gives those that are by then: all, unless one does not answer in time.
     pub(super) fn rest(&self, deadline: Instant) -> Vec<Rested> {
         let (reply, answers) = mpsc::channel();
@@ -135,8 +196,9 @@ impl Crew {
         self.tell_workers(&WorkerMail::Resume);
     }
 
-    /// Ends connections of which nobody knows how far they went, each in its worker.
+    /// Ends connections of which nobody knows how far they went, each in its worker; and those that stand still.
     pub(super) fn cut(&self, sessions: Vec<(u32, Vec<MovedSession>)>) {
+        self.tell_workers(&WorkerMail::CutHeld);
         for (worker, sessions) in sessions {
             if let Some(worker) = self.workers.get(worker as usize) {
                 worker.send(WorkerMail::Cut(Parcel::new(Arrivals::new(sessions, ()))));

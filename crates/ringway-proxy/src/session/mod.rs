@@ -5,6 +5,7 @@
 mod close_reason;
 mod moved;
 mod peer;
+pub mod progress;
 pub mod record;
 mod slab;
 pub mod tcp;

@@ -20,7 +20,7 @@ use super::tcp::{FrozenPhase, FrozenSession};
 /// The versions that are read and written, the newest last.
 pub const VERSIONS: &[u16] = &[1, 2];
 /// Bytes before those of a record.
-const HEAD: usize = 6;
+pub(super) const HEAD: usize = 6;
 
 /// What is under way at a socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -188,14 +188,14 @@ pub fn read(bytes: &[u8]) -> Option<(Result<SessionRecord, RecordError>, &[u8])>
     Some((record.ok_or(RecordError::Malformed), rest))
 }
 
-struct Writer<'a>(&'a mut Vec<u8>);
+pub(super) struct Writer<'a>(pub(super) &'a mut Vec<u8>);
 
 impl Writer<'_> {
-    fn byte(&mut self, byte: u8) {
+    pub(super) fn byte(&mut self, byte: u8) {
         self.0.push(byte);
     }
 
-    fn long(&mut self, number: u64) {
+    pub(super) fn long(&mut self, number: u64) {
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
@@ -210,7 +210,7 @@ impl Writer<'_> {
         self.0.extend_from_slice(&text[..usize::from(length)]);
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.word(u32::try_from(bytes.len()).expect("less than 4 GiB are queued"));
         self.0.extend_from_slice(bytes);
     }
@@ -307,7 +307,7 @@ impl Writer<'_> {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
@@ -316,7 +316,7 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    pub(super) fn byte(&mut self) -> Option<u8> {
         self.take(1).map(|bytes| bytes[0])
     }
 
@@ -332,7 +332,7 @@ impl<'a> Reader<'a> {
         self.take(4)?.try_into().ok().map(u32::from_le_bytes)
     }
 
-    fn long(&mut self) -> Option<u64> {
+    pub(super) fn long(&mut self) -> Option<u64> {
         self.take(8)?.try_into().ok().map(u64::from_le_bytes)
     }
 
@@ -345,7 +345,7 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.raw_text()?).ok().map(Arc::from)
     }
 
-    fn bytes(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn bytes(&mut self) -> Option<Vec<u8>> {
         let length = usize::try_from(self.word()?).ok()?;
         self.take(length).map(<[u8]>::to_vec)
     }

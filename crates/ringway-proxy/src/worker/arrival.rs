@@ -16,7 +16,7 @@ use crate::endpoint::{AppState, Endpoint, FrontendState};
 use crate::model::Client;
 use crate::session::SessionFacts;
 use crate::session::record::{Allowance, AskedFor, Routed};
-use crate::session::tcp::FrozenPhase;
+use crate::session::tcp::{FrozenPhase, FrozenSession};
 use crate::snapshot::Snapshot;
 
 /// Where connections of another process find their places.
@@ -120,31 +120,16 @@ impl MovedSession {
     /// Another process has it: it is counted here no more, and its sockets are let go of without a word.
     pub fn let_go(self, admission: &Admission) {
         let Self { facts, claims, client, backend } = self;
-        let frozen = &facts.session;
-        if frozen.phase.is_admitted() {
+        if facts.session.phase.is_admitted() {
             admission.release();
         }
-        claims.app.active().release();
-        if claims.pool.route().is_some() {
-            claims.pool.active().release();
-        }
-        if frozen.has_entered {
-            claims.app.counts().open().release();
-        }
-        if let Some(endpoint) = claims.endpoint.as_ref().filter(|_| frozen.phase.holds_endpoint()) {
-            endpoint.release();
-        }
+        claims.let_go(&facts.session);
         drop((client, backend));
     }
 
     /// Where a route led it, and by what.
     pub fn routed(&self) -> Routed {
-        let asked = self.claims.asked.as_ref().map(|asked| AskedFor {
-            protocol: asked.protocol.as_str().into(),
-            name: asked.name.as_deref().map(Arc::from),
-            alpn: asked.alpn.as_deref().map(Arc::from),
-        });
-        Routed { route: self.claims.pool.route().cloned(), asked }
+        routed(&self.claims.pool, self.claims.asked.as_ref())
     }
 
     /// What it has used of its bandwidth; `None` if it has none of its own.
@@ -159,4 +144,30 @@ impl MovedSession {
             backend.shared = true;
         }
     }
+}
+
+impl Claims {
+    /// Gives back what is counted of a connection that another process has; all but its place below the limit.
+    pub(super) fn let_go(self, frozen: &FrozenSession) {
+        self.app.active().release();
+        if self.pool.route().is_some() {
+            self.pool.active().release();
+        }
+        if frozen.has_entered {
+            self.app.counts().open().release();
+        }
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|_| frozen.phase.holds_endpoint()) {
+            endpoint.release();
+        }
+    }
+}
+
+/// Where a route led a connection whose backends are those of `pool`, and what its client asked for.
+pub(super) fn routed(pool: &AppState, asked: Option<&Arc<Asked>>) -> Routed {
+    let asked = asked.map(|asked| AskedFor {
+        protocol: asked.protocol.as_str().into(),
+        name: asked.name.as_deref().map(Arc::from),
+        alpn: asked.alpn.as_deref().map(Arc::from),
+    });
+    Routed { route: pool.route().cloned(), asked }
 }

@@ -1,5 +1,6 @@
 //! The sessions of one worker, and the doing of what they decide.
 
+mod ahead;
 mod entry_limits;
 mod handshaking;
 mod headers;
@@ -19,6 +20,7 @@ use ringway::{ConnectionId, Mailer, Operations, Side, SocketAddress, SocketOptio
 use ringway_proto::proxy_protocol::HEADER_BYTES_MAX;
 use ringway_proto::sniff::SNIFF_BYTES_MAX;
 
+use self::ahead::Ahead;
 use self::handshaking::Handshakes;
 use self::moving::Moves;
 use self::routing::FirstBytes;
@@ -80,6 +82,7 @@ pub(super) struct Connections {
     /// Numbers in the process of those that came from elsewhere, by their number here.
     numbers: HashMap<u32, u64>,
     moves: Moves,
+    ahead: Ahead,
     /// Sessions that wait for descriptors: nobody is accepted meanwhile.
     starved: usize,
     /// Whoever comes is closed at once.
@@ -129,6 +132,7 @@ impl Connections {
             next_number: 0,
             numbers: HashMap::new(),
             moves: Moves::default(),
+            ahead: Ahead::default(),
             starved: 0,
             is_closing: false,
             summary: WorkerSummary::default(),
@@ -327,7 +331,7 @@ impl Connections {
     /// A choice is answered at once: by another event, as long as endpoints and attempts last.
     fn drive(&mut self, ops: &mut Operations<'_>, place: u32, event: Event, mut bytes: [u64; 2]) {
         if let Event::Close(ending) = event
-            && self.close_when_out(place, ending)
+            && (self.close_when_out(place, ending) || self.close_when_decided(place, ending))
         {
             return;
         }

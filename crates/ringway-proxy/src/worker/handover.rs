@@ -35,6 +35,7 @@ impl ProxyHandler {
     /// This process goes on.
     pub(super) fn resume(&mut self, ops: &mut Operations<'_>) {
         self.resting = None;
+        self.connections.resume_held(ops);
         self.frontends.resume_released(ops);
     }
 
@@ -48,14 +49,16 @@ impl ProxyHandler {
 
     /// This process goes on, from where another one left.
     pub(super) fn wake(&mut self, ops: &mut Operations<'_>, legacy: Legacy) {
-        let Legacy { listeners, sessions, next_number, outliers, awake } = legacy;
+        let Legacy { listeners, sessions, progress, is_whole, next_number, outliers, awake } = legacy;
         self.connections.continue_numbers(next_number);
         self.connections.watch_outliers(ops, outliers);
+        self.connections.go_on_expected(ops, progress);
         for moved in sessions {
             self.connections.put_in(ops, moved);
         }
         self.frontends.wake(ops, listeners);
         // Whoever counts may have given up.
         let _ = awake.send(());
+        self.connections.drop_expected(ops, is_whole);
     }
 }

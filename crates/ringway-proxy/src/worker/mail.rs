@@ -1,6 +1,8 @@
 //! What the control plane and other workers tell a worker.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
@@ -11,6 +13,7 @@ use super::moving::{Arrivals, MovedSession, TakeOut, Taken};
 use crate::admission::{Bell, Call};
 use crate::endpoint::Endpoint;
 use crate::inspection::Inquiry;
+use crate::session::progress::Progress;
 use crate::snapshot::Adoption;
 
 /// What the control plane, or another worker, tells a worker.
@@ -46,11 +49,19 @@ pub enum WorkerMail {
     CloseNow,
     /// Give second handles to all listening sockets, and go on.
     Lend(mpsc::Sender<io::Result<Vec<LentListener>>>),
+    /// Copy the sockets and the facts of some relays, which go on.
+    CopyAhead(CopyAhead),
+    /// Stand ready for these, which another process serves.
+    Expect(Parcel<Arrivals>),
     /// Take all listening sockets out of the engine, and say when that is done: until it is decided which process
     /// serves, new clients wait in the kernel's queues.
     Rest(mpsc::Sender<Rested>),
     /// It stays this process: go on from where it came to rest.
     Resume,
+    /// It was another process, which has died: end those that stand still, as nobody knows how far they went.
+    CutHeld,
+    /// It is another process: let go of those that stand still.
+    LetGo(LetGo),
     /// Look again who waits in the queues of all listening sockets.
     LookAgain,
     /// It is another process: what was taken out of the engine is its own.
@@ -70,6 +81,50 @@ pub struct Rested {
     pub taken: Taken,
 }
 
+/// Asks a worker to copy the sockets and the facts of some relays.
+#[derive(Clone, Debug)]
+pub struct CopyAhead {
+    /// Which worker it is.
+    pub worker: usize,
+    /// The first place to look at.
+    pub from: u32,
+    /// The version of records that is written.
+    pub version: u16,
+    /// Gets them.
+    pub reply: mpsc::Sender<CopiedAhead>,
+}
+
+/// Copies of relays that go on.
+#[derive(Debug)]
+pub struct CopiedAhead {
+    /// Which worker they are of.
+    pub worker: usize,
+    /// Their records.
+    pub records: Vec<u8>,
+    /// Two of each: the client's socket and the backend's.
+    pub descriptors: Vec<OwnedFd>,
+    /// How many there are.
+    pub count: u64,
+    /// The place to go on from.
+    pub next: Option<u32>,
+}
+
+impl CopiedAhead {
+    /// None yet.
+    pub(super) fn new(worker: usize) -> Self {
+        Self { worker, records: Vec::new(), descriptors: Vec::new(), count: 0, next: None }
+    }
+}
+
+/// Asks a worker to let go of connections that stand still.
+#[derive(Clone, Debug)]
+pub struct LetGo {
+    /// The numbers of those that go on here.
+    pub keep: Arc<BTreeSet<u64>>,
+    /// Hears how many are left.
+    pub reply: mpsc::Sender<usize>,
+}
+
 /// What another process leaves to a worker of this one.
 #[derive(Debug)]
 pub struct Legacy {
@@ -77,6 +132,10 @@ pub struct Legacy {
     pub listeners: Vec<LentListener>,
     /// Connections.
     pub sessions: Vec<MovedSession>,
+    /// How far those have come that are expected.
+    pub progress: Vec<Progress>,
+    /// Whether it was said of all: then those of which nothing was said have ended where they were.
+    pub is_whole: bool,
     /// The smallest number that no connection of the other process has had.
     pub next_number: u64,
     /// Endpoints that are left out because too many of their connections failed, with the slot of their app or pool: this

@@ -33,8 +33,8 @@ use ringway::{
 
 pub use arrival::Homes;
 pub use listening::LentListener;
-pub use mail::{Legacy, Parcel, Rested, WorkerMail};
-pub use moving::{Arrivals, MovedSession, Stayed, Staying, TakeOut, Taken, Which};
+pub use mail::{CopiedAhead, CopyAhead, Legacy, LetGo, Parcel, Rested, WorkerMail};
+pub use moving::{Arrivals, Held, MovedSession, Stayed, Staying, TakeOut, Taken, Which};
 pub use recorder::Recorder;
 
 use crate::admission::Admission;
@@ -375,6 +375,14 @@ impl EventHandler for ProxyHandler {
                 self.connections.close_all(ops);
             }
             WorkerMail::Lend(reply) => drop(reply.send(self.frontends.lend(ops))),
+            WorkerMail::CopyAhead(request) => self.connections.copy_ahead(ops, &request),
+            WorkerMail::Expect(parcel) => {
+                if let Some(arrivals) = parcel.open() {
+                    self.connections.expect_all(ops, arrivals);
+                }
+            }
+            WorkerMail::CutHeld => self.connections.cut_held(ops),
+            WorkerMail::LetGo(request) => self.connections.let_go_held(ops, &request),
             WorkerMail::Rest(reply) => self.rest(ops, reply),
             WorkerMail::Resume => self.resume(ops),
             WorkerMail::LookAgain => self.frontends.look_again(ops),

@@ -79,12 +79,14 @@ pub enum Which {
 }
 
 /// What a worker gave away.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Taken {
     /// The connections.
     pub sessions: Vec<MovedSession>,
     /// Connections that were meant and stay.
     pub staying: Vec<Stayed>,
+    /// Those that stand still where they are.
+    pub held: Held,
 }
 
 /// A connection that was meant to be given away, and stays.
@@ -115,6 +117,17 @@ impl Staying {
     }
 }
 
+/// Connections that stand still in their worker, because another process has copies of their sockets.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// How far each has come: records of progress, in pieces of about the size of a message.
+    pub records: Vec<Vec<u8>>,
+    /// How many of them carry bytes both ways.
+    pub relaying: u64,
+    /// Of how many one side has finished sending.
+    pub half_closed: u64,
+}
+
 /// Where connections go that a worker gives away.
 type Deliver = Arc<dyn Fn(Taken) -> Result<(), Taken> + Send + Sync>;
 
@@ -138,13 +151,13 @@ impl TakeOut {
             if taken.sessions.is_empty() {
                 return Ok(());
             }
-            let Taken { sessions, staying } = taken;
+            let Taken { sessions, staying, held } = taken;
             let parcel = Parcel::new(Arrivals::new(sessions, done.clone()));
             if to.try_send(WorkerMail::PutIn(parcel.clone())).is_ok() {
                 return Ok(());
             }
             let sessions = parcel.open().map_or_else(Vec::new, |arrivals| arrivals.sessions);
-            Err(Taken { sessions, staying })
+            Err(Taken { sessions, staying, held })
         })
     }
 }

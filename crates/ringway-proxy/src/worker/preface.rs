@@ -124,6 +124,14 @@ impl Prefaces {
         }
     }
 
+    /// What a header said, where it named another client.
+    pub(super) fn carried(&self, place: u32) -> Option<&CarriedAddresses> {
+        match self.known.get(&place)? {
+            Preface::Carried(carried) => Some(carried),
+            Preface::Awaited { .. } => None,
+        }
+    }
+
     /// The session at `place` ended, or leaves. Gives what a header said, where it named another client.
     pub(super) fn remove(&mut self, place: u32) -> Option<CarriedAddresses> {
         if self.known.is_empty() {

@@ -22,6 +22,7 @@ on_both_engines!(
     unix_sockets_and_their_files_are_handed_on,
     new_process_that_cannot_take_over_changes_nothing,
     open_connections_move_with_every_byte,
+    every_end_is_heard_while_another_process_has_copies_of_the_sockets,
     connections_that_wait_and_dial_move_too,
     connections_whose_route_is_awaited_move_and_stay_counted,
     connections_held_back_to_a_bandwidth_move_with_every_byte_and_are_no_faster,
@@ -383,7 +384,8 @@ fn open_connections_move_with_every_byte(engine: Engine) {
         let text = format!("{admin}\n\n{}", config(workers, engine));
         std::fs::write(ringway.directory().join("ringway.toml"), text).expect("it can be written");
         assert_eq!(command(&ringway, &["reload"]).status.code(), Some(0));
-        upgrade(&ringway, &[]);
+        let report = upgrade_report(&ringway);
+        assert!(report["copied_ahead"].as_u64() >= Some(20), "at least the idle ones: {report}");
         wait_gone(before);
         talkers.wait_for_more(30);
         idle.iter_mut().for_each(|stream| says(stream, "still here"));
@@ -405,6 +407,55 @@ fn open_connections_move_with_every_byte(engine: Engine) {
     assert_eq!(ringway.metric("ringway_connections_accepted_total", ""), 27.0);
     assert_eq!(ringway.metric("ringway_connections_closed_total", ""), 27.0);
     assert_eq!(ringway.metric("ringway_connections", ""), 0.0);
+}
+
+fn every_end_is_heard_while_another_process_has_copies_of_the_sockets(engine: Engine) {
+    let backend = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let frontend = free_address();
+    let config = app(frontend, &[backend.local_addr().expect("an address")], NO_CHECKS);
+    let fault = "new.copied=hang";
+    let ringway = ringway(engine).config(&config).environment("RINGWAY_UPGRADE_FAULT", fault).start();
+    let connect = || {
+        let mut client = client::connect(frontend).expect("the frontend listens");
+        client.write_all(b"hello").expect("it takes bytes");
+        let (mut server, _) = backend.accept().expect("it is dialled");
+        server.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
+        server.read_exact(&mut [0; 5]).expect("they come");
+        (client, server)
+    };
+    let exchange = |(client, server): &mut (TcpStream, TcpStream)| {
+        let hear = |stream: &mut TcpStream| {
+            let mut said = [0; 10];
+            stream.read_exact(&mut said).expect("they come");
+            assert_eq!(&said, b"still here");
+        };
+        client.write_all(b"still here").expect("it takes bytes");
+        hear(server);
+        server.write_all(b"still here").expect("it takes bytes");
+        hear(client);
+    };
+    let (mut left, mut ended, broken, mut kept) = (connect(), connect(), connect(), connect());
+    let before = pid(&ringway);
+    thread::scope(|scope| {
+        let upgrade = scope.spawn(|| refused(&ringway, &["--timeout", "5s"]));
+        ringway.process().wait_for_line("it has copies", PATIENCE, |line| line.contains("stopped by"));
+        exchange(&mut kept);
+        drop(left.0);
+        assert_eq!(left.1.read(&mut [0]).expect("an end"), 0);
+        drop(ended.1);
+        assert_eq!(ended.0.read(&mut [0]).expect("an end"), 0);
+        let (mut client, server) = broken;
+        client::reset(server);
+        let error = client.read(&mut [0]).expect_err("a reset");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        exchange(&mut kept);
+        assert!(!upgrade.is_finished(), "all that was while it had copies");
+        assert!(upgrade.join().expect("no panic").contains("it did not answer in time"));
+    });
+    assert_eq!(pid(&ringway), before);
+    exchange(&mut kept);
+    drop(kept.1);
+    assert_eq!(kept.0.read(&mut [0]).expect("an end"), 0);
 }
 
 fn connections_that_wait_and_dial_move_too(engine: Engine) {
@@ -451,6 +502,7 @@ fn one_process_serves_whoever_of_the_two_dies_or_hangs(engine: Engine) {
         ("new.start=kill", Open::Live),
         ("new.configured=kill", Open::Live),
         ("new.ready=kill", Open::Live),
+        ("new.copied=kill", Open::Live),
         ("new.armed=kill", Open::Live),
         ("new.armed-and-waiting=kill", Open::Live),
         ("new.prepared=kill", Open::Live),
@@ -464,6 +516,7 @@ fn one_process_serves_whoever_of_the_two_dies_or_hangs(engine: Engine) {
         ("old.hello=kill", Open::Lost),
         ("old.ready=kill", Open::Lost),
         ("old.sent-ahead=kill", Open::Lost),
+        ("old.copied=kill", Open::Lost),
         ("old.armed=kill", Open::Lost),
         ("old.frozen=kill", Open::Lost),
         ("old.sending=kill", Open::Live),
@@ -503,6 +556,13 @@ fn one_process_serves_whoever_of_the_two_dies_or_hangs(engine: Engine) {
             talkers.wait_for_more(6);
             talkers.stop();
             idle.iter_mut().for_each(|stream| says(stream, "still here"));
+        } else {
+            // Whoever has copies of its socket, a client hears that nobody serves it.
+            let has_ended = |stream: &mut TcpStream| match stream.read(&mut [0]) {
+                Ok(count) => count == 0,
+                Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+            };
+            assert!(idle.iter_mut().all(has_ended), "{said}");
         }
         assert_eq!(pid(&ringway), one, "{said}");
         let left = std::fs::read_dir(temporary.path()).expect("it is there").count();

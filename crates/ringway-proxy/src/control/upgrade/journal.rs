@@ -44,6 +44,9 @@ pub struct ReportPage {
     pub binary: PathBuf,
     /// The version of that.
     pub program: String,
+    /// Connections whose sockets the new process had copies of before any stood still.
+    #[serde(default)]
+    pub copied_ahead: u64,
     /// Connections that go on in the new process, by what they were doing.
     pub moved: BTreeMap<String, u64>,
     /// Connections that finish in the old process, and why.

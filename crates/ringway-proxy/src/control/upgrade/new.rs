@@ -16,8 +16,8 @@ use ringway::{Clock, ExportedConnection, Listener, PassedDescriptor};
 
 use super::state::{Counters, State, outliers_of, restore_allowances};
 use super::wire::{
-    self, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared, Ready,
-    Refuse, Serving,
+    self, AheadEnd, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared,
+    Ready, Refuse, Serving,
 };
 use super::{Elder, Elders, Invocation, fault};
 use crate::admission::Admission;
@@ -28,7 +28,9 @@ use crate::control::reload::{Overrides, VersionRecord};
 use crate::endpoint::{Endpoint, PassedSockets};
 use crate::metrics::Metrics;
 use crate::model::Config;
-use crate::session::record::{self, EndState};
+use crate::session::SessionFacts;
+use crate::session::progress::{self, Progress};
+use crate::session::record::{self, Allowance, EndState, Routed};
 use crate::snapshot::{Lineage, Origin, Snapshot};
 use crate::worker::{Homes, Legacy, LentListener, MovedSession, Parcel, WorkerMail};
 
@@ -52,6 +54,8 @@ pub(crate) struct Heir {
     binaries: Vec<BinaryRecord>,
     /// Each with its line.
     elders: Vec<(Elder, Option<OwnedFd>)>,
+    /// Connections come ahead.
+    comes_ahead: bool,
 }
 
 /// The version that runs.
@@ -126,6 +130,7 @@ impl Heir {
             protocol: PROTOCOL,
             program: env!("CARGO_PKG_VERSION").to_owned(),
             sessions: record::VERSIONS.to_vec(),
+            progress: progress::VERSIONS.to_vec(),
         };
         fault::point("new", "start");
         let heard = say(&mut line, Kind::Hello, &hello).and_then(|()| hear(&mut line, Kind::Configure));
@@ -151,7 +156,7 @@ impl Heir {
         }
         // While this process has one thread; without it, everything takes longer.
         let _ = ringway::reserve_descriptors(configure.descriptors.saturating_add(DESCRIPTORS_SPARE));
-        let Configure { file, running, versions, binaries, passed, elders, .. } = configure;
+        let Configure { file, running, versions, binaries, passed, elders, sends_ahead, .. } = configure;
         let passed = passed.into_iter().zip(descriptors.by_ref());
         let passed = passed.map(|(name, descriptor)| PassedDescriptor { name, descriptor }).collect();
         let Some(record) = versions.iter().find(|record| record.version == running) else {
@@ -169,7 +174,8 @@ impl Heir {
             (elder, line)
         };
         let elders = elders.into_iter().map(with_line).collect();
-        let heir = Self { line, old, word, versions, running, binaries, elders };
+        let comes_ahead = sends_ahead;
+        let heir = Self { line, old, word, versions, running, binaries, elders, comes_ahead };
         Ok(Meeting { heir, config, source: Source { file: Some(file), document }, passed })
     }
 
@@ -240,14 +246,18 @@ impl Heir {
         for app in snapshot.pools() {
             house.crew.tell_workers(&WorkerMail::Endpoints { app: app.slot() });
         }
+        let mut homes = Homes::new(snapshot, Arc::clone(&house.admission));
+        if self.comes_ahead {
+            self.stand_ready(house, inheritance, &mut homes)?;
+        }
         fault::point("new", "armed");
         say(&mut self.line, Kind::Armed, &())?;
-        let mut homes = Homes::new(snapshot, Arc::clone(&house.admission));
         fault::point("new", "armed-and-waiting");
         let end: End = loop {
             let packet = self.line.receive(Instant::now() + PATIENCE)?;
             match Kind::of(packet.kind)? {
                 Kind::Sessions => inheritance.take_sessions(packet, &mut homes)?,
+                Kind::Progress => inheritance.take_progress(&packet)?,
                 Kind::End => break wire::read(&packet.body)?,
                 found => {
                     let problem = format!("the old process said {found:?} in the midst of its connections");
@@ -258,11 +268,18 @@ impl Heir {
         inheritance.next_number = end.next_number;
         restore_allowances(&end.allowances, snapshot);
         fault::point("new", "prepared");
-        let (taken, refused) = (inheritance.sessions.len() as u64, std::mem::take(&mut inheritance.refused));
-        if taken + refused.len() as u64 != end.sessions {
+        let (sessions, refused) =
+            (inheritance.sessions.len() as u64, std::mem::take(&mut inheritance.refused));
+        let progress = inheritance.progress.iter().map(|of_worker| of_worker.len() as u64).sum::<u64>();
+        let refused_ahead = std::mem::take(&mut inheritance.refused_ahead);
+        if sessions + refused.len() as u64 != end.sessions
+            || progress + refused_ahead.len() as u64 != end.progress
+        {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not as many connections as were named"));
         }
-        say(&mut self.line, Kind::Prepared, &Prepared { taken, refused })?;
+        inheritance.is_whole = true;
+        let taken = sessions + progress;
+        say(&mut self.line, Kind::Prepared, &Prepared { taken, refused, refused_ahead })?;
         hear(&mut self.line, Kind::Go)?;
         fault::point("new", "go");
         match self.word.decide(Decision::New) {
@@ -272,6 +289,36 @@ impl Heir {
             }
             Decision::Old | Decision::Undecided => Err(io::Error::other("it was called off")),
         }
+    }
+
+    /// Takes in connections that the old process still serves, until it has sent all; the workers stand ready for them.
+    fn stand_ready(
+        &mut self,
+        house: &HouseParts,
+        inheritance: &mut Inheritance,
+        homes: &mut Homes,
+    ) -> io::Result<()> {
+        inheritance.progress.resize_with(house.workers, Vec::new);
+        let (done, ready) = mpsc::channel();
+        let AheadEnd { connections } = loop {
+            let packet = self.line.receive(Instant::now() + PATIENCE)?;
+            match Kind::of(packet.kind)? {
+                Kind::Ahead => house.crew.expect(inheritance.take_ahead(packet, homes)?, &done),
+                Kind::AheadEnd => break wire::read(&packet.body)?,
+                found => {
+                    let problem = format!("the old process said {found:?} in the midst of what goes ahead");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+                }
+            }
+        };
+        if connections != inheritance.came_ahead {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not as many connections as were named"));
+        }
+        fault::point("new", "copied");
+        drop(done);
+        // Ends when the last worker is ready, or is gone.
+        while ready.recv().is_ok() {}
+        Ok(())
     }
 
     /// The old process says no more: decides, if it is dead.
@@ -303,36 +350,71 @@ struct Inheritance {
     sessions: Vec<MovedSession>,
     /// Connections that cannot be carried on: the place of each among all, and why.
     refused: Vec<(u64, String)>,
+    /// By the numbers of connections that came ahead: which worker stands ready, or why none does. Each leaves when it is
+    /// said how far it has come.
+    ahead: HashMap<u64, Result<usize, &'static str>>,
+    came_ahead: u64,
+    /// How far they have come, by worker.
+    progress: Vec<Vec<Progress>>,
+    /// Those of them that cannot be carried on, by their numbers, and why.
+    refused_ahead: Vec<(u64, String)>,
+    /// It was said how far all have come.
+    is_whole: bool,
     next_number: u64,
     /// Endpoints that are left out because too many of their connections failed, with the slot of their app.
     outliers: Vec<(usize, Arc<Endpoint>)>,
 }
 
+/// A connection as it came.
+struct Arrived {
+    facts: SessionFacts,
+    routed: Routed,
+    allowance: Option<[Allowance; 2]>,
+    ends: (ExportedConnection, Option<ExportedConnection>),
+}
+
 impl Inheritance {
     /// Takes connections in, each with its one or two descriptors.
     fn take_sessions(&mut self, packet: Packet, homes: &mut Homes) -> io::Result<()> {
-        let invalid = |why: &'static str| io::Error::new(io::ErrorKind::InvalidData, why);
-        let mut descriptors = packet.descriptors.into_iter();
-        let mut end = |state: EndState| -> io::Result<ExportedConnection> {
-            let descriptor = descriptors.next().ok_or_else(|| invalid("a connection without its sockets"))?;
-            let mut exported = ExportedConnection::from_descriptor(descriptor)?;
-            (exported.received, exported.queued) = (state.received, state.queued);
-            (exported.ended, exported.shut) = (state.ended, state.shut);
-            Ok(exported)
-        };
-        let mut rest = &packet.body[..];
-        while !rest.is_empty() {
-            let (found, following) = record::read(rest).ok_or_else(|| invalid("half a connection"))?;
-            rest = following;
-            // Which sockets are whose is not known any more. The old process offers versions that this one knows.
-            let found = found.map_err(|_| invalid("a connection that cannot be read"))?;
-            let client = end(found.client)?;
-            let backend = found.backend.map(&mut end).transpose()?;
+        for Arrived { facts, routed, allowance, ends } in read_connections(packet)? {
             let place = (self.sessions.len() + self.refused.len()) as u64;
-            let ends = (client, backend);
-            match MovedSession::arrive(found.facts, &found.routed, found.allowance, ends, homes) {
+            match MovedSession::arrive(facts, &routed, allowance, ends, homes) {
                 Ok(session) => self.sessions.push(session),
                 Err(why) => self.refused.push((place, why.to_owned())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes connections in that go on in the old process; gives the share of each worker.
+    fn take_ahead(&mut self, packet: Packet, homes: &mut Homes) -> io::Result<Vec<Vec<MovedSession>>> {
+        let workers = self.progress.len();
+        let mut shares: Vec<Vec<MovedSession>> = (0..workers).map(|_| Vec::new()).collect();
+        for Arrived { facts, routed, allowance, ends } in read_connections(packet)? {
+            self.came_ahead += 1;
+            let number = facts.number;
+            // One that moved from worker to worker meanwhile may come twice.
+            if self.ahead.contains_key(&number) {
+                continue;
+            }
+            let place = MovedSession::arrive(facts, &routed, allowance, ends, homes).map(|session| {
+                let worker = self.ahead.len() % workers;
+                shares[worker].push(session);
+                worker
+            });
+            self.ahead.insert(number, place);
+        }
+        Ok(shares)
+    }
+
+    /// Takes in how far those have come that were sent ahead.
+    fn take_progress(&mut self, packet: &Packet) -> io::Result<()> {
+        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "progress that cannot be read");
+        for progress in progress::read_all(&packet.body).ok_or_else(invalid)? {
+            match self.ahead.remove(&progress.number) {
+                Some(Ok(worker)) => self.progress[worker].push(progress),
+                Some(Err(why)) => self.refused_ahead.push((progress.number, why.to_owned())),
+                None => self.refused_ahead.push((progress.number, "it did not come ahead".to_owned())),
             }
         }
         Ok(())
@@ -361,6 +443,31 @@ impl Inheritance {
         }
         Ok(())
     }
+}
+
+/// Reads the connections of a message, each with its one or two descriptors.
+fn read_connections(packet: Packet) -> io::Result<Vec<Arrived>> {
+    let invalid = |why: &'static str| io::Error::new(io::ErrorKind::InvalidData, why);
+    let mut descriptors = packet.descriptors.into_iter();
+    let mut end = |state: EndState| -> io::Result<ExportedConnection> {
+        let descriptor = descriptors.next().ok_or_else(|| invalid("a connection without its sockets"))?;
+        let mut exported = ExportedConnection::from_descriptor(descriptor)?;
+        (exported.received, exported.queued) = (state.received, state.queued);
+        (exported.ended, exported.shut) = (state.ended, state.shut);
+        Ok(exported)
+    };
+    let mut all = Vec::new();
+    let mut rest = &packet.body[..];
+    while !rest.is_empty() {
+        let (found, following) = record::read(rest).ok_or_else(|| invalid("half a connection"))?;
+        rest = following;
+        // Which sockets are whose is not known any more. The old process offers versions that this one knows.
+        let found = found.map_err(|_| invalid("a connection that cannot be read"))?;
+        let ends = (end(found.client)?, found.backend.map(&mut end).transpose()?);
+        let (facts, routed, allowance) = (found.facts, found.routed, found.allowance);
+        all.push(Arrived { facts, routed, allowance, ends });
+    }
+    Ok(all)
 }
 
 /// Has the workers serve, each with its share.
@@ -393,12 +500,16 @@ fn wake(house: &HouseParts, snapshot: &Snapshot, inheritance: &mut Inheritance) 
     for (turn, session) in inheritance.sessions.drain(..).enumerate() {
         sessions[turn % house.workers].push(session);
     }
-    let each = shares.into_iter().zip(sessions);
-    for (mailer, (listeners, sessions)) in house.crew.mailers().iter().zip(each) {
+    inheritance.progress.resize_with(house.workers, Vec::new);
+    let progress = std::mem::take(&mut inheritance.progress);
+    let is_whole = inheritance.is_whole;
+    let each = shares.into_iter().zip(sessions).zip(progress);
+    for (mailer, ((listeners, sessions), progress)) in house.crew.mailers().iter().zip(each) {
         let next_number = inheritance.next_number;
         // One worker takes them back when their time is over.
         let outliers = std::mem::take(&mut inheritance.outliers);
-        let legacy = Legacy { listeners, sessions, next_number, outliers, awake: awake.clone() };
+        let awake = awake.clone();
+        let legacy = Legacy { listeners, sessions, progress, is_whole, next_number, outliers, awake };
         mailer.send(WorkerMail::Wake(Parcel::new(legacy)));
     }
     drop(awake);

@@ -4,7 +4,7 @@
 //! engines and in nobody's hands, and go back where they were. Once it says so, they are the other process's, and all
 //! that is left to do here is to let go of them. Runs on a thread of its own, and waits for nothing without a deadline.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -24,8 +24,8 @@ use tokio::time::timeout;
 use super::binary::why_not_executable;
 use super::state::{Counters, State, allowances_of};
 use super::wire::{
-    self, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared, Ready,
-    Refuse, Serving,
+    self, AheadEnd, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared,
+    Ready, Refuse, Serving,
 };
 use super::{Elders, Invocation, Journal, Left, Order, ReportPage, TIMEOUT, VARIABLE, fault};
 use crate::admission::Admission;
@@ -34,9 +34,11 @@ use crate::control::fleet::Crew;
 use crate::control::private_directory::PrivateDirectory;
 use crate::control::reload::VersionRecord;
 use crate::metrics::Metrics;
+use crate::session::progress;
 use crate::session::record::{self, RecordParts};
+use crate::session::tcp::Stage;
 use crate::snapshot::{Lineage, Snapshot};
-use crate::worker::{MovedSession, Rested, Stayed};
+use crate::worker::{Held, MovedSession, Rested, Stayed};
 
 /// Workers come to rest between two batches of events: one that takes longer is stuck.
 const REST: Duration = Duration::from_secs(2);
@@ -231,6 +233,7 @@ impl House {
         }
         report.program = hello.program.clone();
         let version = record::common_version(&hello.sessions);
+        let ahead = version.filter(|_| hello.progress.contains(&progress::VERSION));
         fault::point("old", "hello");
         let (passed, sockets): (Vec<&str>, Vec<BorrowedFd<'_>>) = self.lineage.passed().descriptors().unzip();
         let (elders, lines) = self.elders.for_heir();
@@ -243,6 +246,7 @@ impl House {
             versions: self.versions.clone(),
             binaries: self.binaries.clone(),
             elders,
+            sends_ahead: ahead.is_some(),
         };
         let lines: Vec<BorrowedFd<'_>> = lines.iter().map(AsFd::as_fd).collect();
         let descriptors = [&[word.as_fd()], &sockets[..], &lines].concat();
@@ -263,8 +267,16 @@ impl House {
         self.send_listeners(line, &lent, deadline)?;
         say(line, Kind::State, &State::of(&snapshot), &[], deadline)?;
         fault::point("old", "sent-ahead");
+        if let Some(version) = ahead {
+            report.copied_ahead = self.copy_ahead(line, version, deadline)?;
+        }
+        fault::point("old", "copied");
         let _: serde::de::IgnoredAny = hear(line, Kind::Armed, deadline)?;
-        journal.step("armed", format!("it holds {} listening sockets", lent.listeners.len()));
+        let (listeners, copied) = (lent.listeners.len(), report.copied_ahead);
+        journal.step(
+            "armed",
+            format!("it holds {listeners} listening sockets, and copies of {copied} connections"),
+        );
         drop(lent);
         fault::point("old", "armed");
         if self.is_draining.load(Ordering::Relaxed) {
@@ -280,10 +292,12 @@ impl House {
         let sent = frozen.send(line, version, deadline)?;
         fault::point("old", "sending");
         let allowances = allowances_of(&snapshot, Clock::process().now());
-        say(line, Kind::End, &End { sessions: sent, next_number, allowances }, &[], deadline)?;
+        let progress = frozen.held_count();
+        say(line, Kind::End, &End { sessions: sent, progress, next_number, allowances }, &[], deadline)?;
         fault::point("old", "sent");
         let prepared: Prepared = hear(line, Kind::Prepared, deadline)?;
         frozen.refused = prepared.refused.into_iter().collect();
+        frozen.refused_ahead = prepared.refused_ahead.into_iter().collect();
         journal.step("prepared", format!("it has taken in {} of them", prepared.taken));
         fault::point("old", "prepared");
         if self.is_draining.load(Ordering::Relaxed) {
@@ -297,6 +311,22 @@ impl House {
         journal.step("serving", format!("process {} serves", new.handle.pid()));
         fault::point("old", "serving");
         Ok(())
+    }
+
+    /// Sends connections ahead, which go on meanwhile; says how many.
+    fn copy_ahead(&self, line: &mut Line, version: u16, deadline: Instant) -> Result<u64, String> {
+        let mut connections = 0;
+        let copied = self.crew.copy_ahead(version, deadline, |piece| {
+            if piece.count == 0 {
+                return Ok(());
+            }
+            connections += piece.count;
+            let descriptors: Vec<BorrowedFd<'_>> = piece.descriptors.iter().map(AsFd::as_fd).collect();
+            line.send(Kind::Ahead as u16, &piece.records, &descriptors, deadline)
+        });
+        copied.map_err(|error| in_words(&error))?;
+        say(line, Kind::AheadEnd, &AheadEnd { connections }, &[], deadline)?;
+        Ok(connections)
     }
 
     /// Copies of all sockets that are listened at.
@@ -343,6 +373,7 @@ impl House {
             next_number = next_number.max(of_worker);
             frozen.staying.extend(taken.staying);
             frozen.sessions.push((worker, taken.sessions));
+            frozen.held.push(taken.held);
         }
         if is_whole { Ok(next_number) } else { Err("a worker does not come to rest".to_owned()) }
     }
@@ -374,9 +405,19 @@ impl House {
     /// What crossed is another process's. What that one refused goes on here, and the report says why; so does what is given
     /// back, by the numbers of connections.
     fn let_go(&self, frozen: Frozen, report: &mut ReportPage) -> HashMap<u64, Arc<str>> {
-        let Frozen { sessions, version, refused, staying, gate } = frozen;
+        let Frozen { sessions, version, refused, staying, gate, held, refused_ahead } = frozen;
         let mut left: HashMap<u64, Arc<str>> =
             staying.iter().map(|stayed| (stayed.number, stayed.why.as_str().into())).collect();
+        let half_closed = if refused_ahead.is_empty() { BTreeSet::new() } else { half_closed_of(&held) };
+        for (number, why) in &refused_ahead {
+            let kind = stage_of_held(half_closed.contains(number));
+            *report.refused.entry(format!("{kind}: {why}")).or_default() += 1;
+            if let Some(moved) = report.moved.get_mut(kind) {
+                *moved -= 1;
+            }
+            left.insert(*number, why.as_str().into());
+        }
+        self.crew.let_go(refused_ahead.into_keys().collect());
         let mut sent = 0;
         let mut kept = Vec::new();
         for (worker, sessions) in sessions {
@@ -418,10 +459,14 @@ struct Frozen {
     sessions: Vec<(u32, Vec<MovedSession>)>,
     /// Connections that cannot be moved.
     staying: Vec<Stayed>,
+    /// Those that stand still in their workers.
+    held: Vec<Held>,
     /// The version of records that the new process reads; `None`: it reads none of ours.
     version: Option<u16>,
     /// What the new process cannot take: why, by the place among those that were sent.
     refused: BTreeMap<u64, String>,
+    /// The same of those that stand still, by their numbers in the process.
+    refused_ahead: BTreeMap<u64, String>,
     /// Held as long as connections stand still.
     gate: Option<OwnedMutexGuard<()>>,
 }
@@ -432,7 +477,11 @@ impl Frozen {
     }
 
     fn count(&self) -> u64 {
-        self.sessions.iter().map(|(_, sessions)| sessions.len() as u64).sum()
+        self.sessions.iter().map(|(_, sessions)| sessions.len() as u64).sum::<u64>() + self.held_count()
+    }
+
+    fn held_count(&self) -> u64 {
+        self.held.iter().map(|held| held.relaying + held.half_closed).sum()
     }
 
     /// How many there are of each kind.
@@ -440,6 +489,13 @@ impl Frozen {
         let mut kinds = BTreeMap::new();
         for session in self.sessions.iter().flat_map(|(_, sessions)| sessions) {
             *kinds.entry(kind_of(session).to_owned()).or_default() += 1;
+        }
+        for held in &self.held {
+            for (count, half_closed) in [(held.relaying, false), (held.half_closed, true)] {
+                if count > 0 {
+                    *kinds.entry(stage_of_held(half_closed).to_owned()).or_default() += count;
+                }
+            }
         }
         kinds
     }
@@ -456,6 +512,10 @@ impl Frozen {
     fn send(&mut self, line: &mut Line, version: Option<u16>, deadline: Instant) -> Result<u64, String> {
         self.version = version;
         let Some(version) = version else { return Ok(0) };
+        for records in self.held.iter().flat_map(|held| &held.records) {
+            let sent = line.send(Kind::Progress as u16, records, &[], deadline);
+            sent.map_err(|error| in_words(&error))?;
+        }
         for session in self.all() {
             session.share();
         }
@@ -503,6 +563,19 @@ fn end_of(end: &ExportedConnection) -> record::End<'_> {
 /// What a connection was doing, in a word.
 fn kind_of(session: &MovedSession) -> &'static str {
     session.facts().session.phase.stage().as_str()
+}
+
+/// The same of one that stands still.
+fn stage_of_held(half_closed: bool) -> &'static str {
+    let stage = if half_closed { Stage::HalfClosed } else { Stage::Relaying };
+    stage.as_str()
+}
+
+/// The numbers of those that stand still of which one side has finished sending.
+fn half_closed_of(held: &[Held]) -> BTreeSet<u64> {
+    let records = held.iter().flat_map(|held| &held.records);
+    let all = records.filter_map(|records| progress::read_all(records)).flatten();
+    all.filter(|progress| progress.half_closed).map(|progress| progress.number).collect()
 }
 
 /// Whether a process has ended that has fallen silent, or does so in a moment.

@@ -1,7 +1,7 @@
 //! The messages of an upgrade, by their kinds. `docs/internals/upgrade.md` says in which order they go.
 //!
 //! Those about the process are JSON, in which fields are only ever added and unknown ones are ignored. Those about
-//! connections are records: see `worker::moving`.
+//! connections are records: see `session::record` and `session::progress`.
 
 use std::io;
 use std::path::PathBuf;
@@ -46,10 +46,16 @@ pub(super) enum Kind {
     Serving = 12,
     /// Old to new: what it had counted.
     Counters = 13,
+    /// Old to new: records and descriptors of connections that it still serves.
+    Ahead = 14,
+    /// Old to new: those were all.
+    AheadEnd = 15,
+    /// Old to new: how far connections have come whose records went ahead.
+    Progress = 16,
 }
 
 impl Kind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 16] = [
         Self::Hello,
         Self::Configure,
         Self::Ready,
@@ -63,6 +69,9 @@ impl Kind {
         Self::Go,
         Self::Serving,
         Self::Counters,
+        Self::Ahead,
+        Self::AheadEnd,
+        Self::Progress,
     ];
 
     /// The kind with this number.
@@ -80,6 +89,9 @@ pub(super) struct Hello {
     pub(super) program: String,
     /// The versions of records of connections that it reads.
     pub(super) sessions: Vec<u16>,
+    /// The versions of records of progress that it reads; if it knows ours, connections may be sent ahead.
+    #[serde(default)]
+    pub(super) progress: Vec<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +115,9 @@ pub(super) struct Configure {
     /// Processes before the one that sends this that have connections to finish.
     #[serde(default)]
     pub(super) elders: Vec<Elder>,
+    /// Connections will be sent ahead: `AheadEnd` follows `State`.
+    #[serde(default)]
+    pub(super) sends_ahead: bool,
 }
 
 /// A process that served.
@@ -154,6 +169,9 @@ pub(super) struct FrontendKey {
 pub(super) struct End {
     /// Connections that were sent.
     pub(super) sessions: u64,
+    /// Connections whose progress was sent.
+    #[serde(default)]
+    pub(super) progress: u64,
     /// The smallest number that no connection has had.
     pub(super) next_number: u64,
     /// What apps have used of their rates and bandwidths; of those that may take all, nothing.
@@ -167,6 +185,15 @@ pub(super) struct Prepared {
     /// Connections that it cannot carry on: the place of each among those that were sent, and why.
     #[serde(default)]
     pub(super) refused: Vec<(u64, String)>,
+    /// The same of those that were sent ahead, by their numbers in the process.
+    #[serde(default)]
+    pub(super) refused_ahead: Vec<(u64, String)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AheadEnd {
+    /// Connections that were sent ahead.
+    pub(super) connections: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,11 +248,11 @@ mod tests {
     }
 
     /// What earlier programs said, a message a line. The lines are never changed: what a program says anew gets lines of
-    /// its own. The records of connections have files of their own: `session::record`.
+    /// its own. The records of connections have files of their own: `session::record`, `session::progress`.
     #[test]
     fn messages_of_earlier_programs_are_understood_and_nothing_of_them_is_lost() {
         let text = include_str!("../../../tests/golden/upgrade-v1.jsonl");
-        let mut kinds = vec![Kind::Sessions];
+        let mut kinds = vec![Kind::Sessions, Kind::Ahead, Kind::Progress];
         for line in text.lines() {
             let line: Value = serde_json::from_str(line).expect("a line of JSON");
             let kind = Kind::of(line["kind"].as_u64().expect("a number") as u16).expect("a known kind");
@@ -238,11 +265,12 @@ mod tests {
                 Kind::Listeners => understood::<Listeners>(body),
                 Kind::State => understood::<State>(body),
                 Kind::Armed | Kind::Go => understood::<()>(body),
-                Kind::Sessions => panic!("records are not JSON"),
+                Kind::Sessions | Kind::Ahead | Kind::Progress => panic!("records are not JSON"),
                 Kind::End => understood::<End>(body),
                 Kind::Prepared => understood::<Prepared>(body),
                 Kind::Serving => understood::<Serving>(body),
                 Kind::Counters => understood::<Counters>(body),
+                Kind::AheadEnd => understood::<AheadEnd>(body),
             };
             assert!(is_within(body, &found), "of {body} it understood {found}");
             kinds.push(kind);

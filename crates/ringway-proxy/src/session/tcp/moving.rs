@@ -99,6 +99,19 @@ impl Session {
         Some(FrozenSession { accepted, queue_micros, connect_micros, phase, has_entered })
     }
 
+    /// What it would be if it froze now, if bytes flow.
+    pub fn as_if_frozen(&self) -> Option<FrozenSession> {
+        let State::Relaying { half_closed } = self.state else { return None };
+        let Self { accepted, queue_micros, connect_micros, has_entered, .. } = *self;
+        let phase = FrozenPhase::Relaying { half_closed };
+        Some(FrozenSession { accepted, queue_micros, connect_micros, phase, has_entered })
+    }
+
+    /// Whether it is frozen, and one side has finished sending.
+    pub fn is_half_closed(&self) -> bool {
+        matches!(self.state, State::Frozen(FrozenPhase::Relaying { half_closed: true }))
+    }
+
     /// Stops here, and says what is to be done before its connections leave; `None` if it is at its end, or frozen.
     pub fn freeze(&mut self) -> Option<Actions> {
         let (phase, actions) = match self.state {

@@ -8,13 +8,13 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway::{ConnectionId, ExportedConnection, Operations, RelayStop, Side, Time, TimerId};
+use ringway::{ConnectionId, ExportedConnection, Operations, RelayOptions, RelayStop, Side, Time, TimerId};
 
 use super::{Connections, Entry, OwnPace};
 use crate::endpoint::{AppState, Endpoint, EndpointId};
 use crate::metrics::WorkerCounter;
 use crate::session::tcp::{Event, FrozenPhase, Identity, Session, Stage};
-use crate::session::{Ending, EndpointName, SessionFacts, Slab};
+use crate::session::{Ending, EndpointName, Slab};
 use crate::worker::endpoint_table::NO_ENDPOINT;
 use crate::worker::moving::{Arrivals, Claims, MovedSession, Stayed, Staying, TakeOut, Taken, Which};
 use crate::worker::preface::Preface;
@@ -44,6 +44,8 @@ struct Leaving {
     held: [Vec<u8>; 2],
     pace: OwnPace,
     has_backend: bool,
+    /// Another process has its sockets already: it stands still here instead.
+    stays: bool,
     client: Option<ExportedConnection>,
     backend: Option<ExportedConnection>,
     /// It is to be closed as soon as it is somebody's again.
@@ -62,8 +64,7 @@ impl Connections {
     /// Takes connections out, to deliver them all at once: when the last is out, or now if none is.
     pub(in crate::worker) fn take_out(&mut self, ops: &mut Operations<'_>, request: TakeOut) {
         let which = request.which;
-        let taken = Taken { sessions: Vec::new(), staying: Vec::new() };
-        let group = self.moves.groups.insert(Group { request, taken, awaited: 0 });
+        let group = self.moves.groups.insert(Group { request, taken: Taken::default(), awaited: 0 });
         match which {
             Which::All => {
                 self.moves.leaving.reserve(self.entries.len());
@@ -127,6 +128,10 @@ impl Connections {
         let number = self.entries.get(place).map_or(0, |entry| self.number_of(entry));
         let Some(entry) = self.entries.get_mut(place) else { return false };
         let Some(its_group) = self.moves.groups.get_mut(group) else { return false };
+        let stays = has_relay
+            && paced.is_none()
+            && its_group.request.which == Which::All
+            && self.ahead.was_copied(entry.session.identity().number);
         let was_starved = entry.session.is_starved();
         let Some(actions) = may_leave.then(|| entry.session.freeze()).flatten() else {
             its_group.taken.staying.push(Stayed { number, why: Staying::Ending });
@@ -153,6 +158,7 @@ impl Connections {
                 held,
                 pace,
                 has_backend: has_relay,
+                stays,
                 client: None,
                 backend: None,
                 ending: None,
@@ -179,10 +185,31 @@ impl Connections {
         stop: RelayStop,
     ) {
         let Some(leaving) = self.moves.leaving.get_mut(&place) else { return };
+        if leaving.stays {
+            return self.stay(ops, place, stop);
+        }
         leaving.bytes = stop.bytes;
         leaving.pending = stop.pending;
         ops.export(stop.a);
         ops.export(stop.b);
+    }
+
+    /// The relay of a session was stopped that does not leave, and stands still.
+    fn stay(&mut self, ops: &mut Operations<'_>, place: u32, stop: RelayStop) {
+        let Some(Leaving { group, last_activity, ending, .. }) = self.moves.leaving.remove(&place) else {
+            return;
+        };
+        let Some(its_group) = self.moves.groups.get_mut(group) else { return };
+        let mut held = mem::take(&mut its_group.taken.held);
+        its_group.awaited -= 1;
+        self.hold(ops, place, stop, last_activity, &mut held);
+        if let Some(its_group) = self.moves.groups.get_mut(group) {
+            its_group.taken.held = held;
+        }
+        if let Some(ending) = ending {
+            self.close_when_decided(place, ending);
+        }
+        self.deliver_if_complete(ops, group);
     }
 
     /// A connection of the session at `place` is out of the engine.
@@ -251,6 +278,7 @@ impl Connections {
             for moved in unwanted.sessions {
                 self.put_in(ops, moved);
             }
+            self.resume_held(ops);
         }
     }
 
@@ -261,20 +289,6 @@ impl Connections {
         if !session.phase.is_admitted() {
             self.line.forget();
         }
-        let identity = *entry.session.identity();
-        let number = self.number_of(&entry);
-        self.numbers.remove(&identity.number);
-        let app = self.routes.app_of(identity.frontend);
-        let state = Arc::clone(&self.apps[app].state);
-        let pool = Arc::clone(&self.apps[self.routes.pool_of(identity.frontend)].state);
-        let handshake = self.first_bytes.take_permit(place);
-        let asked = self.first_bytes.remove(place);
-        let frontend = Arc::clone(self.routes.frontend(identity.frontend));
-        let endpoint = self.endpoints.get(entry.endpoint).cloned();
-        self.endpoints.let_go(entry.endpoint);
-        let tried = self.tried.remove(&place).unwrap_or_default();
-        let permit = self.permits.remove(&place);
-        let seat = self.seats.remove(&place);
         let Leaving { mut bytes, pending, held, pace, last_activity, client, mut backend, .. } = leaving;
         let mut client = client?;
         let [for_backend, for_client] = pending;
@@ -291,31 +305,48 @@ impl Connections {
                 append(&mut to.queued, pending);
             }
         }
-        let facts = SessionFacts {
-            number,
-            app: Arc::clone(state.name()),
-            frontend: Arc::clone(frontend.name()),
-            client: self.peers.take(identity.peer),
-            carried: self.prefaces.remove(place),
-            endpoint: endpoint.as_deref().map(name_of),
-            tried: names_of(&tried, &pool),
-            has_permit: permit.is_some(),
-            session,
-            bytes,
-            last_activity,
+        let facts = self.facts_of(place, &entry, session, bytes, last_activity);
+        let claims = self.take_claims(place, &entry, pace);
+        Some(MovedSession { facts, client, backend, claims })
+    }
+
+    /// Takes what is known of a session out of all tables, once it is out of that of the sessions.
+    pub(super) fn take_claims(&mut self, place: u32, entry: &Entry, pace: OwnPace) -> Claims {
+        let Identity { peer, frontend, number } = *entry.session.identity();
+        let claims = Claims {
+            app: Arc::clone(&self.apps[self.routes.app_of(frontend)].state),
+            pool: Arc::clone(&self.apps[self.routes.pool_of(frontend)].state),
+            handshake: self.first_bytes.take_permit(place),
+            asked: self.first_bytes.remove(place),
+            frontend: Arc::clone(self.routes.frontend(frontend)),
+            endpoint: self.endpoints.get(entry.endpoint).cloned(),
+            permit: self.permits.remove(&place),
+            seat: self.seats.remove(&place),
+            pace,
         };
-        self.let_go_of_route(identity.frontend);
+        self.endpoints.let_go(entry.endpoint);
+        self.tried.remove(&place);
+        self.numbers.remove(&number);
+        self.peers.take(peer);
+        self.prefaces.remove(place);
+        self.let_go_of_route(frontend);
         self.note_count();
-        Some(MovedSession {
-            facts,
-            client,
-            backend,
-            claims: Claims { app: state, pool, asked, frontend, endpoint, permit, handshake, seat, pace },
-        })
+        claims
     }
 
     /// Carries a connection on here; gives the place of its session.
     pub(in crate::worker) fn put_in(&mut self, ops: &mut Operations<'_>, moved: MovedSession) -> u32 {
+        let (bytes, last_activity) = (moved.facts.bytes, Some(moved.facts.last_activity));
+        let (place, pace) = self.seat(ops, moved);
+        if let Some(pace) = pace {
+            let options = RelayOptions { bytes, last_activity, ..RelayOptions::default() };
+            self.wake_up(ops, place, options, pace);
+        }
+        place
+    }
+
+    /// Gives a connection its place here, where it stays frozen. Without its pace it has ended right there.
+    pub(super) fn seat(&mut self, ops: &mut Operations<'_>, moved: MovedSession) -> (u32, Option<OwnPace>) {
         let MovedSession { facts, client, backend, claims } = moved;
         self.apps.ensure(&claims.app, &mut self.endpoints);
         let app = claims.app.slot();
@@ -370,7 +401,6 @@ impl Connections {
         let token = Owner::Session(place).token();
         let adopted =
             (ops.adopt(client, token), backend.map(|backend| ops.adopt(backend, token)).transpose());
-        let Some(entry) = self.entries.get_mut(place) else { return place };
         let (client, backend) = match adopted {
             (Ok(client), Ok(backend)) => (client, backend.unwrap_or(ConnectionId::NONE)),
             (client, backend) => {
@@ -379,25 +409,41 @@ impl Connections {
                     ops.reset(id);
                 }
                 self.handle(ops, place, Event::ClientLost { reset: false });
-                return place;
+                return (place, None);
             }
         };
-        (entry.client, entry.backend) = (client, backend);
-        if facts.session.phase.has_backend() {
-            let account = (facts.bytes, facts.last_activity);
-            self.join_again(ops, place, pool, [client, backend], account, claims.pace);
+        if let Some(entry) = self.entries.get_mut(place) {
+            (entry.client, entry.backend) = (client, backend);
         }
-        let Some(entry) = self.entries.get_mut(place) else { return place };
-        let actions = entry.session.thaw(facts.last_activity, &self.apps[pool].limits, ops.now());
+        (place, Some(claims.pace))
+    }
+
+    /// The session at `place` thaws, and goes on with its connections as they are in the engine.
+    pub(super) fn wake_up(
+        &mut self,
+        ops: &mut Operations<'_>,
+        place: u32,
+        options: RelayOptions,
+        pace: OwnPace,
+    ) {
+        let Some(entry) = self.entries.get(place) else { return };
+        let Some(phase) = entry.session.frozen().map(|frozen| frozen.phase) else { return };
+        let (ends, frontend) = ([entry.client, entry.backend], entry.session.identity().frontend);
+        let (app, pool) = (self.routes.app_of(frontend), self.routes.pool_of(frontend));
+        if phase.has_backend() {
+            self.join_again(ops, place, pool, ends, options, pace);
+        }
+        let Some(entry) = self.entries.get_mut(place) else { return };
+        let last_activity = options.last_activity.unwrap_or(ops.now());
+        let actions = entry.session.thaw(last_activity, &self.apps[pool].limits, ops.now());
         self.starved += usize::from(entry.session.is_starved());
-        let was_admitted = facts.session.phase.is_admitted();
+        let was_admitted = phase.is_admitted();
         if let Some(event) = self.act(ops, place, (app, pool), &actions, was_admitted, &mut [0, 0]) {
             self.handle(ops, place, event);
         }
         if self.is_closing {
             self.handle(ops, place, Event::Close(Ending::Shutdown));
         }
-        place
     }
 
     /// The route of the same frontend to a pool, for a session that holds `trunk` and lets it go for that.
@@ -450,12 +496,12 @@ fn append(queued: &mut Vec<u8>, pending: Vec<u8>) {
     }
 }
 
-fn name_of(endpoint: &Endpoint) -> EndpointName {
+pub(super) fn name_of(endpoint: &Endpoint) -> EndpointName {
     EndpointName { backend: Arc::clone(endpoint.name()), address: endpoint.address().clone() }
 }
 
 /// The names of endpoints; of those that the app has no more nobody will ask.
-fn names_of(ids: &[EndpointId], app: &AppState) -> Vec<EndpointName> {
+pub(super) fn names_of(ids: &[EndpointId], app: &AppState) -> Vec<EndpointName> {
     if ids.is_empty() {
         return Vec::new();
     }

@@ -126,21 +126,16 @@ impl Connections {
         place: u32,
         app: usize,
         [client, backend]: [ConnectionId; 2],
-        (bytes, last_activity): ([u64; 2], Time),
+        options: RelayOptions,
         own: OwnPace,
     ) {
         if self.apps[app].is_paced() {
             let token = Owner::Session(place).token();
-            let relay = TransformRelay::start(ops, [client, backend], token, bytes);
-            let relay = relay.with_last_activity(last_activity);
+            let relay = TransformRelay::start(ops, [client, backend], token, options.bytes);
+            let relay = relay.with_last_activity(options.last_activity.unwrap_or(ops.now()));
             self.paced.insert(place, Paced { relay, own });
         } else {
-            let last_activity = Some(last_activity);
-            ops.start_relay(
-                client,
-                backend,
-                RelayOptions { bytes, last_activity, ..RelayOptions::default() },
-            );
+            ops.start_relay(client, backend, options);
         }
     }
 
