@@ -217,7 +217,10 @@ fn signal_upgrades_as_the_command_does(engine: Engine) {
     eventually("another process", PATIENCE, || (pid(&ringway) != before).then_some(()));
     drop(opened(frontend));
     wait_gone(before);
-    assert_eq!(ringway.process().lines().iter().filter(|line| line.contains("handed over pid=")).count(), 1);
+    let is_wanted = |line: &str| line.contains("handed over pid=");
+    // What it said last may still be in the pipe when it is gone.
+    ringway.process().wait_for_line("it says so", PATIENCE, is_wanted);
+    assert_eq!(ringway.process().lines().iter().filter(|line| is_wanted(line)).count(), 1);
 }
 
 fn unix_sockets_and_their_files_are_handed_on(engine: Engine) {
