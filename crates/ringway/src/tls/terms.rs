@@ -80,6 +80,8 @@ impl ServerTerms {
         };
         let mut config = builder.with_cert_resolver(plan.certificates);
         config.alpn_protocols = plan.alpn;
+        // The provider's order of suites counts, and not whatever a client has first.
+        config.ignore_client_order = true;
         // Sessions are resumed by tickets alone: what a worker keeps another one would not know.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         match plan.tickets {

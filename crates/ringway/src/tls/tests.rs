@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::server::ResolvesServerCert;
 use rustls::sign::CertifiedKey;
@@ -42,7 +43,10 @@ fn world(alpn: &[&str]) -> World {
 }
 
 fn client(world: &World, version: &'static SupportedProtocolVersion, alpn: &[&str]) -> ClientConnection {
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider()))
+    let mut theirs = CryptoProvider::clone(provider());
+    // An order of suites that is not the server's.
+    theirs.cipher_suites.reverse();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(theirs))
         .with_protocol_versions(&[version])
         .expect("a version")
         .with_root_certificates(Arc::clone(&world.roots))
@@ -133,6 +137,7 @@ fn both_versions_agree_and_carry_both_ways() {
         assert_eq!((agreed.version, agreed.is_resumed), (word, false));
         assert_eq!(agreed.alpn.as_deref(), Some(&b"h2"[..]), "the server's order counts");
         assert!(agreed.cipher.starts_with("TLS_"), "{}", agreed.cipher);
+        assert!(agreed.cipher.ends_with("AES_128_GCM_SHA256"), "here too: {}", agreed.cipher);
         client.writer().write_all(b"question").expect("memory");
         assert_eq!(receive(&mut server, &said_by(&mut client), &[usize::MAX]), b"question");
         let (answer, mut wire) = (pattern(100_000), Scratch::default());
