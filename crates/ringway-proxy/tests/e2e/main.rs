@@ -55,5 +55,6 @@ mod support;
 mod systemd;
 mod termination;
 mod timeouts;
+mod tls_programs;
 mod upgrade;
 mod watching;
