@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringway::Identity;
 use ringway::handover::{Channel, ChannelListener, CommitWord, Decision, Interest, Line, Packet, wait};
@@ -269,7 +269,10 @@ fn follow(engine: Engine, part: &str) -> (Ringway, std::net::SocketAddr, Backend
 fn assert_goes_on(mut ringway: Ringway, mut open: TcpStream) {
     says(&mut open, "still here");
     drop(open);
-    assert_eq!(ringway.wait(PATIENCE).code(), Some(0), "it ends with its last connection");
+    ringway.process().wait_for_line("its end", PATIENCE, |line| line.contains(" why=finished "));
+    eventually("the end with the last connection", PATIENCE, || ringway.process().has_ended().then_some(()));
+    // The other one holds the same standard streams, and prints on.
+    assert_eq!(ringway.wait(Duration::ZERO).code(), Some(0));
     let lines = ringway.process().lines();
     assert_eq!(lines.iter().filter(|line| line.contains(" why=finished ")).count(), 1, "{lines:?}");
 }
