@@ -3,10 +3,13 @@
 //! [`ProbeHandler`] dials each endpoint at its interval and writes what that means into the endpoint, where every
 //! worker reads it. When which check is due and what its result means is decided by [`ActiveCheck`].
 
+mod secured;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
+use ringway::layer::{Buffers, Layer};
 use ringway::{
     CloseReason, ConnectOptions, ConnectionId, EventHandler, ListenerId, Operations, SocketAddress, Time,
     TimerId, Token,
@@ -69,6 +72,8 @@ pub struct ProbeHandler {
     /// Targets that are due and wait for one of [`CHECKS_MAX`], with the number by which each is known.
     due: VecDeque<(u32, u64)>,
     under_way: usize,
+    /// What checks within TLS write into.
+    buffers: Buffers,
     seed: u64,
     next_number: u64,
     is_stopped: bool,
@@ -101,6 +106,8 @@ enum State {
         started: Time,
         timer: TimerId,
         conversation: Conversation,
+        /// What it is held in, once the connection is open.
+        tls: Option<Box<ringway::tls::Conversation>>,
         is_open: bool,
     },
 }
@@ -133,6 +140,7 @@ impl ProbeHandler {
             targets: Slab::new(),
             due: VecDeque::new(),
             under_way: 0,
+            buffers: Buffers::default(),
             seed: setup.seed,
             next_number: 0,
             is_stopped: false,
@@ -300,7 +308,8 @@ impl ProbeHandler {
             let connection = ops.connect(target.endpoint.address(), &app.options, Token(place));
             let started = ops.now();
             let timer = ops.set_timer(started + app.state.model().health.timeout, Token(place));
-            target.state = State::Checking { connection, started, timer, conversation, is_open: false };
+            target.state =
+                State::Checking { connection, started, timer, conversation, tls: None, is_open: false };
             self.under_way += 1;
         }
     }
@@ -326,27 +335,32 @@ impl ProbeHandler {
         tell: impl FnOnce(&mut Conversation) -> Step,
     ) {
         let Some(target) = self.targets.get_mut(place) else { return };
-        let State::Checking { connection: own, conversation, .. } = &mut target.state else { return };
+        let State::Checking { connection: own, conversation, tls, .. } = &mut target.state else { return };
         if *own != connection {
             return;
         }
-        match tell(conversation) {
-            Step::Wait => {}
-            Step::Send(bytes) => self.say(ops, connection, &bytes),
-            Step::Passed { goodbye } => {
-                self.say(ops, connection, &goodbye);
-                self.finish(ops, place, connection, Ok(()));
+        let step = tell(conversation);
+        if let Step::Send(bytes) | Step::Passed { goodbye: bytes } = &step {
+            let wire = &mut self.buffers.wire;
+            wire.clear();
+            match tls {
+                None => wire.extend(bytes),
+                Some(tls) => {
+                    // One in which nothing can be said any more fails by itself, or by the timer.
+                    let _ = tls.send(bytes, wire);
+                    if let Step::Passed { .. } = step {
+                        tls.finish(wire);
+                    }
+                }
             }
+            secured::say(ops, connection, wire.as_slice());
+        }
+        match step {
+            Step::Wait | Step::Send(_) => {}
+            Step::Passed { .. } => self.finish(ops, place, connection, Ok(())),
             Step::Failed(reason) => {
                 self.finish(ops, place, connection, Err(CheckFailure::Answer(reason)));
             }
-        }
-    }
-
-    fn say(&self, ops: &mut Operations<'_>, connection: ConnectionId, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            // That it broke is told by another event, and by the timer if not.
-            let _ = ops.send(connection, bytes);
         }
     }
 
@@ -448,8 +462,21 @@ impl EventHandler for ProbeHandler {
     fn on_connect(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {
         self.send_header(ops, token.0, connection);
         let Some(target) = self.targets.get_mut(token.0) else { return };
-        if let State::Checking { is_open, conversation, .. } = &mut target.state {
+        if let State::Checking { is_open, conversation, tls, .. } = &mut target.state {
             *is_open = true;
+            let Some(app) = self.apps.get(target.app).and_then(Option::as_ref) else { return };
+            match secured::begin(app.state.model(), &target.endpoint, &mut self.buffers) {
+                None => {}
+                Some(Ok(conversation)) => {
+                    *tls = Some(Box::new(conversation));
+                    ops.start_receive(connection);
+                    return secured::say(ops, connection, self.buffers.answer.as_slice());
+                }
+                Some(Err(failure)) => {
+                    let failure = CheckFailure::Answer(failure.to_string());
+                    return self.finish(ops, token.0, connection, Err(failure));
+                }
+            }
             if !matches!(conversation, Conversation::Connect) {
                 ops.start_receive(connection);
             }
@@ -475,10 +502,17 @@ impl EventHandler for ProbeHandler {
         token: Token,
         bytes: &mut [u8],
     ) {
-        self.converse(ops, token.0, connection, |conversation| conversation.handle_bytes(bytes));
+        match self.tls_mut(token.0, connection) {
+            Some(_) => self.read_secured(ops, token.0, connection, bytes),
+            None => self.converse(ops, token.0, connection, |conversation| conversation.handle_bytes(bytes)),
+        }
     }
 
     fn on_end(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {
+        if self.tls_mut(token.0, connection).is_some_and(|(tls, _)| tls.is_handshaking()) {
+            let failure = CheckFailure::Answer("the connection ended within the handshake of TLS".to_owned());
+            return self.finish(ops, token.0, connection, Err(failure));
+        }
         self.converse(ops, token.0, connection, Conversation::handle_end);
     }
 
@@ -495,12 +529,16 @@ impl EventHandler for ProbeHandler {
                 self.due.push_back((token.0, target.number));
                 self.start_due(ops);
             }
-            State::Checking { connection, timer: ref mut own, ref conversation, is_open, .. }
-                if *own == timer =>
-            {
+            State::Checking {
+                connection, timer: ref mut own, ref conversation, ref tls, is_open, ..
+            } if *own == timer => {
                 // It has fired: its number may be another's by now.
                 *own = TimerId::NONE;
+                let is_handshaking = tls.as_ref().is_some_and(|tls| tls.is_handshaking());
                 let failure = match is_open {
+                    true if is_handshaking => {
+                        CheckFailure::Answer("no end of the handshake of TLS in time".to_owned())
+                    }
                     true => CheckFailure::Answer(conversation.timed_out()),
                     false => CheckFailure::Dial(DialFailure::TimedOut),
                 };

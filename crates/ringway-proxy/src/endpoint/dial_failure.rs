@@ -14,6 +14,8 @@ pub enum DialFailure {
     Reset,
     /// A Unix socket that is not there, or may not be used.
     NotFound,
+    /// The handshake of TLS with it failed.
+    Tls,
     /// No free local port, or the source address is not ours (EADDRNOTAVAIL).
     SourceUnavailable,
     /// This process or machine has no descriptors or memory left.
@@ -23,12 +25,13 @@ pub enum DialFailure {
 }
 
 impl DialFailure {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Refused,
         Self::TimedOut,
         Self::Unreachable,
         Self::Reset,
         Self::NotFound,
+        Self::Tls,
         Self::SourceUnavailable,
         Self::Exhausted,
         Self::Other,
@@ -61,6 +64,7 @@ impl DialFailure {
             Self::Unreachable => "unreachable",
             Self::Reset => "reset",
             Self::NotFound => "not_found",
+            Self::Tls => "tls_failed",
             Self::SourceUnavailable => "source_unavailable",
             Self::Exhausted => "exhausted",
             Self::Other => "failed",
@@ -75,6 +79,7 @@ impl DialFailure {
             | Self::Unreachable
             | Self::Reset
             | Self::NotFound
+            | Self::Tls
             | Self::Other => true,
             Self::SourceUnavailable | Self::Exhausted => false,
         }

@@ -12,6 +12,8 @@ pub enum Check {
     None,
     /// A TCP connection can be opened.
     Tcp,
+    /// A handshake of TLS can be made.
+    Tls,
     /// A request is answered as expected.
     Http(Arc<HttpCheck>),
     /// Bytes are answered as expected.
@@ -23,7 +25,7 @@ impl Check {
     pub fn is_active(&self) -> bool {
         match self {
             Self::None => false,
-            Self::Tcp | Self::Http(_) | Self::SendExpect(_) => true,
+            Self::Tcp | Self::Tls | Self::Http(_) | Self::SendExpect(_) => true,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! No behaviour but defaults: what is not in a file has the value of [`Server::default`], [`App::new`] and so on.
 //! Durations and sizes are final, relative paths made absolute.
 
+mod backend_tls;
 mod check;
 mod ejection;
 mod network;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use ringway::{KeepAlive, SocketAddress};
 
+pub use backend_tls::{BackendTls, name_of_backend};
 pub use check::{Check, Expected, HttpCheck, Pattern, Preset, SendExpect};
 pub use ejection::{EjectedUntil, Ejection};
 pub use network::{Network, NetworkError};
@@ -179,6 +181,8 @@ pub struct App {
     pub proxy_protocol: ProxyProtocol,
     /// That clients speak TLS, and what becomes of it; `None`: nobody says so.
     pub tls: Option<RulesOfTls>,
+    /// That backends speak TLS with Ringway; `None`: they get what clients send as it is.
+    pub backend_tls: Option<Arc<BackendTls>>,
     /// Where clients go by what they say of themselves; the first that fits counts.
     pub routes: Vec<Route>,
 }
@@ -208,6 +212,7 @@ impl App {
             limits: Limits::default(),
             proxy_protocol: ProxyProtocol::default(),
             tls: None,
+            backend_tls: None,
             routes: Vec::new(),
         }
     }
@@ -246,6 +251,7 @@ impl App {
             },
             proxy_protocol: ProxyProtocol { send: self.proxy_protocol.send, ..ProxyProtocol::default() },
             tls: None,
+            backend_tls: self.backend_tls.clone(),
             routes: Vec::new(),
             name: self.name.clone(),
             source: self.source.clone(),

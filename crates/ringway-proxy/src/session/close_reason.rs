@@ -165,6 +165,8 @@ close_reasons! {
     ConnectReset: Backend, Connect, "reset";
     /// The last backend that could be tried is a Unix socket that is not there, or may not be used.
     ConnectNotFound: System, Connect, "not_found";
+    /// The last backend that could be tried, or Ringway, ended the handshake of TLS with it.
+    ConnectTlsFailed: Backend, Connect, "tls_failed";
     /// No local port was free to dial from.
     SourceUnavailable: System, Connect, "source_unavailable";
     /// Descriptors or memory ran out while dialling.

@@ -137,6 +137,8 @@ pub enum Event {
     RoomMade,
     /// The backend's connection is established.
     Connected,
+    /// And TLS on it, where it has to be.
+    BackendSecured,
     /// The backend's connection could not be established.
     DialFailed(DialFailure),
     /// The client, who is watched until bytes flow, left or finished sending.
@@ -251,6 +253,8 @@ pub enum Action {
     StayQueued,
     /// Dial the chosen endpoint, from the next local address.
     Dial,
+    /// Begin TLS with the endpoint; answer with `BackendSecured` or `DialFailed`.
+    SecureBackend,
     /// Take the failure of the chosen endpoint down.
     NoteFailure(DialFailure),
     /// Close the backend's connection; if it is being dialled still, that cancels the dial.
@@ -296,6 +300,8 @@ pub struct Limits {
     pub queue: Duration,
     /// Endpoints that are tried for one connection, at least one.
     pub connect_attempts: u8,
+    /// Whether endpoints speak TLS.
+    pub secures_backends: bool,
 }
 
 impl Limits {
@@ -320,6 +326,7 @@ impl Limits {
             has_queue,
             queue,
             connect_attempts,
+            secures_backends: app.backend_tls.is_some(),
         }
     }
 }
@@ -541,7 +548,9 @@ impl Session {
         now: Time,
     ) -> Actions {
         match event {
-            Event::Connected => {
+            // Within the time of the dial.
+            Event::Connected if limits.secures_backends => Actions::of(&[Action::SecureBackend]),
+            Event::Connected | Event::BackendSecured => {
                 self.connect_micros = micros(now.since(self.accepted)).saturating_sub(self.queue_micros);
                 self.state = State::Relaying { half_closed: false };
                 let mut actions = Actions::of(&[Action::StartRelay]);
@@ -754,6 +763,7 @@ fn reason_of_failure(failure: DialFailure) -> CloseReason {
         DialFailure::Unreachable => CloseReason::ConnectUnreachable,
         DialFailure::Reset => CloseReason::ConnectReset,
         DialFailure::NotFound => CloseReason::ConnectNotFound,
+        DialFailure::Tls => CloseReason::ConnectTlsFailed,
         DialFailure::SourceUnavailable => CloseReason::SourceUnavailable,
         DialFailure::Exhausted => CloseReason::ConnectExhausted,
         DialFailure::Other => CloseReason::ConnectFailed,

@@ -10,6 +10,7 @@ mod outliers;
 mod paced;
 mod queue;
 mod routing;
+mod securing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -376,6 +377,7 @@ impl Connections {
                     (next, *bytes) = self.cut_paced(ops, place);
                 }
                 Action::Route => next = Some(self.route(ops, place, app)),
+                Action::SecureBackend => next = self.secure_backend(ops, place, pool),
                 Action::EndSilence => next = Some(self.end_silence(ops, place)),
                 Action::End(reason) => self.end(ops, place, (app, pool), reason, was_admitted, *bytes),
                 action => self.perform(ops, place, pool, action),
@@ -426,7 +428,10 @@ impl Connections {
                 entry.backend = ops.connect(endpoint.address(), options, Owner::Session(place).token());
             }
             Action::NoteFailure(failure) => self.note_failure(ops, place, app, failure),
-            Action::CloseBackend => ops.close(std::mem::replace(&mut entry.backend, ConnectionId::NONE)),
+            Action::CloseBackend => {
+                ops.close(std::mem::replace(&mut entry.backend, ConnectionId::NONE));
+                self.handshakes.forget_backend(place);
+            }
             Action::Release => endpoint.expect("what is released was chosen, and is held").release(),
             Action::StartPreface => {
                 self.prefaces.set(place, Preface::Awaited { has_bytes: false });
@@ -440,7 +445,10 @@ impl Connections {
                     endpoint.count_outcome(Outcome::Opened, rules.window, ops.now());
                 }
                 let (client, backend) = (entry.client, entry.backend);
-                self.send_header(ops, place, app);
+                // Before TLS with the backend it was sent already.
+                if !self.handshakes.has_backend(place) {
+                    self.send_header(ops, place, app);
+                }
                 self.join(ops, place, app, client, backend);
                 self.tried.remove(&place);
             }
@@ -459,12 +467,14 @@ impl Connections {
             | Action::Enter
             | Action::EndPreface
             | Action::Route
+            | Action::SecureBackend
             | Action::EndSilence
             | Action::End(_) => unreachable!("done by the caller"),
         }
     }
 
     fn note_failure(&mut self, ops: &mut Operations<'_>, place: u32, app: usize, failure: DialFailure) {
+        self.handshakes.forget_backend(place);
         let Some(entry) = self.entries.get_mut(place) else { return };
         entry.backend = ConnectionId::NONE;
         let endpoint = entry.endpoint;

@@ -247,12 +247,13 @@ impl EventHandler for ProxyHandler {
         bytes: &[u8],
         ended: bool,
     ) {
-        if let Owner::Session(place) = Owner::of(token)
-            && self.connections.side(place, connection) == Some(Side::A)
-        {
-            self.connections.handle_peek(ops, place, bytes, ended);
-            self.settle(ops);
+        let Owner::Session(place) = Owner::of(token) else { return };
+        match self.connections.side(place, connection) {
+            Some(Side::A) => self.connections.handle_peek(ops, place, bytes, ended),
+            Some(Side::B) => self.connections.handle_backend_peek(ops, place, bytes, ended),
+            None => return,
         }
+        self.settle(ops);
     }
 
     fn on_end(&mut self, ops: &mut Operations<'_>, connection: ConnectionId, token: Token) {

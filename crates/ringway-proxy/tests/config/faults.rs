@@ -202,6 +202,15 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "tls = { mode = 'passthrough' }\nbackend_tls = { verify = false, ca = 'gone.pem', server_name = 'a b' }",
+        &[
+            r#"6:15: app[0].backend_tls: clients speak TLS with backends already, as it is passed on; leave it out, or end TLS of clients with tls.mode = "terminate""#,
+            "6:38: app[0].backend_tls.ca: the file cannot be read: No such file or directory (os error 2)",
+            "6:38: app[0].backend_tls.ca: nobody is believed by it, as nothing is verified",
+            r#"6:64: app[0].backend_tls.server_name: found "a b", expected a host name or an IP address"#,
+        ],
+    ),
+    (
         "tls = { unreadable = 'allow', certificates = [] }",
         &[
             r#"5:7: app[0].tls.mode: missing; expected "terminate" or "passthrough""#,
@@ -431,7 +440,6 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
              jitter = 1.5\n\
              port = 3",
         &[
-            r#"6:9: app[0].health.check: "tls" is not supported yet"#,
             r#"7:12: app[0].health.interval: found "0s", expected a duration from "1ms" to "365d"; check = "none" is no checks"#,
             r#"8:11: app[0].health.timeout: found "soon", expected a duration such as "250ms", "5s" or "1m30s""#,
             "9:8: app[0].health.rise: found 0, expected a whole number from 1 to 1000",
@@ -447,7 +455,7 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
              check = 'tpc'",
         &[
             r#"7:11: app[0].health.timeout: a check of "2s" is longer than the interval between checks"#,
-            r#"8:9: app[0].health.check: found "tpc", expected "none", "tcp", "http" or "send-expect"; did you mean "tcp"?"#,
+            r#"8:9: app[0].health.check: found "tpc", expected "none", "tcp", "tls", "http" or "send-expect"; did you mean "tcp"?"#,
         ],
     ),
     ("name = 'b'", &["5:1: app[0].name: this key is given twice; the first is in line 2"]),

@@ -57,9 +57,8 @@ fn wrong_checks_are_refused_with_what_would_be_right() {
     for (health, expected) in [
         (
             "check = 'htp'",
-            "6:9: app[0].health.check: found \"htp\", expected \"none\", \"tcp\", \"http\" or \"send-expect\"; did you mean \"http\"?",
+            "6:9: app[0].health.check: found \"htp\", expected \"none\", \"tcp\", \"tls\", \"http\" or \"send-expect\"; did you mean \"http\"?",
         ),
-        ("check = 'tls'", "6:9: app[0].health.check: \"tls\" is not supported yet"),
         ("path = '/'", "6:8: app[0].health.path: path belongs to check = \"http\""),
         (
             "check = 'http'\npreset = 'redis'",

@@ -28,6 +28,8 @@ on_both_engines!(
     bulk_is_whole_in_both_directions_at_once,
     terminated_connections_finish_in_the_old_process,
     backends_are_told_of_the_tls_in_their_header,
+    backends_are_spoken_to_in_tls_and_verified,
+    checks_are_made_in_tls,
 );
 
 const NAME: &str = "www.example.com";
@@ -372,6 +374,116 @@ fn backends_are_told_of_the_tls_in_their_header(engine: Engine) {
     drop(client);
     let line = access_line(&ringway, own);
     assert!(id.ends_with(&format!("-{}", field(&line, "connection"))), "{id} in {line}");
+}
+
+/// A server of HTTP in TLS with this certificate.
+fn tls_server(pair: &Pair) -> Result<Nginx, String> {
+    let directory = pair.directory.path().display();
+    let more = "ssl_protocols TLSv1.2 TLSv1.3";
+    let files = format!("ssl_certificate {directory}/chain.pem; ssl_certificate_key {directory}/key.pem");
+    Nginx::start(&format!("ssl; {files}; {more}"), "$ssl_server_name over $ssl_protocol")
+}
+
+fn backends_are_spoken_to_in_tls_and_verified(engine: Engine) {
+    let (pair, other) = (Pair::new(), Pair::new());
+    let (good, bad) = match (tls_server(&pair), tls_server(&other)) {
+        (Ok(good), Ok(bad)) => (good, bad),
+        (Err(reason), _) | (_, Err(reason)) => skip!("{reason}"),
+    };
+    let frontends = [(); 4].map(|()| free_address());
+    let ca = pair.chain();
+    let app = |name: &str, frontend: SocketAddr, backends: &[SocketAddr], tls: &str, more: &str| {
+        let backends: Vec<String> = backends.iter().map(|address| format!("\"{address}\"")).collect();
+        format!(
+            "[[app]]\nname = \"{name}\"\nlisten = [\"{frontend}\"]\nbackends = [{}]\nbalance = \"round-robin\"\n{NO_CHECKS}\
+             [app.backend_tls]\n{tls}\n{more}",
+            backends.join(", ")
+        )
+    };
+    let known = format!("ca = \"{}\"\nserver_name = \"{NAME}\"", ca.display());
+    let text = [
+        // The other one has a certificate of nobody, and the next backend is tried.
+        app("both", frontends[0], &[bad.address(), good.address()], &known, &pair.tls("")),
+        app("plain", frontends[1], &[good.address()], &known, ""),
+        app("unknown", frontends[2], &[good.address()], "server_name = \"other.example.com\"", ""),
+        app("anybody", frontends[3], &[bad.address()], "verify = false\nserver_name = \"any.example\"", ""),
+    ];
+    let ringway = ringway(engine).config(&text.concat()).start();
+    let request = format!("GET / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n");
+    let ask = |frontend: SocketAddr| {
+        let mut client = connect(frontend).expect("it listens");
+        client.set_read_timeout(Some(PATIENCE)).expect("an option");
+        let address = client.local_addr().expect("an address");
+        client.write_all(request.as_bytes()).expect("it is open");
+        let mut answer = String::new();
+        let _ = client.read_to_string(&mut answer);
+        drop(client);
+        (answer, access_line(&ringway, address))
+    };
+    for _ in 0..4 {
+        let mut client = pair.dial(frontends[0]);
+        client.write_all(request.as_bytes()).expect("it is open");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("a clean end");
+        assert!(answer.ends_with(&format!("{NAME} over TLSv1.3")), "{answer}");
+    }
+    assert!(ringway.metric("ringway_connect_failures_total", "app=\"both\"") >= 1.0);
+    let (answer, line) = ask(frontends[1]);
+    assert!(answer.ends_with(&format!("{NAME} over TLSv1.3")), "{answer}");
+    assert_eq!(field(&line, "in"), "relay");
+    let (answer, line) = ask(frontends[2]);
+    assert_eq!((answer.as_str(), field(&line, "in"), field(&line, "why")), ("", "connect", "tls_failed"));
+    let (answer, _) = ask(frontends[3]);
+    assert!(answer.ends_with("any.example over TLSv1.3"), "{answer}");
+}
+
+fn checks_are_made_in_tls(engine: Engine) {
+    let pair = Pair::new();
+    let secure = match tls_server(&pair) {
+        Ok(secure) => secure,
+        Err(reason) => skip!("{reason}"),
+    };
+    let plain = Backend::start(Behaviour::Http("plain".to_owned()));
+    let quick = "interval = \"200ms\"\ntimeout = \"200ms\"\nrise = 1\nfall = 3\n";
+    let app = |name: &str, backends: &str, health: &str, more: &str| {
+        format!(
+            "[[app]]\nname = \"{name}\"\nlisten = [\"{}\"]\nbackends = [{backends}]\n[app.health]\n{health}\n{quick}{more}",
+            free_address()
+        )
+    };
+    let tls = format!("[app.backend_tls]\nca = \"{}\"\nserver_name = \"{NAME}\"\n", pair.chain().display());
+    let text = [
+        app("a", &format!("\"{}\", \"{}\"", secure.address(), plain.address()), "check = \"tls\"", ""),
+        app("b", &format!("\"{}\"", secure.address()), "check = \"http\"", &tls),
+        app("c", &format!("\"{}\"", secure.address()), "check = \"tls\"", &tls),
+        app("d", &format!("\"{}\"", secure.address()), "check = \"tls\"", &tls.replace(NAME, "d.example")),
+    ];
+    let ringway = ringway(engine).config(&text.concat()).start();
+    let up = |app: &str, address: SocketAddr| {
+        let page = ringway.admin("/metrics").body;
+        let is_it = |line: &&str| {
+            line.starts_with("ringway_endpoint_up{")
+                && line.contains(&format!("app=\"{app}\""))
+                && line.contains(&format!("backend=\"{address}\""))
+        };
+        page.lines().find(is_it).and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+    };
+    for (app, address, wanted) in [
+        ("a", secure.address(), 1.0),
+        ("a", plain.address(), 0.0),
+        ("b", secure.address(), 1.0),
+        ("c", secure.address(), 1.0),
+        ("d", secure.address(), 0.0),
+    ] {
+        eventually(&format!("{address} of {app} is {wanted}"), PATIENCE, || {
+            let checks =
+                format!("app=\"{app}\",result=\"{}\"", if wanted > 0.5 { "passed" } else { "failed" });
+            let is_checked = ringway.metric("ringway_health_checks_total", &checks) >= 1.0;
+            (is_checked && up(app, address) == Some(wanted)).then_some(())
+        });
+    }
+    let status = command_text(&ringway, &["status", "--json"]);
+    assert!(status.contains("the handshake of TLS failed"), "{status}");
 }
 
 fn terminated_connections_finish_in_the_old_process(engine: Engine) {

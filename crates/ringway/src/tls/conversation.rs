@@ -5,10 +5,13 @@ use std::io;
 use std::mem;
 use std::sync::Arc;
 
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
 use rustls::{CipherSuite, CommonState, Error, HandshakeKind, ProtocolVersion};
 
+use super::client_terms::ClientTerms;
 use super::failure::Failure;
 use super::terms::ServerTerms;
 use crate::layer::{Heard, Layer, Scratch};
@@ -41,6 +44,7 @@ pub struct Conversation {
 
 enum Connection {
     Server(Box<UnbufferedServerConnection>),
+    Client(Box<UnbufferedClientConnection>),
 }
 
 /// How far a handshake has come.
@@ -79,6 +83,7 @@ macro_rules! with_connection {
     ($connection:expr, $inner:ident => $then:expr) => {
         match $connection {
             Connection::Server($inner) => $then,
+            Connection::Client($inner) => $then,
         }
     };
 }
@@ -92,6 +97,20 @@ impl Conversation {
         let connection = UnbufferedServerConnection::new(Arc::clone(terms.config()))
             .map_err(|error| Failure::of(&error, false))?;
         Ok(Self::of(Connection::Server(Box::new(connection))))
+    }
+
+    /// The client's side of a connection to a server that is to be `name`: a host name, or an IP address. `answer` is
+    /// what to send first.
+    ///
+    /// # Errors
+    /// When the name is none.
+    pub fn connect(terms: &ClientTerms, name: &str, answer: &mut Scratch) -> Result<Self, Failure> {
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| Failure::without_name())?;
+        let connection = UnbufferedClientConnection::new(Arc::clone(terms.config()), name)
+            .map_err(|error| Failure::of(&error, false))?;
+        let mut conversation = Self::of(Connection::Client(Box::new(connection)));
+        conversation.turn(&mut [], &mut Scratch::default(), answer)?;
+        Ok(conversation)
     }
 
     fn of(connection: Connection) -> Self {
@@ -245,9 +264,10 @@ impl Conversation {
                 }
                 Ok(Turn::Wait) => return Ok(taken),
                 Err(error) => {
-                    let is_handshaking = self.is_handshaking();
+                    let is_server = matches!(self.connection, Connection::Server(_));
+                    let lacks_certificate = is_server && self.is_handshaking();
                     self.collect_alert(answer);
-                    return Err(self.fail(Failure::of(&error, is_handshaking)));
+                    return Err(self.fail(Failure::of(&error, lacks_certificate)));
                 }
             }
             idle_calls = if discarded > 0 { 0 } else { idle_calls + 1 };

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use rustls::{AlertDescription, Error};
+use rustls::{AlertDescription, CertificateError, Error};
 
 /// Why a conversation failed: the kind for counters, and words for a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +59,11 @@ impl Failure {
         self.kind
     }
 
+    /// There is no name to ask a server for.
+    pub fn without_name() -> Self {
+        Self { kind: FailureKind::PeerCertificate, words: "there is no name to ask for".to_owned() }
+    }
+
     pub(super) fn protocol(words: &str) -> Self {
         Self { kind: FailureKind::Protocol, words: words.to_owned() }
     }
@@ -79,6 +84,10 @@ impl Failure {
         let words = match error {
             Error::AlertReceived(AlertDescription::Unknown(number)) => format!("alert {number}"),
             Error::General(_) if has_no_certificate => "no certificate for this name".to_owned(),
+            // Without the names in it: those are as many as the other end likes.
+            Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            ) => "the certificate is not for the name that was asked for".to_owned(),
             error => error.to_string(),
         };
         Self { kind, words }

@@ -12,6 +12,7 @@
 
 mod certificates;
 mod client_auth;
+mod client_terms;
 mod conversation;
 mod failure;
 mod file;
@@ -24,6 +25,7 @@ pub use certificates::{
     certificates_in,
 };
 pub use client_auth::{ClientPolicy, ClientPolicyFault, Demand, name_of_client};
+pub use client_terms::{ClientTerms, ClientTermsError, ClientTermsPlan, Trust};
 pub use conversation::{Agreed, Conversation, Progress};
 pub use failure::{Failure, FailureKind};
 pub use terms::{ServerTerms, ServerTermsPlan, TlsVersion};

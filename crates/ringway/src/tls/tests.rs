@@ -18,6 +18,7 @@ const NAME: &str = "www.example.com";
 
 struct World {
     terms: ServerTerms,
+    pem: String,
     roots: Arc<RootCertStore>,
 }
 
@@ -39,7 +40,7 @@ fn world(alpn: &[&str]) -> World {
     roots.add(cert.der().clone()).expect("a root");
     let alpn = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let plan = ServerTermsPlan { alpn, ..ServerTermsPlan::new(Arc::new(One(Some(key)))) };
-    World { terms: ServerTerms::new(plan), roots: Arc::new(roots) }
+    World { terms: ServerTerms::new(plan), pem: cert.pem(), roots: Arc::new(roots) }
 }
 
 fn client(world: &World, version: &'static SupportedProtocolVersion, alpn: &[&str]) -> ClientConnection {
@@ -339,4 +340,44 @@ proptest! {
             prop_assert!(!progress.is_established && progress.taken <= bytes.len());
         }
     }
+}
+
+#[test]
+fn both_sides_of_a_conversation_understand_each_other() {
+    let world = world(&["h2"]);
+    let terms = |trust| {
+        let plan = ClientTermsPlan { trust, certificate: None, alpn: vec![b"h2".to_vec()] };
+        ClientTerms::new(plan).expect("terms")
+    };
+    let meet = |terms: &ClientTerms, name: &str| {
+        let (mut to_server, mut to_client) = (Scratch::default(), Scratch::default());
+        let mut server = Conversation::accept(&world.terms).expect("terms");
+        let mut client = Conversation::connect(terms, name, &mut to_server)?;
+        for _ in 0..4 {
+            let (mut said, mut answered) = (to_server.as_slice().to_vec(), to_client.as_slice().to_vec());
+            to_server.clear();
+            to_client.clear();
+            // An alert of the client is its failure, and not the server's.
+            let _ = server.handshake(&mut said, false, &mut to_client);
+            client.handshake(&mut answered, false, &mut to_server)?;
+        }
+        assert!(!server.is_handshaking() && !client.is_handshaking());
+        Ok::<_, Failure>((server, client))
+    };
+    let known = terms(Trust::Authorities(world.pem.clone().into_bytes()));
+    let (mut server, mut client) = meet(&known, NAME).expect("a handshake");
+    assert_eq!(client.agreed(), server.agreed());
+    assert_eq!(client.agreed().and_then(|agreed| agreed.alpn).as_deref(), Some(&b"h2"[..]));
+    let mut wire = Scratch::default();
+    client.send(&pattern(50_000), &mut wire).expect("it is open");
+    client.finish(&mut wire);
+    assert!(receive(&mut server, wire.as_slice(), &[1_000]) == pattern(50_000) && server.has_peer_finished());
+    for name in ["other.example.com", "127.0.0.1"] {
+        let failure = meet(&known, name).expect_err("another name");
+        assert_eq!(failure.kind(), FailureKind::PeerCertificate, "{failure}");
+    }
+    let failure = meet(&terms(Trust::System), NAME).expect_err("nobody has signed it");
+    assert_eq!(failure.kind(), FailureKind::PeerCertificate, "{failure}");
+    assert!(meet(&ClientTerms::of_anybody(), "127.0.0.1").is_ok());
+    assert!(meet(&known, "no name").is_err());
 }

@@ -1,6 +1,7 @@
 //! `[[app]]`: its frontends, backends, timeouts and checks.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringway::{KeepAlive, SocketAddress};
@@ -8,8 +9,8 @@ use ringway::{KeepAlive, SocketAddress};
 use super::document::Document;
 use super::fields::{Checker, Fields, Item};
 use super::{
-    FRONTENDS_MAX, PlacedApp, address, covers, health, is_same_address, limits, proxy_protocol, rebalance,
-    route, value,
+    FRONTENDS_MAX, PlacedApp, address, backend_tls, covers, health, is_same_address, limits, proxy_protocol,
+    rebalance, route, value,
 };
 use crate::config::tree::{Value, quote};
 use crate::model::{App, Backend, Balance, Frontend, RemovedBackends, Target, Timeouts};
@@ -111,11 +112,18 @@ pub(super) fn app<'t>(
     if let Some(item) = fields.take("proxy_protocol") {
         app.proxy_protocol = proxy_protocol::read(&item, checker).unwrap_or_default();
     }
+    let secured = fields.take("backend_tls");
+    if let Some(item) = &secured {
+        app.backend_tls = backend_tls::read(item, checker).map(Arc::new);
+    }
     if let Some(item) = fields.take("tls") {
         app.tls = route::tls(&item, &app, checker);
     }
     if let Some(item) = routes {
         app.routes = route::routes(&item, &app, checker);
+    }
+    if let Some(item) = &secured {
+        backend_tls::check(item, &app, checker);
     }
     fields.finish(checker);
     Some(PlacedApp { app, document, name, frontends })

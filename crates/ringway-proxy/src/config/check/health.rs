@@ -15,7 +15,6 @@ const RISE_FALL_MAX: u32 = 1_000;
 const MIN_CONNECTIONS_MAX: u32 = 1_000_000;
 const WINDOW_MIN: Duration = Duration::from_millis(100);
 const WINDOW_MAX: Duration = Duration::from_secs(3_600);
-const LATER_CHECKS: [&str; 1] = ["tls"];
 /// Texts are sent, or looked for, at every check.
 const TEXT_BYTES_MAX: usize = 1 << 10;
 /// A path with its query; what common servers allow for a first line.
@@ -29,6 +28,7 @@ const SEND_EXPECT_KEYS: [&str; 6] = ["preset", "send", "send_hex", "expect", "ex
 enum Kind {
     None,
     Tcp,
+    Tls,
     Http,
     SendExpect,
 }
@@ -37,11 +37,16 @@ pub(super) fn health(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Healt
     let mut health = Health::default();
     let mut fields = checker.table(item, "a table, [app.health] in TOML")?;
     let check = fields.take("check");
-    let words =
-        [("none", Kind::None), ("tcp", Kind::Tcp), ("http", Kind::Http), ("send-expect", Kind::SendExpect)];
+    let words = [
+        ("none", Kind::None),
+        ("tcp", Kind::Tcp),
+        ("tls", Kind::Tls),
+        ("http", Kind::Http),
+        ("send-expect", Kind::SendExpect),
+    ];
     let kind = match &check {
         None => Some(Kind::Tcp),
-        Some(item) => checker.choice(item, &words, &LATER_CHECKS),
+        Some(item) => checker.choice(item, &words, &[]),
     };
     let http = KeysOf::take(&HTTP_KEYS, &mut fields);
     let send_expect = KeysOf::take(&SEND_EXPECT_KEYS, &mut fields);
@@ -49,6 +54,7 @@ pub(super) fn health(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Healt
         Some(Kind::None) => health.check = Check::None,
         // What was meant by a faulty word decides which keys belong to it.
         Some(Kind::Tcp) | None => {}
+        Some(Kind::Tls) => health.check = Check::Tls,
         Some(Kind::Http) => health.check = Check::Http(Arc::new(http_check(&http, checker))),
         Some(Kind::SendExpect) => {
             let item = check.as_ref().unwrap_or(item);

@@ -5,6 +5,7 @@
 
 mod address;
 mod app;
+mod backend_tls;
 mod document;
 mod fields;
 mod files;

@@ -247,9 +247,10 @@ pub(super) const KEYS: &[Key] = &[
     table("app.health", "How backends are checked."),
     key(
         "app.health.check",
-        Kind::Choice { words: &["none", "tcp", "http", "send-expect"], later: &["tls"] },
+        words(&["none", "tcp", "tls", "http", "send-expect"]),
         value("\"tcp\""),
-        "`\"tcp\"`: a connection can be opened. `\"http\"`: a request is answered as expected. `\"send-expect\"`: bytes \
+        "`\"tcp\"`: a connection can be opened. `\"tls\"`: and a handshake of TLS made on it, by the rules of `backend_tls` where that is \
+         given, else without asking who answers. `\"http\"`: a request is answered as expected. `\"send-expect\"`: bytes \
          are answered as expected. `\"none\"`: no checks, a backend counts as healthy.",
     ),
     key(
@@ -513,6 +514,47 @@ pub(super) const KEYS: &[Key] = &[
         Kind::AnyOf(&[duration("1s", "7d"), words(&["none"])]),
         value("\"6h\""),
         "For `\"terminate\"`: how long a client may go on with a session of earlier by its ticket. `\"none\"`: it cannot.",
+    ),
+    table(
+        "app.backend_tls",
+        "Backends speak TLS: Ringway begins it with them, whether clients speak TLS or not.",
+    ),
+    key(
+        "app.backend_tls.verify",
+        Kind::Boolean,
+        value("true"),
+        "Whether a backend has to have a certificate for its name that an authority has signed. `false` protects from nobody who \
+         can get between.",
+    ),
+    key(
+        "app.backend_tls.ca",
+        FILE,
+        Default::Words("the authorities of the system"),
+        "A file of authorities in PEM: nobody else is believed.",
+    ),
+    key(
+        "app.backend_tls.server_name",
+        text("host name or IP address", "^.+$"),
+        Default::Words("the backend's own, as it stands in `backends`"),
+        "The name that backends are asked for, and that their certificates must have.",
+    ),
+    key(
+        "app.backend_tls.certificate",
+        Kind::Table,
+        Default::Words("none"),
+        "Who Ringway is to backends that ask for a certificate.",
+    ),
+    required(
+        "app.backend_tls.certificate.chain",
+        FILE,
+        "A file with the certificate and then its intermediates, in PEM.",
+    ),
+    required("app.backend_tls.certificate.key", FILE, "A file with the private key, in PEM."),
+    key(
+        "app.backend_tls.alpn",
+        Kind::Array { of: &text("protocol", "^.{1,255}$"), min: 1 },
+        Default::Words("none is offered"),
+        "Application protocols that are offered to backends, the preferred one first, as `[\"h2\"]`.",
     ),
     key(
         "app.route",

@@ -46,7 +46,8 @@ impl Conversation {
     pub fn new(check: &Check, address: &str) -> Option<Self> {
         match check {
             Check::None => None,
-            Check::Tcp => Some(Self::Connect),
+            // Of TLS the prober takes care.
+            Check::Tcp | Check::Tls => Some(Self::Connect),
             Check::Http(http) => Some(Self::Http(HttpConversation::new(http, address))),
             Check::SendExpect(expect) => Some(Self::SendExpect(SendExpectConversation::new(expect))),
         }

@@ -26,8 +26,12 @@ struct Shell {
 enum Backend {
     None,
     Dialling,
+    /// Open, and TLS on it has begun.
+    Securing,
     Open,
-    Relayed { cut: bool },
+    Relayed {
+        cut: bool,
+    },
 }
 
 impl Shell {
@@ -76,6 +80,14 @@ impl Shell {
                 self.backend = Backend::Open;
                 self.tell(Event::Connected);
             }
+            (Backend::Securing, 2..=4) => {
+                self.backend = Backend::Open;
+                self.tell(Event::BackendSecured);
+            }
+            (Backend::Securing, 5..=7) => {
+                self.backend = Backend::None;
+                self.tell(Event::DialFailed(DialFailure::Tls));
+            }
             (Backend::Dialling, 5..=7) => {
                 self.backend = Backend::None;
                 let failures = [
@@ -99,15 +111,15 @@ impl Shell {
             }
             (Backend::None, 2..=5) if self.is_queued => self.tell(Event::RoomMade),
             (Backend::None, 6) if self.session.is_waiting() => self.tell(Event::MustWait),
-            (Backend::None | Backend::Dialling, 8) => {
+            (Backend::None | Backend::Dialling | Backend::Securing, 8) => {
                 let unread = self.draw(2) == 0;
                 self.tell(Event::ClientLeft { reset, unread });
             }
-            (Backend::None | Backend::Dialling, 9) => {
+            (Backend::None | Backend::Dialling | Backend::Securing, 9) => {
                 self.client_is_open = false;
                 self.tell(Event::ClientLost { reset });
             }
-            (Backend::None | Backend::Dialling | Backend::Open, _) => {}
+            (Backend::None | Backend::Dialling | Backend::Securing | Backend::Open, _) => {}
         }
     }
 
@@ -187,7 +199,7 @@ impl Shell {
         if self.session.is_frozen() {
             return;
         }
-        if matches!(self.backend, Backend::Dialling)
+        if matches!(self.backend, Backend::Dialling | Backend::Securing)
             || self.session.is_starved()
             || self.session.awaits_preface()
             || self.session.awaits_route()
@@ -243,6 +255,10 @@ impl Shell {
                 assert!(self.has_reservation && self.backend == Backend::None);
                 self.backend = Backend::Dialling;
             }
+            Action::SecureBackend => {
+                assert_eq!(self.backend, Backend::Open);
+                self.backend = Backend::Securing;
+            }
             Action::NoteFailure(_) => assert!(self.has_reservation),
             Action::CloseBackend => {
                 assert_ne!(self.backend, Backend::None);
@@ -287,6 +303,7 @@ proptest! {
         silence in prop::option::of(1u64..10),
         queue in prop::option::of(1u64..30),
         connect_attempts in 1u8..4,
+        secures_backends: bool,
     ) {
         let seconds = |seconds: Option<u64>| seconds.map(Duration::from_secs);
         let limits = Limits {
@@ -302,6 +319,7 @@ proptest! {
             has_queue: queue.is_some(),
             queue: seconds(queue).unwrap_or_default(),
             connect_attempts,
+            secures_backends,
         };
         let mut shell = Shell::new(luck, limits);
         for _ in 0..steps {
@@ -338,6 +356,7 @@ proptest! {
             has_queue: false,
             queue: Duration::from_secs(8),
             connect_attempts: 3,
+            secures_backends: false,
         };
         let mut shell = Shell::new(luck, limits);
         shell.tell(Event::Admitted);

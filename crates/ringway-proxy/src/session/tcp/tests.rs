@@ -1,5 +1,7 @@
 //! Every pair of state and event, and the limits one by one.
 
+mod secured;
+
 use ringway::SocketAddress;
 
 use super::*;
@@ -20,6 +22,7 @@ const LIMITS: Limits = Limits {
     has_queue: false,
     queue: Duration::from_secs(8),
     connect_attempts: 3,
+    secures_backends: false,
 };
 
 /// The session was accepted here.
@@ -74,6 +77,7 @@ fn all_events() -> Vec<Event> {
         Event::Chosen { sources: 2 },
         Event::NoneAvailable,
         Event::Connected,
+        Event::BackendSecured,
         Event::DialFailed(DialFailure::Refused),
         Event::DialFailed(DialFailure::SourceUnavailable),
         Event::DialFailed(DialFailure::Exhausted),
@@ -241,42 +245,6 @@ fn client_whose_route_is_awaited_may_leave() {
 }
 
 #[test]
-fn handshake_has_the_time_of_the_hello_and_its_own_reasons() {
-    use Action::*;
-    let state = State::AwaitingHandshake;
-    let left = [CloseClient, End(CloseReason::ClientLeftInHandshake)];
-    assert_table(
-        state,
-        &[
-            (Event::Routed, State::AwaitingChoice { attempts: 0, last: None }, &[Choose]),
-            (
-                Event::Refused(CloseReason::Untrusted),
-                State::Ended,
-                &[CloseClient, End(CloseReason::Untrusted)],
-            ),
-            (Event::TimerFired(progress(NOW)), state, &[SetTimer(START + 6 * SECOND)]),
-            (GONE, State::Ended, &left),
-            (FINISHED_EMPTY, State::Ended, &left),
-            (FINISHED_WITH_BYTES, State::Ended, &left),
-            (LOST_BY_RESET, State::Ended, &[End(CloseReason::ClientLeftInHandshake)]),
-            (LOST, State::Ended, &[End(CloseReason::ClientFailedInHandshake)]),
-            (
-                Event::Close(Ending::Shutdown),
-                State::Ended,
-                &[CloseClient, End(CloseReason::ShutdownBeforeAdmission)],
-            ),
-        ],
-    );
-    let mut session = in_state(state);
-    let actions = session.handle(Event::TimerFired(progress(NOW)), &LIMITS, START + 6 * SECOND);
-    assert_eq!(actions.as_slice(), [CloseClient, End(CloseReason::HandshakeTimedOut)]);
-    assert!(in_state(state).freeze().is_none(), "it is over within moments");
-    let mut asked = in_state(State::AwaitingRoute { may_be_silent: true });
-    assert_eq!(asked.handle(Event::HandshakeDue, &LIMITS, NOW).as_slice(), []);
-    assert!(asked.awaits_handshake());
-}
-
-#[test]
 fn limits_are_asked_before_the_choice_where_there_are_any() {
     use Action::*;
     let limits = Limits { checks_entry: true, ..LIMITS };
@@ -414,6 +382,7 @@ fn dial_is_answered_retried_elsewhere_or_cancelled() {
     assert_table(
         State::AwaitingConnect { attempts: 1, sources_left: 1 },
         &[
+            (Event::BackendSecured, State::Relaying { half_closed: false }, &[StartRelay]),
             (Event::Connected, State::Relaying { half_closed: false }, &[StartRelay]),
             (Event::DialFailed(refused), choice(refused), &[NoteFailure(refused), Release, Choose]),
             (

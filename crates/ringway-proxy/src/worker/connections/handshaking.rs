@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ringway::Operations;
-use ringway::layer::Layer;
+use ringway::layer::{Buffers, Layer};
 use ringway::tls::{Conversation, Failure, FailureKind, Progress, ServerTerms, name_of_client};
+use ringway::{ConnectionId, Operations, PEEK_BYTES_MAX};
 use ringway_proto::sniff::SNIFF_BYTES_MAX;
 
 use super::Connections;
@@ -18,25 +18,79 @@ use crate::metrics::AppCounter;
 use crate::session::CloseReason;
 use crate::session::tcp::Event;
 
+// A whole peek is as much as the hello is looked for in.
+const _: () = assert!(SNIFF_BYTES_MAX == PEEK_BYTES_MAX);
+
 /// Conversations whose relay has not begun, by the places of their sessions.
 #[derive(Debug, Default)]
 pub(super) struct Handshakes {
-    open: HashMap<u32, Box<Conversation>>,
+    clients: HashMap<u32, Box<Conversation>>,
+    backends: HashMap<u32, Box<Conversation>>,
 }
 
 impl Handshakes {
-    /// Whether the session at `place` has one.
-    pub(super) fn has(&self, place: u32) -> bool {
-        !self.open.is_empty() && self.open.contains_key(&place)
+    /// Whether the client of the session at `place` has one.
+    pub(super) fn has_client(&self, place: u32) -> bool {
+        !self.clients.is_empty() && self.clients.contains_key(&place)
     }
 
-    /// Takes the one of the session at `place`, for its relay or because it ended.
-    pub(super) fn take(&mut self, place: u32) -> Option<Box<dyn Layer>> {
-        if self.open.is_empty() {
-            return None;
-        }
-        self.open.remove(&place).map(|conversation| conversation as Box<dyn Layer>)
+    /// Whether its backend has one.
+    pub(super) fn has_backend(&self, place: u32) -> bool {
+        !self.backends.is_empty() && self.backends.contains_key(&place)
     }
+
+    /// The one of its backend.
+    pub(super) fn backend_mut(&mut self, place: u32) -> Option<&mut Conversation> {
+        self.backends.get_mut(&place).map(|conversation| &mut **conversation)
+    }
+
+    /// TLS with its backend begins.
+    pub(super) fn insert_backend(&mut self, place: u32, conversation: Box<Conversation>) {
+        self.backends.insert(place, conversation);
+    }
+
+    /// Its backend is gone, or another one.
+    pub(super) fn forget_backend(&mut self, place: u32) {
+        if !self.backends.is_empty() {
+            self.backends.remove(&place);
+        }
+    }
+
+    /// Takes both of the session at `place`, for its relay or because it ended: of the client and of the backend.
+    pub(super) fn take(&mut self, place: u32) -> [Option<Box<dyn Layer>>; 2] {
+        [&mut self.clients, &mut self.backends].map(|conversations| {
+            if conversations.is_empty() {
+                return None;
+            }
+            conversations.remove(&place).map(|conversation| conversation as Box<dyn Layer>)
+        })
+    }
+}
+
+/// Lets a conversation look at what waits on its connection: takes what it takes, and sends what it answers.
+pub(super) fn shake(
+    ops: &mut Operations<'_>,
+    buffers: &mut Buffers,
+    conversation: &mut Conversation,
+    connection: ConnectionId,
+    bytes: &[u8],
+) -> Result<Progress, Failure> {
+    let (peeked, answer) = (&mut buffers.payload, &mut buffers.answer);
+    peeked.clear();
+    peeked.extend(bytes);
+    answer.clear();
+    let is_all = bytes.len() >= PEEK_BYTES_MAX;
+    let outcome = conversation.handshake(peeked.as_mut_slice(), is_all, answer);
+    // After a failure nothing is left behind: a socket that is closed with unread bytes resets, and the alert is lost.
+    let taken = outcome.as_ref().map_or(bytes.len(), |progress| progress.taken);
+    if taken > 0 {
+        ops.consume(connection, taken);
+    }
+    if !answer.is_empty() {
+        // If it is gone, an event on its way says so.
+        let _ = ops.send(connection, answer.as_slice());
+    }
+    outcome
 }
 
 impl Connections {
@@ -59,7 +113,7 @@ impl Connections {
         self.handle(ops, place, Event::HandshakeDue);
         match Conversation::accept(terms) {
             Ok(conversation) => {
-                self.handshakes.open.insert(place, Box::new(conversation));
+                self.handshakes.clients.insert(place, Box::new(conversation));
                 self.continue_handshake(ops, place, bytes, false);
             }
             Err(failure) => {
@@ -78,23 +132,8 @@ impl Connections {
         ended: bool,
     ) {
         let Some(client) = self.entries.get(place).map(|entry| entry.client) else { return };
-        let Some(conversation) = self.handshakes.open.get_mut(&place) else { return };
-        let (peeked, answer) = (&mut self.buffers.payload, &mut self.buffers.answer);
-        peeked.clear();
-        peeked.extend(bytes);
-        answer.clear();
-        let is_all = bytes.len() >= SNIFF_BYTES_MAX;
-        let outcome = conversation.handshake(peeked.as_mut_slice(), is_all, answer);
-        // After a failure nothing is left behind: a socket that is closed with unread bytes resets, and the alert is lost.
-        let taken = outcome.as_ref().map_or(bytes.len(), |progress| progress.taken);
-        if taken > 0 {
-            ops.consume(client, taken);
-        }
-        if !answer.is_empty() {
-            // If it is gone, an event on its way says so.
-            let _ = ops.send(client, answer.as_slice());
-        }
-        let event = match outcome {
+        let Some(conversation) = self.handshakes.clients.get_mut(&place) else { return };
+        let event = match shake(ops, &mut self.buffers, conversation, client, bytes) {
             Ok(Progress { is_established: true, .. }) => {
                 ops.stop_peek(client);
                 self.complete_handshake(ops, place)
@@ -113,7 +152,7 @@ impl Connections {
 
     /// Finds the route of a client whose handshake is over.
     fn complete_handshake(&mut self, ops: &mut Operations<'_>, place: u32) -> Event {
-        let conversation = self.handshakes.open.get(&place);
+        let conversation = self.handshakes.clients.get(&place);
         let agreed = conversation.and_then(|conversation| conversation.agreed());
         // Whoever showed one was held against the app's authorities.
         let shown = conversation.and_then(|conversation| conversation.peer_certificate());

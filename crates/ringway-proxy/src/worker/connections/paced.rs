@@ -159,11 +159,11 @@ impl Connections {
         client: ConnectionId,
         backend: ConnectionId,
     ) {
-        let layer = self.handshakes.take(place);
-        if layer.is_some() || self.apps[app].is_paced() {
+        let layers = self.handshakes.take(place);
+        if layers.iter().any(Option::is_some) || self.apps[app].is_paced() {
             let token = Owner::Session(place).token();
             let relay = TransformRelay::start(ops, [client, backend], token, [0, 0]);
-            let relay = relay.with_layers([layer, None]);
+            let relay = relay.with_layers(layers);
             self.paced.insert(place, Paced { relay, own: OwnPace::default() });
         } else {
             ops.start_relay(client, backend, RelayOptions::default());
@@ -183,7 +183,8 @@ impl Connections {
 
     /// Whether TLS of the session at `place` ends here, so that it cannot go elsewhere.
     pub(super) fn ends_tls(&self, place: u32) -> bool {
-        self.handshakes.has(place) || self.paced.get(&place).is_some_and(|paced| paced.relay.has_layers())
+        self.handshakes.has_client(place)
+            || self.paced.get(&place).is_some_and(|paced| paced.relay.has_layers())
     }
 
     /// Something happened to a connection of the session at `place`. `false`: its bytes do not pass through here.
