@@ -3,7 +3,8 @@
 //!
 //! It starts the server, hands signals on to it, starts it again with back-off when it crashes, and ends as it ends. An
 //! upgrade's new process says by a datagram that it is the server now; when the old one has gone it is a child of the
-//! supervisor, which is the reaper of all its descendants (PR_SET_CHILD_SUBREAPER) or process 1.
+//! supervisor, which is the reaper of all its descendants (PR_SET_CHILD_SUBREAPER) or process 1. Until then the old one,
+//! whose child it is, says likewise how it ended.
 //!
 //! Sockets that a service manager passed stay in it, untouched and inherited, with the variables that announce them: every
 //! server that it starts takes them anew as those of its parent. An upgrade hands them on by itself.
@@ -15,7 +16,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, set_child_subreaper, wait};
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, kill_process, set_child_subreaper, wait, waitpid,
+};
 use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -44,15 +47,57 @@ pub(crate) fn is_wanted(asked: bool) -> bool {
 /// # Errors
 /// When there is a supervisor and it cannot be told.
 pub(super) fn announce() -> io::Result<()> {
-    let Some(path) = std::env::var_os(VARIABLE) else { return Ok(()) };
     let program = Invocation::of_this_process().program;
     let mut message = std::process::id().to_string().into_bytes();
     message.push(b' ');
     message.extend_from_slice(program.as_os_str().as_encoded_bytes());
+    tell(&message)
+}
+
+/// Tells the supervisor, if there is one, when the process ends that this one has started and that serves in its place: as
+/// long as this one lives nobody else is told.
+pub(super) fn watch_for_it(pid: u32) {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw).filter(|_| is_supervised()) else {
+        return;
+    };
+    let watch = move || {
+        let Ok(Some((_, status))) = waitpid(Some(pid), WaitOptions::empty()) else { return };
+        let word = match Ended::of(status) {
+            Ended::Code(code) => format!("{pid} code {code}"),
+            Ended::Signal(signal) => format!("{pid} signal {signal}"),
+        };
+        if let Err(error) = tell(word.as_bytes()) {
+            tracing::error!(%error, "the supervisor does not know that the server has ended");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("new-process".to_owned()).spawn(watch) {
+        tracing::error!(%error, "the supervisor hears of the server's end when this process ends");
+    }
+}
+
+fn tell(message: &[u8]) -> io::Result<()> {
+    let Some(path) = std::env::var_os(VARIABLE) else { return Ok(()) };
     let socket = StdUnixDatagram::unbound()?;
     // A supervisor that does not read must not stop us.
     socket.set_nonblocking(true)?;
-    socket.send_to(&message, path).map(drop)
+    socket.send_to(message, path).map(drop)
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Code(i32),
+    Signal(i32),
+}
+
+impl Ended {
+    fn of(status: WaitStatus) -> Self {
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Self::Code(code),
+            // Nobody waits for those that only stop.
+            (None, signal) => Self::Signal(signal.unwrap_or(0)),
+        }
+    }
 }
 
 /// Whether a supervisor started this process: then a service manager knows that one, and not us.
@@ -76,6 +121,10 @@ pub(crate) fn run() -> Exit {
 struct Server {
     /// Its process; none while it is waited to start it again.
     pid: Option<Pid>,
+    /// Processes that it followed and that have not ended: they finish connections, within `server.drain_timeout`.
+    old: Vec<Pid>,
+    /// How it ended for good, while old processes are waited for.
+    end: Option<Exit>,
     program: PathBuf,
     started: Instant,
     /// It said that it serves, at least once.
@@ -103,6 +152,8 @@ async fn supervise() -> io::Result<Exit> {
     };
     let mut server = Server {
         pid: Some(start(&invocation.program)?),
+        old: Vec::new(),
+        end: None,
         program: invocation.program.clone(),
         started: Instant::now(),
         has_served: false,
@@ -115,6 +166,8 @@ async fn supervise() -> io::Result<Exit> {
             Some(signal) = signals.recv() => {
                 server.is_ending |= matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT);
                 match server.pid {
+                    // The first signal let them finish.
+                    None if let Some(exit) = server.end => return Ok(exit),
                     // It may just have ended: then its end is the next thing that is heard.
                     Some(pid) => drop(kill_process(pid, signal)),
                     None if server.is_ending => return Ok(Exit::Finished),
@@ -123,7 +176,7 @@ async fn supervise() -> io::Result<Exit> {
             }
             _ = children.recv() => {}
             ready = announcements.readable() => ready?,
-            () = sleep_until(restart), if server.pid.is_none() => {
+            () = sleep_until(restart), if server.pid.is_none() && server.end.is_none() => {
                 server.started = Instant::now();
                 match start(&server.program) {
                     Ok(pid) => {
@@ -138,40 +191,58 @@ async fn supervise() -> io::Result<Exit> {
             }
         }
         // First who serves, then who ended: an old process ends only after the new one has said so.
-        server.hear(&announcements);
-        while let Some((pid, status)) = reap() {
+        let told = server.hear(&announcements);
+        for (pid, ended) in told.into_iter().chain(std::iter::from_fn(reap)) {
+            server.old.retain(|old| *old != pid);
             if server.pid != Some(pid) {
                 continue;
             }
-            if let Some(exit) = server.verdict(status) {
-                return Ok(exit);
-            }
             server.pid = None;
+            server.end = server.verdict(ended);
+            if server.end.is_some() {
+                if !server.old.is_empty() {
+                    say(&format!("process {pid} {}; connections finish in old ones", how(ended)));
+                }
+                continue;
+            }
             let pause = server.back_off();
             restart = Instant::now() + pause;
-            say(&format!("process {pid} {}; it is started again in {pause:?}", how(status)));
+            say(&format!("process {pid} {}; it is started again in {pause:?}", how(ended)));
+        }
+        if let Some(exit) = server.end.filter(|_| server.old.is_empty()) {
+            return Ok(exit);
         }
     }
 }
 
 impl Server {
-    /// Reads who says that it serves.
-    fn hear(&mut self, announcements: &UnixDatagram) {
+    /// Reads who says that it serves; gives those that others have seen end.
+    fn hear(&mut self, announcements: &UnixDatagram) -> Vec<(Pid, Ended)> {
         let mut message = [0; 8 << 10];
+        let mut ends = Vec::new();
         while let Ok(length) = announcements.try_recv(&mut message) {
-            let Some((pid, program)) = parse(&message[..length]) else { continue };
-            if self.pid.is_some_and(|before| before != pid) {
+            let Some((pid, word)) = parse(&message[..length]) else { continue };
+            let program = match word {
+                Word::Serves(program) => program,
+                Word::Ended(ended) => {
+                    ends.push((pid, ended));
+                    continue;
+                }
+            };
+            if let Some(before) = self.pid.filter(|before| *before != pid) {
+                self.old.push(before);
                 say(&format!("process {pid} serves now: {}", program.display()));
                 self.started = Instant::now();
             }
             (self.pid, self.program, self.has_served) = (Some(pid), program, true);
         }
+        ends
     }
 
     /// How the supervisor ends because the server did; none if the server is to be started again.
-    fn verdict(&self, status: WaitStatus) -> Option<Exit> {
-        let code = status.exit_status();
-        let known = Exit::ALL.iter().copied().find(|exit| Some(i32::from(exit.code())) == code);
+    fn verdict(&self, ended: Ended) -> Option<Exit> {
+        let is_known = |exit: &Exit| ended == Ended::Code(i32::from(exit.code()));
+        let known = Exit::ALL.iter().copied().find(is_known);
         match known {
             Some(exit @ (Exit::Finished | Exit::Cut)) => Some(exit),
             // Started wrongly; once it has served, whoever broke the file since can mend it.
@@ -192,25 +263,37 @@ impl Server {
     }
 }
 
-/// `PID PROGRAM`, as [`announce`] sends it.
-fn parse(message: &[u8]) -> Option<(Pid, PathBuf)> {
+/// What is said of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Word {
+    Serves(PathBuf),
+    Ended(Ended),
+}
+
+/// `PID PROGRAM`, as [`announce`] sends it, or `PID code CODE` or `PID signal SIGNAL`, as [`watch_for_it`] does.
+fn parse(message: &[u8]) -> Option<(Pid, Word)> {
     let text = std::str::from_utf8(message).ok()?;
-    let (pid, program) = text.split_once(' ')?;
+    let (pid, word) = text.split_once(' ')?;
     let pid = pid.parse().ok().filter(|pid: &i32| *pid > 0).and_then(Pid::from_raw)?;
-    program.starts_with('/').then(|| (pid, PathBuf::from(program)))
+    let word = match word.split_once(' ') {
+        Some(("code", code)) => Word::Ended(Ended::Code(code.parse().ok()?)),
+        Some(("signal", signal)) => Word::Ended(Ended::Signal(signal.parse().ok()?)),
+        _ if word.starts_with('/') => Word::Serves(PathBuf::from(word)),
+        _ => return None,
+    };
+    Some((pid, word))
 }
 
 /// A descendant that has ended and was not waited for.
-fn reap() -> Option<(Pid, WaitStatus)> {
+fn reap() -> Option<(Pid, Ended)> {
     // The only error is that there are no children.
-    wait(WaitOptions::NOHANG).ok().flatten()
+    wait(WaitOptions::NOHANG).ok().flatten().map(|(pid, status)| (pid, Ended::of(status)))
 }
 
-fn how(status: WaitStatus) -> String {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => format!("ended with exit code {code}"),
-        (None, Some(signal)) => format!("was ended by signal {signal}"),
-        (None, None) => "ended".to_owned(),
+fn how(ended: Ended) -> String {
+    match ended {
+        Ended::Code(code) => format!("ended with exit code {code}"),
+        Ended::Signal(signal) => format!("was ended by signal {signal}"),
     }
 }
 
@@ -244,6 +327,8 @@ mod tests {
     fn server() -> Server {
         Server {
             pid: None,
+            old: Vec::new(),
+            end: None,
             program: PathBuf::new(),
             started: Instant::now(),
             has_served: false,
@@ -263,8 +348,12 @@ mod tests {
 
     #[test]
     fn only_what_names_a_process_and_its_program_is_taken() {
-        assert_eq!(parse(b"7 /bin/x y"), Some((Pid::from_raw(7).expect("positive"), "/bin/x y".into())));
-        for wrong in [&b""[..], b"7", b"7 x", b"0 /x", b"-1 /x", b"x /x", b"7 /\xff"] {
+        let said = |text: &[u8]| parse(text).map(|(pid, word)| (pid.as_raw_pid(), word));
+        assert_eq!(said(b"7 /bin/x y"), Some((7, Word::Serves("/bin/x y".into()))));
+        assert_eq!(said(b"7 code 3"), Some((7, Word::Ended(Ended::Code(3)))));
+        assert_eq!(said(b"7 signal 9"), Some((7, Word::Ended(Ended::Signal(9)))));
+        for wrong in [&b""[..], b"7", b"7 x", b"0 /x", b"-1 /x", b"x /x", b"7 /\xff", b"7 code", b"7 code x"]
+        {
             assert_eq!(parse(wrong), None);
         }
     }

@@ -51,6 +51,7 @@ mod rebalancing;
 mod relay;
 mod reloading;
 mod routing;
+mod supervision;
 mod support;
 mod systemd;
 mod termination;

@@ -30,7 +30,6 @@ on_both_engines!(
     what_stays_in_old_processes_is_listed_with_its_reason_until_it_ends,
     what_stays_in_an_old_process_is_cut_after_the_drain_timeout_and_a_dead_one_is_forgotten,
     one_process_serves_whoever_of_the_two_dies_or_hangs,
-    supervisor_follows_upgrades_and_starts_a_crashed_server_again,
 );
 
 fn program() -> PathBuf {
@@ -38,7 +37,7 @@ fn program() -> PathBuf {
 }
 
 /// `ringway upgrade`; the process that serves then.
-fn upgrade(ringway: &Ringway, more: &[&str]) -> u32 {
+pub(crate) fn upgrade(ringway: &Ringway, more: &[&str]) -> u32 {
     let before = pid(ringway);
     let admin = ringway.admin_address().to_string();
     let output = command(ringway, &[&["upgrade", "--admin", &admin], more].concat());
@@ -67,7 +66,7 @@ fn refused(ringway: &Ringway, more: &[&str]) -> String {
     String::from_utf8(output.stderr).expect("text")
 }
 
-fn pid(ringway: &Ringway) -> u32 {
+pub(crate) fn pid(ringway: &Ringway) -> u32 {
     // Of a process that started by itself the admin interface listens a moment after the frontends do.
     eventually("the admin interface", PATIENCE, || {
         TcpStream::connect(ringway.admin_address()).ok().map(drop)
@@ -75,25 +74,25 @@ fn pid(ringway: &Ringway) -> u32 {
     u32::try_from(status(ringway)["pid"].as_u64().expect("a number")).expect("a process id")
 }
 
-fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = state.rsplit_once(") ").map(|(_, rest)| rest.chars().next().unwrap_or('X'));
     // One that has ended and was not waited for is not alive.
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
-fn wait_gone(pid: u32) {
+pub(crate) fn wait_gone(pid: u32) {
     eventually("the old process has ended", PATIENCE, || (!is_alive(pid)).then_some(()));
 }
 
-fn says(stream: &mut TcpStream, text: &str) {
+pub(crate) fn says(stream: &mut TcpStream, text: &str) {
     stream.write_all(text.as_bytes()).expect("it takes bytes");
     let mut answer = vec![0; text.len()];
     stream.read_exact(&mut answer).expect("it answers");
     assert_eq!(answer, text.as_bytes());
 }
 
-fn opened(frontend: SocketAddr) -> TcpStream {
+pub(crate) fn opened(frontend: SocketAddr) -> TcpStream {
     let mut stream = client::connect(frontend).expect("the frontend listens");
     says(&mut stream, "hello");
     stream
@@ -584,39 +583,6 @@ fn processes(ringway: &Ringway) -> Vec<u32> {
         fields.split(' ').nth(2) == Some(&group) && is_alive(*pid)
     };
     pids.filter(is_ours).collect()
-}
-
-fn supervisor_follows_upgrades_and_starts_a_crashed_server_again(engine: Engine) {
-    let backend = Backend::start(Behaviour::Echo);
-    let frontend = free_address();
-    let config = app(frontend, &[backend.address()], NO_CHECKS);
-    let mut ringway = ringway(engine).config(&config).argument("--supervise").start();
-    let supervisor = ringway.process().id();
-    let first = pid(&ringway);
-    assert_ne!(first, supervisor);
-    let mut open = opened(frontend);
-    let second = upgrade(&ringway, &[]);
-    wait_gone(first);
-    says(&mut open, "still here");
-    ringway.process().wait_for_line("who serves", PATIENCE, |line| {
-        line.contains(&format!("supervisor: process {second} serves now"))
-    });
-    let kill = std::process::Command::new("kill").args(["-9", &second.to_string()]).status();
-    assert!(kill.expect("there is a kill").success());
-    ringway.process().wait_for_line("a crash", PATIENCE, |line| {
-        line.contains(&format!("supervisor: process {second} was ended by signal 9"))
-    });
-    eventually("it serves again", PATIENCE, || {
-        let mut stream = client::connect(frontend).ok()?;
-        stream.write_all(b"x").ok()?;
-        stream.read_exact(&mut [0]).ok()
-    });
-    let third = pid(&ringway);
-    assert!(third != second && is_alive(supervisor));
-    // A signal is the server's, and its end is the supervisor's.
-    ringway.terminate();
-    assert_eq!(ringway.wait(PATIENCE).code(), Some(0));
-    assert!(!is_alive(third));
 }
 
 fn connections_whose_route_is_awaited_move_and_stay_counted(engine: Engine) {

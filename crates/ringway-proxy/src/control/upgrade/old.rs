@@ -33,6 +33,7 @@ use crate::control::admin::Door;
 use crate::control::fleet::Crew;
 use crate::control::private_directory::PrivateDirectory;
 use crate::control::reload::VersionRecord;
+use crate::control::supervisor;
 use crate::metrics::Metrics;
 use crate::session::progress;
 use crate::session::record::{self, RecordParts};
@@ -176,6 +177,7 @@ impl House {
             journal.step("silent", format!("{reason}, after it was decided that it serves"));
         }
         new.serves = true;
+        supervisor::watch_for_it(new.child.id());
         self.elders.pass_on();
         self.door.shut();
         report.moved = frozen.kinds();
