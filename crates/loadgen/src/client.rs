@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use ringway::{ConnectionId, Operations, Time};
 
-use crate::load::Load;
+use crate::load::{Load, STREAM_TIMER};
 use crate::options::{Direction, MESSAGE_BYTES_MAX, Mode};
 use crate::pacing::request_offset;
 
@@ -48,6 +48,9 @@ impl Client {
         (self.is_waiting || is_dialling).then_some(self.began)
     }
 }
+
+/// Messages that a client sends before others get their turn.
+const MESSAGES_A_TURN: usize = 8;
 
 impl Load {
     pub(crate) fn client_connected(&mut self, ops: &mut Operations<'_>, place: usize) {
@@ -216,9 +219,25 @@ impl Load {
         ops.send(connection, &self.wire).ok()
     }
 
-    /// As [`stream`], in TLS or as it is.
+    /// As [`stream`], in TLS or as it is. Some receivers keep up with what is sealed here: after a few messages others get
+    /// their turn.
     fn client_stream(&mut self, ops: &mut Operations<'_>, place: usize) {
-        while let Some(0) = self.client_send(ops, place, 0..MESSAGE_BYTES_MAX) {}
+        for _ in 0..MESSAGES_A_TURN {
+            if self.client_send(ops, place, 0..MESSAGE_BYTES_MAX) != Some(0) {
+                return;
+            }
+        }
+        if self.streaming.is_empty() {
+            ops.set_timer(ops.now(), STREAM_TIMER);
+        }
+        self.streaming.push(place);
+    }
+
+    /// Goes on with clients whose turn was over.
+    pub(crate) fn stream_on(&mut self, ops: &mut Operations<'_>) {
+        for place in mem::take(&mut self.streaming) {
+            self.client_writable(ops, place);
+        }
     }
 
     /// What came for a client in TLS.

@@ -31,6 +31,7 @@ const TICK_TIMER: Token = Token(u32::MAX);
 const PHASE_TIMER: Token = Token(u32::MAX - 1);
 const LISTENER: Token = Token(u32::MAX - 2);
 const TURN_TIMER: Token = Token(u32::MAX - 3);
+pub(crate) const STREAM_TIMER: Token = Token(u32::MAX - 4);
 /// Set in the token of a backend's connection; the rest is its place.
 const BACKEND_BIT: u32 = 1 << 31;
 
@@ -68,6 +69,8 @@ pub(crate) struct Load {
     pub(crate) sessions: Vec<Option<Session>>,
     /// What is to be sent, sealed, and what was received, opened: empty between events, but their memory is kept.
     pub(crate) wire: Vec<u8>,
+    /// Clients that go on sending in the next turn.
+    pub(crate) streaming: Vec<usize>,
     pub(crate) opened: Vec<u8>,
     /// Tickets of before the window.
     tickets_before: u64,
@@ -122,6 +125,7 @@ impl Load {
             sessions: std::iter::repeat_with(|| None).take(if tls.is_some() { most } else { 0 }).collect(),
             tls,
             wire: Vec::new(),
+            streaming: Vec::new(),
             opened: Vec::new(),
             tickets_before: 0,
             backends: Backends::default(),
@@ -517,6 +521,9 @@ impl EventHandler for Load {
     fn on_timer(&mut self, ops: &mut Operations<'_>, _timer: TimerId, token: Token) {
         if token == TICK_TIMER {
             return self.tick(ops);
+        }
+        if token == STREAM_TIMER {
+            return self.stream_on(ops);
         }
         if token == TURN_TIMER {
             return self.give_turns(ops);
