@@ -211,10 +211,19 @@ pub(super) const KEYS_OF_AN_APP: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "tls = { mode = 'terminat', alpm = ['h2'], min_version = '1.1' }",
+        &[
+            r#"5:16: app[0].tls.mode: found "terminat", expected "terminate" or "passthrough"; did you mean "terminate"?"#,
+            r#"5:28: app[0].tls.alpm: unknown key; did you mean "alpn"?"#,
+            r#"5:57: app[0].tls.min_version: found "1.1", expected "1.2" or "1.3"; did you mean "1.2"?"#,
+        ],
+    ),
+    (
         "tls = { unreadable = 'allow', certificates = [] }",
         &[
             r#"5:7: app[0].tls.mode: missing; expected "terminate" or "passthrough""#,
             r#"5:22: app[0].tls.unreadable: found "allow", expected an address such as "10.0.0.1:5432", "db.internal:5432", "[::1]:5432" or "unix:/path"; the port is missing"#,
+            "5:46: app[0].tls.certificates: this is empty, expected at least one element",
         ],
     ),
     (

@@ -32,18 +32,20 @@ pub(super) fn tls(item: &Item<'_>, app: &App, checker: &mut Checker<'_>) -> Opti
     let modes = [("terminate", true), ("passthrough", false)];
     let is_ended = mode.as_ref().and_then(|item| checker.choice(item, &modes, &[]));
     let unreadable = fields.take("unreadable").and_then(|item| unreadable(&item, app, checker));
-    let termination = match (is_ended, &mode) {
-        (Some(true), Some(mode)) => tls::termination(mode, &mut fields, checker).map(Arc::new),
-        (Some(false), _) => {
+    let termination = match is_ended {
+        Some(false) => {
             tls::refuse(&mut fields, checker);
             None
         }
-        // Whatever else is there may be right.
-        _ => return None,
+        // Where the mode is not understood, what else is there has faults of its own still.
+        Some(true) | None => {
+            let demanded_by = mode.as_ref().filter(|_| is_ended.is_some());
+            tls::termination(demanded_by, &mut fields, checker).map(Arc::new)
+        }
     };
     fields.finish(checker);
     // Without it TLS would be passed on.
-    if is_ended == Some(true) && termination.is_none() {
+    if is_ended? && termination.is_none() {
         return None;
     }
     Some(RulesOfTls { unreadable: unreadable.unwrap_or(Unreadable::Refuse), termination })

@@ -29,14 +29,14 @@ const FAULTS_OF_DIRECTORY_MAX: usize = 20;
 const ALPN_BYTES_MAX: usize = 255;
 const TICKET_LIFETIME_MIN: Duration = Duration::from_secs(1);
 
-/// Reads what goes with `mode = "terminate"`.
+/// Reads what goes with `mode = "terminate"`. `demanded_by`: where that is said, which is what certificates are needed for.
 pub(super) fn termination(
-    mode: &Item<'_>,
+    demanded_by: Option<&Item<'_>>,
     fields: &mut Fields<'_>,
     checker: &mut Checker<'_>,
 ) -> Option<Termination> {
     let certificates = fields.take("certificates");
-    if certificates.is_none() {
+    if let (None, Some(mode)) = (&certificates, demanded_by) {
         let message = "this needs certificates, as certificates = [{ chain = \"a.pem\", key = \"a.key\" }]";
         checker.conflict(mode, message, None);
     }
