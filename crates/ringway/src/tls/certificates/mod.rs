@@ -45,6 +45,8 @@ struct Entry {
     /// Of the key and the staple, when the names were read.
     stamps: [Option<Stamp>; 2],
     loaded: OnceLock<Result<Arc<CertifiedKey>, Failure>>,
+    /// Why a file could not be read, once; it may be there by now.
+    unreadable: OnceLock<Box<Failure>>,
 }
 
 /// What a store says of a certificate.
@@ -82,7 +84,13 @@ impl CertificateStore {
         let mut entries = Vec::with_capacity(files.len());
         for (number, (files, (facts, stamps))) in files.into_iter().zip(all).enumerate() {
             match facts {
-                Ok(facts) => entries.push(Entry { files, facts, stamps, loaded: OnceLock::new() }),
+                Ok(facts) => entries.push(Entry {
+                    files,
+                    facts,
+                    stamps,
+                    loaded: OnceLock::new(),
+                    unreadable: OnceLock::new(),
+                }),
                 Err(failure) => faults.push(failure.of(number)),
             }
         }
@@ -126,7 +134,7 @@ impl CertificateStore {
     /// # Errors
     /// What cannot be served.
     pub fn load_all(&self) -> Result<(), Vec<CertificateFault>> {
-        none_of(on_threads(usize::MAX, self.len(), |number| self.load(number).err().cloned()))
+        none_of(on_threads(usize::MAX, self.len(), |number| self.load(number).err()))
     }
 
     /// Looks whether all can be served, as far as this is not known yet, on at most so many threads; keeps nothing.
@@ -164,11 +172,10 @@ impl CertificateStore {
             name: entry.facts.names.first().map(|name| &**name),
             names: entry.facts.names.len(),
             not_after: entry.facts.not_after,
-            problem: entry
-                .loaded
-                .get()
-                .and_then(|loaded| loaded.as_ref().err())
-                .map(|failure| &failure.problem),
+            problem: match entry.loaded.get() {
+                Some(loaded) => loaded.as_ref().err().map(|failure| &failure.problem),
+                None => entry.unreadable.get().map(|failure| &failure.problem),
+            },
         })
     }
 
@@ -188,18 +195,28 @@ impl CertificateStore {
         let mut first = None;
         for number in of_host.chain(default) {
             let Ok(key) = self.load(number as usize) else { continue };
-            if suits(key) {
-                return Some(Arc::clone(key));
+            if suits(&key) {
+                return Some(key);
             }
             first.get_or_insert(key);
         }
-        first.cloned()
+        first
     }
 
-    /// The key and chain of a certificate, loaded now if they were not before.
-    fn load(&self, number: usize) -> Result<&Arc<CertifiedKey>, &Failure> {
+    /// The key and chain of a certificate, loaded now if they were not before. What comes of it is kept, unless a file could not
+    /// be read: there may have been no descriptor for it at the moment.
+    fn load(&self, number: usize) -> Result<Arc<CertifiedKey>, Failure> {
         let entry = &self.entries[number];
-        entry.loaded.get_or_init(|| load(&entry.files).map(Arc::new)).as_ref()
+        if let Some(known) = entry.loaded.get() {
+            return known.clone();
+        }
+        match load(&entry.files) {
+            Err(failure) if matches!(failure.problem, CertificateProblem::Unreadable(_)) => {
+                entry.unreadable.get_or_init(|| Box::new(failure.clone()));
+                Err(failure)
+            }
+            found => entry.loaded.get_or_init(|| found.map(Arc::new)).clone(),
+        }
     }
 
     /// Why no client would get a certificate, if none would.

@@ -246,3 +246,19 @@ fn many_are_read_in_their_order() {
     let reports: Vec<usize> = store.reports().map(|report| report.names).collect();
     assert_eq!(reports, [1; 300]);
 }
+
+#[test]
+fn a_file_that_could_not_be_read_once_is_read_when_it_is_asked_for_again() {
+    let rig = Rig::new();
+    let files = vec![rig.issue("default", &["default.example.com"]), rig.issue("a", &["a.example.com"])];
+    let store = CertificateStore::read(files).expect("names can be read");
+    let (key, away) = (rig.path("a.key"), rig.path("away"));
+    fs::rename(&key, &away).expect("it is moved");
+    assert_eq!(served(&store, Some("a.example.com")), None);
+    assert_eq!(rig.told(&store.load_all().expect_err("it is away")).len(), 1);
+    fs::rename(&away, &key).expect("it is moved back");
+    assert_eq!(served(&store, Some("a.example.com")).as_deref(), Some("a.example.com"));
+    // What was loaded is kept, and what is of no use is.
+    fs::remove_file(&key).expect("it is removed");
+    assert_eq!(served(&store, Some("a.example.com")).as_deref(), Some("a.example.com"));
+}
