@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -87,6 +88,8 @@ impl ClientTerms {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = plan.alpn;
+        // A server that goes on with a session of earlier is not verified again, however old its certificate has become.
+        config.resumption = Resumption::disabled();
         Ok(Self { config: Arc::new(config) })
     }
 

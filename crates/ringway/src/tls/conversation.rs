@@ -5,8 +5,9 @@ use std::io;
 use std::mem;
 use std::sync::Arc;
 
+use ringway_proto::certificate::Certificate;
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
 use rustls::{CipherSuite, CommonState, Error, HandshakeKind, ProtocolVersion};
@@ -153,7 +154,26 @@ impl Conversation {
         if !payload.is_empty() {
             return Err(self.fail(Failure::protocol("payload within the handshake")));
         }
-        Ok(Progress { taken, is_established: !self.is_handshaking() })
+        let is_established = !self.is_handshaking();
+        if is_established && self.has_outlived_peer_certificate() {
+            // Not even the tickets that rustls has ready; it has no alert for this.
+            answer.clear();
+            return Err(self.fail(Failure::expired()));
+        }
+        Ok(Progress { taken, is_established })
+    }
+
+    /// Whether the other end goes on with a session of when its certificate held, and it holds no longer: rustls looks at
+    /// certificates in full handshakes only, and gives new tickets in resumed ones.
+    fn has_outlived_peer_certificate(&self) -> bool {
+        if self.common().handshake_kind() != Some(HandshakeKind::Resumed) {
+            return false;
+        }
+        let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+        self.peer_certificate().is_some_and(|certificate| match Certificate::parse(certificate) {
+            Ok(certificate) => certificate.not_after() < now,
+            Err(_) => true,
+        })
     }
 
     /// Whether the handshake goes on.

@@ -64,6 +64,14 @@ impl Failure {
         Self { kind: FailureKind::PeerCertificate, words: "there is no name to ask for".to_owned() }
     }
 
+    /// The other end's certificate held when its session began, and holds no longer.
+    pub(super) fn expired() -> Self {
+        Self {
+            kind: FailureKind::PeerCertificate,
+            words: "the certificate of its session expired".to_owned(),
+        }
+    }
+
     pub(super) fn protocol(words: &str) -> Self {
         Self { kind: FailureKind::Protocol, words: words.to_owned() }
     }

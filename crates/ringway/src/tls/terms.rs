@@ -91,6 +91,14 @@ impl ServerTerms {
         Self { config: Arc::new(config) }
     }
 
+    /// The same at another time.
+    #[cfg(test)]
+    pub(super) fn at(&self, time: Arc<dyn rustls::time_provider::TimeProvider>) -> Self {
+        let mut config = ServerConfig::clone(&self.config);
+        config.time_provider = time;
+        Self { config: Arc::new(config) }
+    }
+
     pub(super) fn config(&self) -> &Arc<ServerConfig> {
         &self.config
     }

@@ -2,13 +2,18 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ResolvesServerCert;
 use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion, version};
+
+use testkit::certificates::{Authority, Request};
 
 use super::provider::provider;
 use super::*;
@@ -380,4 +385,93 @@ fn both_sides_of_a_conversation_understand_each_other() {
     assert_eq!(failure.kind(), FailureKind::PeerCertificate, "{failure}");
     assert!(meet(&ClientTerms::of_anybody(), "127.0.0.1").is_ok());
     assert!(meet(&known, "no name").is_err());
+}
+
+/// The middle of 2020.
+#[derive(Debug)]
+struct Then;
+
+impl TimeProvider for Then {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(1_593_600_000)))
+    }
+}
+
+#[test]
+fn a_ticket_is_of_no_use_to_a_client_whose_certificate_has_expired() {
+    let authority = Authority::new("ours");
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = directory.path().join("ca.pem");
+    std::fs::write(&ca, authority.pem()).expect("it is written");
+    let world = world(&[]);
+    for (version, last, is_let_in) in
+        [(&version::TLS12, 2021, false), (&version::TLS13, 2021, false), (&version::TLS13, 2100, true)]
+    {
+        let issued = authority.issue_as(&Request {
+            common_name: "alice",
+            is_client: true,
+            days: [(2020, 1, 1), (last, 1, 1)],
+            ..Request::default()
+        });
+        let certificates = Arc::clone(&world.terms.config().cert_resolver);
+        let terms = ServerTerms::new(ServerTermsPlan {
+            clients: Some(ClientPolicy::read(Demand::Required, &ca, &[]).expect("a policy")),
+            tickets: Some(Arc::new(TicketKeys::random(Duration::from_secs(3_600)))),
+            ..ServerTermsPlan::new(certificates)
+        });
+        let terms = terms.at(Arc::new(Then));
+        let chain = CertificateDer::from_pem_slice(issued.chain.as_bytes()).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("a key");
+        let config = ClientConfig::builder_with_provider(Arc::clone(provider()))
+            .with_protocol_versions(&[version])
+            .expect("a version")
+            .with_root_certificates(Arc::clone(&world.roots))
+            .with_client_auth_cert(vec![chain], key)
+            .expect("a pair");
+        let config = Arc::new(config);
+        let meet = || {
+            let name = ServerName::try_from(NAME).expect("a name");
+            let mut client = ClientConnection::new(Arc::clone(&config), name).expect("a client");
+            let mut server = Conversation::accept(&terms).expect("terms");
+            shake(&mut server, &mut client, usize::MAX).map(|()| server)
+        };
+        let first = meet().expect("it holds then");
+        assert!(first.agreed().is_some_and(|agreed| !agreed.is_resumed));
+        match meet() {
+            Ok(second) => {
+                assert!(is_let_in && second.agreed().is_some_and(|agreed| agreed.is_resumed));
+            }
+            Err((failure, answer)) => {
+                assert!(!is_let_in && answer.is_empty(), "{failure}");
+                assert_eq!(failure.kind(), FailureKind::PeerCertificate);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_server_is_verified_anew_each_time_it_is_dialled() {
+    let world = world(&[]);
+    let certificates = Arc::clone(&world.terms.config().cert_resolver);
+    let tickets = Some(Arc::new(TicketKeys::random(Duration::from_secs(3_600))));
+    let server_terms = ServerTerms::new(ServerTermsPlan { tickets, ..ServerTermsPlan::new(certificates) });
+    let trust = Trust::Authorities(world.pem.clone().into_bytes());
+    let plan = ClientTermsPlan { trust, certificate: None, alpn: Vec::new() };
+    let terms = ClientTerms::new(plan).expect("terms");
+    for _ in 0..3 {
+        let (mut to_server, mut to_client) = (Scratch::default(), Scratch::default());
+        let mut server = Conversation::accept(&server_terms).expect("terms");
+        let mut client = Conversation::connect(&terms, NAME, &mut to_server).expect("a name");
+        for _ in 0..4 {
+            let (mut said, mut answered) = (to_server.as_slice().to_vec(), to_client.as_slice().to_vec());
+            to_server.clear();
+            to_client.clear();
+            server.handshake(&mut said, false, &mut to_client).expect("a handshake");
+            let taken = client.handshake(&mut answered, false, &mut to_server).expect("a handshake").taken;
+            // Tickets come behind it.
+            let (mut payload, mut more) = (Scratch::default(), Scratch::default());
+            assert!(client.receive(&mut answered[taken..], &mut payload, &mut more).failure.is_none());
+        }
+        assert!(client.agreed().is_some_and(|agreed| !agreed.is_resumed));
+    }
 }
