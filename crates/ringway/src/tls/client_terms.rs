@@ -130,19 +130,19 @@ fn certified_key(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, ClientTermsEr
 }
 
 fn system_roots() -> Result<Arc<RootCertStore>, ClientTermsError> {
-    static ROOTS: OnceLock<Result<Arc<RootCertStore>, ClientTermsError>> = OnceLock::new();
-    let read = || {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            let reason =
-                found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
-            return Err(ClientTermsError::System(reason));
-        }
-        Ok(Arc::new(roots))
-    };
-    ROOTS.get_or_init(read).clone()
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    if let Some(roots) = ROOTS.get() {
+        return Ok(Arc::clone(roots));
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        // They may be installed before they are asked for again.
+        let reason = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
+        return Err(ClientTermsError::System(reason));
+    }
+    Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(roots))))
 }
 
 fn roots_of(pem: &[u8]) -> Result<Arc<RootCertStore>, ClientTermsError> {
