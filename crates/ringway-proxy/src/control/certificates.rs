@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,16 @@ const TOLD_AT_ONCE_MAX: usize = 20;
 /// Tells the log of certificates that cannot be served, or should not be any more.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CertificateWatch {
-    state: Arc<Mutex<State>>,
+    turn: Arc<Mutex<Turn>>,
+}
+
+/// Who is to be looked at next, and whether somebody is at it.
+#[derive(Debug, Default)]
+struct Turn {
+    next: Option<Arc<Snapshot>>,
+    is_running: bool,
+    /// Of the looks until now; taken while somebody is at it.
+    state: State,
 }
 
 #[derive(Debug, Default)]
@@ -33,16 +42,39 @@ struct State {
 }
 
 impl CertificateWatch {
-    /// Looks at the certificates of a configuration, beside everything else.
+    /// Looks at the certificates of a configuration, beside everything else. Of those that come meanwhile the last one is
+    /// looked at next.
     pub(super) fn follow(&self, snapshot: &Arc<Snapshot>) {
-        if snapshot.apps().all(|app| app.certificates().is_none()) {
+        let mut turn = self.turn();
+        turn.next = Some(Arc::clone(snapshot));
+        if turn.is_running {
             return;
         }
-        let (watch, snapshot) = (self.clone(), Arc::clone(snapshot));
+        let watch = self.clone();
         // A thread that nobody waits for at the end: many certificates take a while.
         let thread = thread::Builder::new().name("certificates".to_owned());
-        if let Err(error) = thread.spawn(move || watch.look(&snapshot)) {
-            tracing::warn!(%error, "certificates are not looked at");
+        match thread.spawn(move || watch.look_while_there_is_one()) {
+            Ok(_) => turn.is_running = true,
+            Err(error) => tracing::warn!(%error, "certificates are not looked at"),
+        }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look_while_there_is_one(&self) {
+        loop {
+            let (snapshot, mut state) = {
+                let mut turn = self.turn();
+                let Some(snapshot) = turn.next.take() else {
+                    turn.is_running = false;
+                    return;
+                };
+                (snapshot, std::mem::take(&mut turn.state))
+            };
+            state.look(&snapshot);
+            self.turn().state = state;
         }
     }
 
@@ -53,15 +85,16 @@ impl CertificateWatch {
             tokio::time::sleep(INTERVAL).await;
         }
     }
+}
 
-    fn look(&self, snapshot: &Snapshot) {
+impl State {
+    fn look(&mut self, snapshot: &Snapshot) {
         let now = seconds_now();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut seen = Vec::new();
         let mut told = HashSet::new();
         for app in snapshot.apps() {
             let Some(store) = app.certificates() else { continue };
-            let is_new = !state.seen.iter().any(|seen| seen.as_ptr() == Arc::as_ptr(store));
+            let is_new = !self.seen.iter().any(|seen| seen.as_ptr() == Arc::as_ptr(store));
             let mut faults = store.oddities(now);
             if is_new {
                 faults.extend(store.verify(1).err().into_iter().flatten());
@@ -71,7 +104,7 @@ impl CertificateWatch {
             for fault in faults {
                 let CertificateFault { path, problem, .. } = fault;
                 let key = (Arc::clone(app.name()), path, problem.to_string());
-                if !state.told.contains(&key) {
+                if !self.told.contains(&key) {
                     new += 1;
                     if new <= TOLD_AT_ONCE_MAX {
                         let (app, file) = (&*key.0, key.1.display());
@@ -88,7 +121,7 @@ impl CertificateWatch {
                 );
             }
         }
-        *state = State { seen, told };
+        *self = Self { seen, told };
     }
 }
 
