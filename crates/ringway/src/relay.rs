@@ -160,7 +160,7 @@ impl TransformRelay {
 
     /// Takes the relay apart: both connections live on, nothing is read from them, and this one is to be forgotten. The
     /// pending bytes of the stop have not passed the gate; its count is of those that have, also where the destination
-    /// has not taken them yet. `None`: it stays, as one of its connections is gone.
+    /// has not taken them yet. `None`: it stays, as one of its connections is gone, or has a layer.
     pub fn stop(&mut self, ops: &mut Operations<'_>) -> Option<RelayStop> {
         if self.broken.is_some() || self.has_layers() {
             return None;
