@@ -235,7 +235,7 @@ pub(super) const KEYS: &[Key] = &[
         duration("1ms", "365d"),
         value("\"5s\""),
         "For a PROXY header to arrive, from the moment the connection is admitted; and then for what tells the route: a hello \
-         of TLS, or the head of a request.",
+         of TLS, or the head of a request; and then for a handshake of TLS that ends here.",
     ),
     key(
         "app.timeouts.sniff",
@@ -597,7 +597,7 @@ pub(super) const KEYS: &[Key] = &[
         "app.route.alpn",
         Kind::Array { of: &text("protocol", "^.{1,255}$"), min: 1 },
         Default::Words("any, or none"),
-        "The client offers one of these protocols within TLS, as `\"h2\"`.",
+        "The client offers one of these protocols within TLS, as `\"h2\"`; where TLS ends here, it is the one that was agreed on.",
     ),
     key(
         "app.route.paths",
@@ -653,7 +653,7 @@ pub(super) const KEYS: &[Key] = &[
         "app.limits.handshakes",
         number(1, u32::MAX - 1),
         Default::Words("no limit"),
-        "Clients at once whose first bytes are waited for, to find their route. Further ones are closed at once; those that \
+        "Clients at once whose first bytes, or handshake of TLS, are waited for, to find their route. Further ones are closed at once; those that \
          have said where they go stay.",
     ),
     key(
