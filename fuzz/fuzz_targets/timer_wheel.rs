@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../crates/ringway-engine/src/clock.rs"]
-mod clock;
 #[path = "../../crates/ringway-engine/src/id.rs"]
 mod id;
+#[path = "../../crates/ringway-engine/src/time.rs"]
+mod time;
 #[path = "../../crates/ringway-engine/src/timer.rs"]
 mod timer;
 
-pub use clock::Time;
 pub use id::{TimerId, Token};
+pub use time::Time;
 
 /// A tick and a bit: no timer fires later than that.
 const LATE_NANOS_MAX: u64 = 2 << 22;

@@ -20,6 +20,7 @@ mod raw_address;
 mod socket;
 pub mod sys;
 mod table;
+mod time;
 mod timer;
 mod udp;
 
@@ -30,7 +31,7 @@ mod sync {
 }
 
 pub use address::SocketAddress;
-pub use clock::{Clock, Time};
+pub use clock::Clock;
 pub use credentials::Identity;
 pub use driver::{
     ConnectOptions, Datagram, DatagramBatch, Ends, Engine, EngineConfig, EngineKind, Event,
@@ -40,3 +41,4 @@ pub use driver::{
 pub use id::{ConnectionId, DatagramSocketId, ListenerId, TimerId, Token};
 pub use listener::Listener;
 pub use passed::{PassedDescriptor, take_descriptors_of_parent, take_passed_descriptors};
+pub use time::Time;
