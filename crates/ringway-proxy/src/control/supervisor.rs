@@ -164,10 +164,14 @@ async fn supervise() -> io::Result<Exit> {
     loop {
         tokio::select! {
             Some(signal) = signals.recv() => {
-                server.is_ending |= matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT);
+                let is_end = matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT);
+                server.is_ending |= is_end;
                 match server.pid {
                     // The first signal let them finish.
-                    None if let Some(exit) = server.end => return Ok(exit),
+                    None if let Some(exit) = server.end => match is_end {
+                        true => return Ok(exit),
+                        false => say(&format!("signal {} is the server's, which has ended", signal.as_raw())),
+                    },
                     // It may just have ended: then its end is the next thing that is heard.
                     Some(pid) => drop(kill_process(pid, signal)),
                     None if server.is_ending => return Ok(Exit::Finished),

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 
 use testkit::backend::{Backend, Behaviour};
-use testkit::{PATIENCE, client, eventually, free_address};
+use testkit::{PATIENCE, Signal, client, eventually, free_address};
 
 use crate::support::{Engine, NO_CHECKS, app, command, ringway};
 use crate::upgrade::{is_alive, opened, pid, says, upgrade, wait_gone};
@@ -85,8 +85,15 @@ fn supervisor_hears_of_the_server_while_old_processes_live_and_ends_after_the_la
         ringway.process().wait_for_line("who is waited for", PATIENCE, |line| {
             line.contains("connections finish in old ones")
         });
-        assert!(is_alive(old) && is_alive(ringway.process().id()));
+        // A reload or an upgrade that nobody is left to do ends nothing.
+        for signal in [Signal::HUP, Signal::USR2] {
+            ringway.process().signal(signal);
+            ringway.process().wait_for_line("that it heard", PATIENCE, |line| {
+                line.contains(&format!("supervisor: signal {} is the server's", signal.as_raw()))
+            });
+        }
         says(&mut open, "still here");
+        assert!(is_alive(old) && is_alive(ringway.process().id()));
         if !waits {
             ringway.terminate();
             wait_gone(ringway.process().id());
