@@ -162,19 +162,7 @@ impl Crew {
 
     /// Lets go of all connections that stand still, but for those with these numbers, which go on; done when that is.
     pub(super) fn let_go(&self, keep: BTreeSet<u64>) {
-        let (reply, left) = mpsc::channel();
-        let keep = Arc::new(keep);
-        let request = LetGo { keep, reply };
-        for worker in &self.workers {
-            // Ends with the last, or with a worker that is gone.
-            loop {
-                worker.send(WorkerMail::LetGo(request.clone()));
-                match left.recv_timeout(LET_GO) {
-                    Ok(0) | Err(_) => break,
-                    Ok(_) => {}
-                }
-            }
-        }
+        let_go(&self.workers, Arc::new(keep), LET_GO);
     }
 
     /// Brings all workers to rest. Gives those that are by then: all, unless one does not answer in time.
@@ -322,6 +310,28 @@ impl Drop for Crew {
         if let Some(prober) = &*self.prober() {
             prober.send(ProbeMail::Stop);
         }
+    }
+}
+
+/// Asks all workers at once, as often as it takes.
+fn let_go(workers: &[Mailer<WorkerMail>], keep: Arc<BTreeSet<u64>>, patience: Duration) {
+    // Each answer by a channel of its own: one that comes too late is heard by nobody.
+    let ask = |worker: &Mailer<WorkerMail>, keep: &Arc<BTreeSet<u64>>| {
+        let (reply, left) = mpsc::channel();
+        worker.send(WorkerMail::LetGo(LetGo { keep: Arc::clone(keep), reply }));
+        left
+    };
+    let mut asked: Vec<_> = workers.iter().map(|worker| (worker, ask(worker, &keep))).collect();
+    let none = Arc::default();
+    while !asked.is_empty() {
+        let until = Instant::now() + patience;
+        let ask_again = |(worker, left): (_, mpsc::Receiver<usize>)| match left
+            .recv_timeout(until.saturating_duration_since(Instant::now()))
+        {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some((worker, ask(worker, &none))),
+        };
+        asked = asked.into_iter().filter_map(ask_again).collect();
     }
 }
 

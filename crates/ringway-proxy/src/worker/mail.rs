@@ -119,7 +119,7 @@ impl CopiedAhead {
 /// Asks a worker to let go of connections that stand still.
 #[derive(Clone, Debug)]
 pub struct LetGo {
-    /// The numbers of those that go on here.
+    /// The numbers of those that go on here: of each worker, to be named the first time.
     pub keep: Arc<BTreeSet<u64>>,
     /// Hears how many are left.
     pub reply: mpsc::Sender<usize>,

@@ -5,7 +5,7 @@
 //! and says how far it has come, which is all that is left to cross; it goes on there, or is let go of. In the other
 //! process its session is frozen and its connections stand ready until it goes on, or is dropped because it ended before.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
 use ringway::{ConnectionId, Operations, RelayOptions, RelayStop, Time, Underway};
@@ -35,8 +35,8 @@ const RECORDS_BYTES: usize = 48 << 10;
 pub(super) struct Ahead {
     /// Numbers, in this worker, of those that were copied.
     copied: HashSet<u32>,
-    /// By the places of their sessions.
-    held: HashMap<u32, HeldRelay>,
+    /// By the places of their sessions, in whose order they go on or are let go of.
+    held: BTreeMap<u32, HeldRelay>,
     /// Those of the other process, by their numbers in it: the places of their sessions.
     expected: HashMap<u64, u32>,
 }
@@ -188,25 +188,16 @@ impl Connections {
         true
     }
 
-    /// Those that stand still, in the order of their places.
-    fn held_places(&self) -> Vec<u32> {
-        let mut places: Vec<u32> = self.ahead.held.keys().copied().collect();
-        places.sort_unstable();
-        places
-    }
-
     /// Nobody follows this process: those that stand still go on.
     pub(in crate::worker) fn resume_held(&mut self, ops: &mut Operations<'_>) {
         self.ahead.copied = HashSet::new();
-        for place in self.held_places() {
-            self.resume_one(ops, place);
+        while let Some((place, held)) = self.ahead.held.pop_first() {
+            self.resume_one(ops, place, held);
         }
     }
 
-    fn resume_one(&mut self, ops: &mut Operations<'_>, place: u32) {
-        let Some(HeldRelay { bytes, last_activity, pending, ending }) = self.ahead.held.remove(&place) else {
-            return;
-        };
+    fn resume_one(&mut self, ops: &mut Operations<'_>, place: u32, held: HeldRelay) {
+        let HeldRelay { bytes, last_activity, pending, ending } = held;
         // What has ended, the engine knows.
         let queued = pending.map(|queued| Underway { queued, ..Underway::default() });
         self.go_on(ops, place, queued, (bytes, last_activity));
@@ -217,30 +208,34 @@ impl Connections {
 
     /// Ends those that stand still, of which nobody knows how far they went: no stream must look complete.
     pub(in crate::worker) fn cut_held(&mut self, ops: &mut Operations<'_>) {
-        for place in self.held_places() {
-            self.resume_one(ops, place);
+        while let Some((place, held)) = self.ahead.held.pop_first() {
+            self.resume_one(ops, place, held);
             self.handle(ops, place, Event::Close(Ending::Shutdown));
         }
     }
 
     /// Another process has those that stand still, but for those that are to be kept, which go on here. A piece at a time.
     pub(in crate::worker) fn let_go_held(&mut self, ops: &mut Operations<'_>, request: &LetGo) {
-        let (mut let_go, mut left) = (0, 0);
-        for place in self.held_places() {
-            let is_kept =
-                self.entries.get(place).is_some_and(|entry| request.keep.contains(&self.number_of(entry)));
-            if is_kept {
-                self.resume_one(ops, place);
-            } else if let_go < LET_GO_MAX {
-                self.ahead.held.remove(&place);
-                self.withdraw(ops, place);
-                let_go += 1;
-            } else {
-                left += 1;
+        if !request.keep.is_empty() {
+            let number = |place: u32| self.entries.get(place).map(|entry| self.number_of(entry));
+            let is_kept = |place: &u32| number(*place).is_some_and(|number| request.keep.contains(&number));
+            let kept: Vec<u32> = self.ahead.held.keys().copied().filter(is_kept).collect();
+            for place in kept {
+                if let Some(held) = self.ahead.held.remove(&place) {
+                    self.resume_one(ops, place, held);
+                }
             }
         }
+        self.let_go_of_first(ops, LET_GO_MAX);
         // Whoever asked may have given up.
-        let _ = request.reply.send(left);
+        let _ = request.reply.send(self.ahead.held.len());
+    }
+
+    fn let_go_of_first(&mut self, ops: &mut Operations<'_>, count_max: usize) {
+        for _ in 0..count_max {
+            let Some((place, _)) = self.ahead.held.pop_first() else { return };
+            self.withdraw(ops, place);
+        }
     }
 
     /// Another process carries the connection at `place` on, or knows best how it ended.
