@@ -160,7 +160,8 @@ impl Crew {
         }
     }
 
-    /// Lets go of all connections that stand still, but for those with these numbers, which go on; done when that is.
+    /// Lets go of all connections that stand still, but for those with these numbers, which go on; done when that is. What a
+    /// worker that does not answer in time has left, it lets go of when it is told to leave.
     pub(super) fn let_go(&self, keep: BTreeSet<u64>) {
         let_go(&self.workers, Arc::new(keep), LET_GO);
     }
@@ -386,5 +387,85 @@ impl Fleet for Crew {
 
     fn ended(&self) -> (u64, u64) {
         self.metrics.ended()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringway::{ConnectionId, EventHandler, ListenerId, Operations, SocketAddress, Token};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A worker that has so many pieces of connections to let go of.
+    struct Stub {
+        pieces: usize,
+        /// Hears each time how many are to be kept.
+        kept: mpsc::Sender<usize>,
+        /// It does not turn before that.
+        stuck: Option<mpsc::Receiver<()>>,
+        /// Told at the second piece.
+        frees: Option<mpsc::Sender<()>>,
+    }
+
+    impl EventHandler for Stub {
+        type Mail = WorkerMail;
+
+        fn on_accept(
+            &mut self,
+            _: &mut Operations<'_>,
+            _: ListenerId,
+            _: Token,
+            _: ConnectionId,
+            _: SocketAddress,
+        ) {
+        }
+
+        fn on_read(&mut self, _: &mut Operations<'_>, _: ConnectionId, _: Token, _: &mut [u8]) {}
+
+        fn on_mail(&mut self, _: &mut Operations<'_>, mail: WorkerMail) {
+            let WorkerMail::LetGo(request) = mail else { return };
+            if let Some(stuck) = self.stuck.take() {
+                stuck.recv().expect("another one comes to its second piece");
+            }
+            if request.keep.is_empty()
+                && let Some(frees) = self.frees.take()
+            {
+                frees.send(()).expect("it waits");
+            }
+            self.pieces -= 1;
+            let _ = self.kept.send(request.keep.len());
+            let _ = request.reply.send(self.pieces);
+        }
+
+        fn is_finished(&self) -> bool {
+            self.pieces == 0
+        }
+    }
+
+    #[test]
+    fn late_answer_of_a_worker_is_taken_for_nobody_elses_and_each_is_asked_until_nothing_is_left() {
+        let (kept, named) = mpsc::channel();
+        let (frees, stuck) = mpsc::channel();
+        let (ended, ends) = mpsc::channel();
+        let (mut stuck, mut frees) = (Some(stuck), Some(frees));
+        let mut workers = Vec::new();
+        for (index, pieces) in [1, 40, 30].into_iter().enumerate() {
+            let (stuck, frees) = (stuck.take(), frees.take_if(|_| index == 1));
+            let stub = Stub { pieces, kept: kept.clone(), stuck, frees };
+            let ended = ended.clone();
+            let on_end = move |_: io::Result<()>| ended.send(index).expect("the test waits");
+            let name = format!("stub-{index}");
+            let spawned = threads::spawn(&name, &EngineConfig::default(), move |_| stub, on_end);
+            workers.push(spawned.expect("an engine"));
+        }
+        let_go(&workers, Arc::new([7].into()), Duration::from_secs(1));
+        let mut all: Vec<usize> =
+            (0..3).map(|_| ends.recv_timeout(PATIENCE).expect("each has let go of all")).collect();
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 2]);
+        let named: Vec<usize> = named.try_iter().collect();
+        assert_eq!((named.len(), named.iter().sum::<usize>()), (71, 3), "each is told once what is kept");
     }
 }

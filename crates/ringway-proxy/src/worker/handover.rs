@@ -42,6 +42,7 @@ impl ProxyHandler {
     /// Another process goes on. What is left here ends here.
     pub(super) fn leave(&mut self, ops: &mut Operations<'_>) {
         self.is_draining = true;
+        self.connections.let_go_of_rest(ops);
         for place in self.frontends.leave_to_others(ops) {
             self.connections.let_go_of_route(place);
         }

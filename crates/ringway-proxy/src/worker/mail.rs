@@ -64,7 +64,7 @@ pub enum WorkerMail {
     LetGo(LetGo),
     /// Look again who waits in the queues of all listening sockets.
     LookAgain,
-    /// It is another process: what was taken out of the engine is its own.
+    /// It is another process: what was taken out of the engine, or stands still, is its own.
     Leave,
     /// It is this process: take over what another one left.
     Wake(Parcel<Legacy>),

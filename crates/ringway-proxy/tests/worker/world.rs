@@ -268,7 +268,8 @@ impl World {
 }
 
 /// Keeps records.
-struct Shelf(Arc<Mutex<Vec<AccessRecord>>>);
+#[derive(Default)]
+pub(crate) struct Shelf(Arc<Mutex<Vec<AccessRecord>>>);
 
 impl Recorder for Shelf {
     fn is_on(&self) -> bool {

@@ -231,6 +231,12 @@ impl Connections {
         let _ = request.reply.send(self.ahead.held.len());
     }
 
+    /// Another process goes on, and whoever had this one let go of some did not stay to the end.
+    pub(in crate::worker) fn let_go_of_rest(&mut self, ops: &mut Operations<'_>) {
+        self.ahead.copied = HashSet::new();
+        self.let_go_of_first(ops, usize::MAX);
+    }
+
     fn let_go_of_first(&mut self, ops: &mut Operations<'_>, count_max: usize) {
         for _ in 0..count_max {
             let Some((place, _)) = self.ahead.held.pop_first() else { return };
