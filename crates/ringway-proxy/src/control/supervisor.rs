@@ -2,9 +2,9 @@
 //! time. It touches no traffic.
 //!
 //! It starts the server, hands signals on to it, starts it again with back-off when it crashes, and ends as it ends. An
-//! upgrade's new process says by a datagram that it is the server now; when the old one has gone it is a child of the
-//! supervisor, which is the reaper of all its descendants (PR_SET_CHILD_SUBREAPER) or process 1. Until then the old one,
-//! whose child it is, says likewise how it ended.
+//! upgrade's old process says by a datagram that the new one is the server now, and so does that one; when the old one has
+//! gone it is a child of the supervisor, which is the reaper of all its descendants (PR_SET_CHILD_SUBREAPER) or process 1.
+//! Until then the old one, whose child it is, says likewise how it ended.
 //!
 //! Sockets that a service manager passed stay in it, untouched and inherited, with the variables that announce them: every
 //! server that it starts takes them anew as those of its parent. An upgrade hands them on by itself.
@@ -12,7 +12,7 @@
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -47,16 +47,24 @@ pub(crate) fn is_wanted(asked: bool) -> bool {
 /// # Errors
 /// When there is a supervisor and it cannot be told.
 pub(super) fn announce() -> io::Result<()> {
-    let program = Invocation::of_this_process().program;
-    let mut message = std::process::id().to_string().into_bytes();
+    tell_who_serves(std::process::id(), &Invocation::of_this_process().program)
+}
+
+fn tell_who_serves(pid: u32, program: &Path) -> io::Result<()> {
+    // Only whole paths are understood.
+    let program = std::path::absolute(program)?;
+    let mut message = pid.to_string().into_bytes();
     message.push(b' ');
     message.extend_from_slice(program.as_os_str().as_encoded_bytes());
     tell(&message)
 }
 
-/// Tells the supervisor, if there is one, when the process ends that this one has started and that serves in its place: as
-/// long as this one lives nobody else is told.
-pub(super) fn watch_for_it(pid: u32) {
+/// Tells the supervisor, if there is one, that the process serves which this one has started to serve in its place, as that
+/// may end before it has said so; and when it ends: as long as this one lives nobody else is told.
+pub(super) fn watch_for_it(pid: u32, program: &Path) {
+    if let Err(error) = tell_who_serves(pid, program) {
+        tracing::error!(%error, "the supervisor does not know who serves, unless that process says so");
+    }
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw).filter(|_| is_supervised()) else {
         return;
     };
@@ -194,7 +202,7 @@ async fn supervise() -> io::Result<Exit> {
                 }
             }
         }
-        // First who serves, then who ended: an old process ends only after the new one has said so.
+        // First who serves, then who ended: an old process ends only after it has said who follows.
         let told = server.hear(&announcements);
         for (pid, ended) in told.into_iter().chain(std::iter::from_fn(reap)) {
             server.old.retain(|old| *old != pid);

@@ -12,6 +12,7 @@ use crate::upgrade::{is_alive, opened, pid, says, upgrade, wait_gone};
 on_both_engines!(
     supervisor_follows_upgrades_and_starts_a_crashed_server_again,
     supervisor_hears_of_the_server_while_old_processes_live_and_ends_after_the_last,
+    server_that_dies_before_it_has_said_that_it_serves_is_started_again,
 );
 
 fn supervisor_follows_upgrades_and_starts_a_crashed_server_again(engine: Engine) {
@@ -104,4 +105,26 @@ fn supervisor_hears_of_the_server_while_old_processes_live_and_ends_after_the_la
         wait_gone(old);
         assert_eq!(ringway.wait(PATIENCE).code(), Some(0));
     }
+}
+
+fn server_that_dies_before_it_has_said_that_it_serves_is_started_again(engine: Engine) {
+    let backend = Backend::start(Behaviour::Echo);
+    let frontend = free_address();
+    let config = app(frontend, &[backend.address()], NO_CHECKS);
+    let ringway = ringway(engine).config(&config).argument("--supervise");
+    let mut ringway = ringway.environment("RINGWAY_UPGRADE_FAULT", "new.served=kill").start();
+    let old = pid(&ringway);
+    // The old process has handed over, and ends content. What it prints may be cut off.
+    drop(command(&ringway, &["upgrade"]));
+    ringway.process().wait_for_line("a crash", PATIENCE, |line| {
+        line.contains("supervisor: process ") && line.contains("was ended by signal 9; it is started again")
+    });
+    eventually("it serves again", PATIENCE, || {
+        let mut stream = client::connect(frontend).ok()?;
+        stream.write_all(b"x").ok()?;
+        stream.read_exact(&mut [0]).ok()
+    });
+    wait_gone(old);
+    ringway.terminate();
+    assert_eq!(ringway.wait(PATIENCE).code(), Some(0));
 }

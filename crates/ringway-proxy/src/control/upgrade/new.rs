@@ -215,6 +215,7 @@ impl Heir {
         fault::point("new", "serving");
         let serving = Serving { micros: u64::try_from(decided.elapsed().as_micros()).unwrap_or(u64::MAX) };
         let is_told = has_line && say(&mut self.line, Kind::Serving, &serving).is_ok();
+        fault::point("new", "served");
         let mut binaries = self.binaries;
         let generation = binaries.last().map_or(1, |before| before.generation + 1);
         binaries.push(BinaryRecord::of_this_process(generation));

@@ -177,7 +177,7 @@ impl House {
             journal.step("silent", format!("{reason}, after it was decided that it serves"));
         }
         new.serves = true;
-        supervisor::watch_for_it(new.child.id());
+        supervisor::watch_for_it(new.child.id(), &report.binary);
         self.elders.pass_on();
         self.door.shut();
         report.moved = frozen.kinds();
