@@ -118,7 +118,7 @@ impl Operator {
     /// Begins a drain. When this is done, all workers go by it.
     ///
     /// # Errors
-    /// When the query names what is not there, or makes no sense.
+    /// When the query names what is not there, or makes no sense, or another process serves.
     pub async fn drain(&self, query: &DrainQuery) -> Result<DrainStatus, Refusal> {
         let timeout = match &query.timeout {
             Some(text) => Some(config::duration(text).ok_or_else(|| {
@@ -136,6 +136,7 @@ impl Operator {
             let status = self.drain_status(query)?;
             return Ok(DrainStatus { state: "draining".to_owned(), ..status });
         };
+        let _turn = self.turn().await?;
         for pool in &pools {
             self.set_draining(pool, query.backend.as_deref(), true).await;
         }
@@ -152,12 +153,13 @@ impl Operator {
     /// Ends a drain: new connections may come again.
     ///
     /// # Errors
-    /// When the query names what is not there, or the process.
+    /// When the query names what is not there, or the process, or another process serves.
     pub async fn undrain(&self, query: &DrainQuery) -> Result<DrainStatus, Refusal> {
         let Some((app, pools)) = self.drain_target(query)? else {
             let why = "a process that drains cannot be told to go on; name an app or a backend";
             return Err(Refusal::Wrong(why.to_owned()));
         };
+        let _turn = self.turn().await?;
         self.drains.forget(&app, query.backend.as_deref());
         for pool in &pools {
             self.set_draining(pool, query.backend.as_deref(), false).await;

@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::operator::Gate;
 use crate::evening_out::plan;
 use crate::metrics::Metrics;
 use crate::snapshot::Lineage;
@@ -27,7 +28,7 @@ pub(super) struct EveningOut {
     /// Says whether it is wanted, by `server.even_workers`.
     pub(super) lineage: Arc<Lineage>,
     /// Held while connections are between workers, so that nobody who looks through all of them misses one.
-    pub(super) gate: Arc<Mutex<()>>,
+    pub(super) gate: Arc<Mutex<Gate>>,
 }
 
 impl EveningOut {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ringway::{Clock, Mailer};
 use serde::{Deserialize, Serialize};
+use tokio::sync::MutexGuard;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::access_log::Asked;
@@ -66,12 +67,16 @@ pub enum Refusal {
     Unknown(String),
     /// What is asked for makes no sense.
     Wrong(String),
+    /// Another process serves, and goes by what it is told itself.
+    Followed,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Unknown(why) | Self::Wrong(why)) = self;
-        f.write_str(why)
+        match self {
+            Self::Unknown(why) | Self::Wrong(why) => f.write_str(why),
+            Self::Followed => f.write_str("another process has taken over; tell that one"),
+        }
     }
 }
 
@@ -209,8 +214,16 @@ pub struct Operator {
     pub(super) workers: Vec<Mailer<WorkerMail>>,
     pub(super) events: UnboundedSender<Event>,
     pub(super) drains: Drains,
-    /// Whoever looks through the connections of all workers holds it: none is between two of them then.
-    gate: Arc<tokio::sync::Mutex<()>>,
+    /// Whoever looks through the connections of all workers holds it: none is between two of them then. Orders are given
+    /// under it, too, so that an upgrade knows all of them.
+    gate: Arc<tokio::sync::Mutex<Gate>>,
+}
+
+/// What is decided under the lock that connections go between workers under.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    /// Another process serves.
+    pub(super) is_followed: bool,
 }
 
 impl Operator {
@@ -229,8 +242,18 @@ impl Operator {
     }
 
     /// Held while connections go from one worker to another.
-    pub(super) fn gate(&self) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn gate(&self) -> Arc<tokio::sync::Mutex<Gate>> {
         Arc::clone(&self.gate)
+    }
+
+    /// Waits until an order can be given that is not lost: not while an upgrade has told what was ordered, and nobody knows yet
+    /// which process is to go by it.
+    ///
+    /// # Errors
+    /// `Followed` when that is another one.
+    pub(super) async fn turn(&self) -> Result<MutexGuard<'_, Gate>, Refusal> {
+        let gate = self.gate.lock().await;
+        if gate.is_followed { Err(Refusal::Followed) } else { Ok(gate) }
     }
 
     /// Lists connections.
@@ -306,8 +329,9 @@ impl Operator {
     /// Gives a backend another weight, or takes it out of duty, or back in. When this is done all workers go by it.
     ///
     /// # Errors
-    /// When the order names what is not there, or makes no sense.
+    /// When the order names what is not there, or makes no sense, or another process serves.
     pub async fn order_backend(&self, order: &BackendOrder) -> Result<BackendStatus, Refusal> {
+        let _turn = self.turn().await?;
         let pools = self.find_backend(&order.app, &order.backend)?;
         let wrong = |key: &str, found: &str, expected: &str| {
             Refusal::Wrong(format!("{key}: \"{found}\"; expected {expected}"))
@@ -339,7 +363,7 @@ impl Operator {
         self.backend(&order.app, &order.backend)
     }
 
-    /// Has all threads go by what an operator said of a backend.
+    /// Has all threads go by what an operator said of a backend. Under the gate.
     pub(super) async fn steer(&self, app: &AppState, backend: &str, steering: Steering) {
         if app.steer(backend, steering).is_some() {
             let duty = steering.duty.as_str();
@@ -578,6 +602,33 @@ mod tests {
             assert_eq!(order(text).await.expect_err(text).to_string(), wanted);
         }
         assert!(operator.backend("app", "b2:80").is_err());
+    }
+
+    #[tokio::test]
+    async fn order_waits_while_an_upgrade_decides_and_is_refused_by_a_process_that_is_followed() {
+        for is_followed in [false, true] {
+            let operator = operator();
+            let text = "app=app&backend=b0:80&duty=maintenance";
+            let order = serde_urlencoded::from_str(text).expect("a query");
+            let drain = serde_urlencoded::from_str("app=app").expect("a query");
+            let mut gate = operator.gate().lock_owned().await;
+            let app = operator.find_app("app").expect("it is there");
+            let orders = async { tokio::join!(operator.order_backend(&order), operator.drain(&drain)) };
+            let open_gate = async {
+                tokio::task::yield_now().await;
+                assert_eq!(operator.steering_of(&app, "b0:80"), Steering::default());
+                assert!(!app.core().is_drained());
+                gate.is_followed = is_followed;
+                drop(gate);
+            };
+            let ((ordered, drained), ()) = tokio::join!(orders, open_gate);
+            assert_eq!(
+                ordered.map(|status| status.duty).ok().as_deref(),
+                (!is_followed).then_some("maintenance")
+            );
+            assert_eq!(app.core().is_drained(), !is_followed);
+            assert_eq!(drained.err(), is_followed.then_some(Refusal::Followed));
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::support::{Engine, NO_CHECKS, PROGRAM, app, command, ringway, status};
 on_both_engines!(
     nobody_who_connects_during_upgrades_is_refused,
     new_process_goes_on_with_versions_counters_and_orders,
+    what_is_ordered_while_the_new_process_takes_in_copies_is_known_to_it,
     signal_upgrades_as_the_command_does,
     unix_sockets_and_their_files_are_handed_on,
     new_process_that_cannot_take_over_changes_nothing,
@@ -205,6 +206,46 @@ fn new_process_goes_on_with_versions_counters_and_orders(engine: Engine) {
     let page = status(&ringway);
     assert_eq!((&page["config"]["version"], &page["config"]["origin"]), (&3.into(), &"rollback to 1".into()));
     assert_eq!(page["apps"].as_array().map(Vec::len), Some(1));
+}
+
+fn what_is_ordered_while_the_new_process_takes_in_copies_is_known_to_it(engine: Engine) {
+    let (first, second) = (Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo));
+    let (frontend, drained) = (free_address(), free_address());
+    let other = app(drained, &[first.address()], NO_CHECKS).replacen("\"app\"", "\"other\"", 1);
+    let config = app(frontend, &[first.address(), second.address()], NO_CHECKS) + &other;
+    // After it has taken in what the old process knew, and before it says that it is ready.
+    let fault = "new.armed=stop";
+    let ringway = ringway(engine).config(&config).environment("RINGWAY_UPGRADE_FAULT", fault).start();
+    let order = |words: &[&str]| {
+        let output = command(&ringway, words);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let (named_first, named_second) = (first.address().to_string(), second.address().to_string());
+    order(&["backend", "app", &named_first, "--maintenance"]);
+    let mut open = opened(drained);
+    let before = pid(&ringway);
+    thread::scope(|scope| {
+        let upgrading = scope.spawn(|| command(&ringway, &["upgrade", "--timeout", "30s"]));
+        let new = eventually("the new process stops", PATIENCE, || {
+            let stat = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            processes(&ringway).into_iter().find(|pid| *pid != before && stat(pid).contains(") T "))
+        });
+        order(&["backend", "app", &named_first, "--ready"]);
+        order(&["backend", "app", &named_second, "--maintenance"]);
+        let answer = ringway.admin_put("/drain?app=other", "text/plain", "");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let go_on = std::process::Command::new("kill").args(["-CONT", &new.to_string()]).status();
+        assert!(go_on.expect("there is a kill").success());
+        let output = upgrading.join().expect("it ends");
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(pid(&ringway), new);
+    });
+    let accepted = (first.accepted(), second.accepted());
+    (0..4).for_each(|_| drop(opened(frontend)));
+    assert_eq!((first.accepted(), second.accepted()), (accepted.0 + 4, accepted.1), "as was ordered last");
+    eventually("nobody listens for the app that is drained", PATIENCE, || client::connect(drained).err());
+    says(&mut open, "still here");
+    wait_gone(before);
 }
 
 fn signal_upgrades_as_the_command_does(engine: Engine) {

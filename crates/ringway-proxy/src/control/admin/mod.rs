@@ -243,6 +243,7 @@ impl IntoResponse for Refusal {
         let status = match &self {
             Self::Unknown(_) => StatusCode::NOT_FOUND,
             Self::Wrong(_) => StatusCode::BAD_REQUEST,
+            Self::Followed => StatusCode::CONFLICT,
         };
         refusal(status, &self.to_string())
     }

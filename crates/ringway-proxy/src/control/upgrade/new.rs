@@ -131,6 +131,7 @@ impl Heir {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             sessions: record::VERSIONS.to_vec(),
             progress: progress::VERSIONS.to_vec(),
+            state_again: true,
         };
         fault::point("new", "start");
         let heard = say(&mut line, Kind::Hello, &hello).and_then(|()| hear(&mut line, Kind::Configure));
@@ -243,10 +244,7 @@ impl Heir {
         inheritance.take_listeners(packet, snapshot)?;
         let packet = hear(&mut self.line, Kind::State)?;
         wire::read::<State>(&packet.body)?.restore(snapshot);
-        inheritance.outliers = outliers_of(snapshot);
-        for app in snapshot.pools() {
-            house.crew.tell_workers(&WorkerMail::Endpoints { app: app.slot() });
-        }
+        inheritance.go_by(snapshot, house);
         let mut homes = Homes::new(snapshot, Arc::clone(&house.admission));
         if self.comes_ahead {
             self.stand_ready(house, inheritance, &mut homes)?;
@@ -259,6 +257,10 @@ impl Heir {
             match Kind::of(packet.kind)? {
                 Kind::Sessions => inheritance.take_sessions(packet, &mut homes)?,
                 Kind::Progress => inheritance.take_progress(&packet)?,
+                Kind::State => {
+                    wire::read::<State>(&packet.body)?.restore_again(snapshot);
+                    inheritance.go_by(snapshot, house);
+                }
                 Kind::End => break wire::read(&packet.body)?,
                 found => {
                     let problem = format!("the old process said {found:?} in the midst of its connections");
@@ -375,6 +377,18 @@ struct Arrived {
 }
 
 impl Inheritance {
+    /// What is known of the apps is known to all workers.
+    fn go_by(&mut self, snapshot: &Snapshot, house: &HouseParts) {
+        self.outliers = outliers_of(snapshot);
+        for app in snapshot.pools() {
+            house.crew.tell_workers(&WorkerMail::Endpoints { app: app.slot() });
+        }
+        // They bind nothing yet, and nothing for those that are drained.
+        for app in snapshot.apps() {
+            house.crew.tell_workers(&WorkerMail::Serve { app: app.slot() });
+        }
+    }
+
     /// Takes connections in, each with its one or two descriptors.
     fn take_sessions(&mut self, packet: Packet, homes: &mut Homes) -> io::Result<()> {
         for Arrived { facts, routed, allowance, ends } in read_connections(packet)? {
@@ -475,7 +489,8 @@ fn read_connections(packet: Packet) -> io::Result<Vec<Arrived>> {
 fn wake(house: &HouseParts, snapshot: &Snapshot, inheritance: &mut Inheritance) {
     let mut shares: Vec<Vec<LentListener>> = (0..house.workers).map(|_| Vec::new()).collect();
     for app in snapshot.apps() {
-        for (index, frontend) in app.frontends().iter().enumerate() {
+        // One may be drained since its sockets were copied, which are closed then.
+        for (index, frontend) in app.open_frontends().iter().enumerate() {
             let Some(mut listeners) = inheritance.listeners.remove(&(app.name().to_string(), index)) else {
                 continue;
             };

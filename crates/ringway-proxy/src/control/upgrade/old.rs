@@ -31,6 +31,7 @@ use super::{Elders, Invocation, Journal, Left, Order, ReportPage, TIMEOUT, VARIA
 use crate::admission::Admission;
 use crate::control::admin::Door;
 use crate::control::fleet::Crew;
+use crate::control::operator::Gate;
 use crate::control::private_directory::PrivateDirectory;
 use crate::control::reload::VersionRecord;
 use crate::control::supervisor;
@@ -68,8 +69,8 @@ pub(in crate::control) struct House {
     pub(in crate::control) versions: Vec<VersionRecord>,
     pub(in crate::control) binaries: Vec<BinaryRecord>,
     pub(in crate::control) elders: Arc<Elders>,
-    /// Held while connections go from one worker to another.
-    pub(in crate::control) gate: Arc<Mutex<()>>,
+    /// Held while connections go from one worker to another, or an order is given.
+    pub(in crate::control) gate: Arc<Mutex<Gate>>,
     pub(in crate::control) is_draining: Arc<AtomicBool>,
     pub(in crate::control) admission: Arc<Admission>,
 }
@@ -180,6 +181,9 @@ impl House {
         supervisor::watch_for_it(new.child.id(), &report.binary);
         self.elders.pass_on();
         self.door.shut();
+        if let Some(gate) = &mut frozen.gate {
+            gate.is_followed = true;
+        }
         report.moved = frozen.kinds();
         report.left = frozen.left();
         let left = self.let_go(frozen, &mut report);
@@ -267,7 +271,8 @@ impl House {
 
         let lent = self.lend(&snapshot, deadline)?;
         self.send_listeners(line, &lent, deadline)?;
-        say(line, Kind::State, &State::of(&snapshot), &[], deadline)?;
+        let state = State::of(&snapshot);
+        say(line, Kind::State, &state, &[], deadline)?;
         fault::point("old", "sent-ahead");
         if let Some(version) = ahead {
             report.copied_ahead = self.copy_ahead(line, version, deadline)?;
@@ -286,6 +291,11 @@ impl House {
         }
 
         frozen.gate = Some(self.shut_gate()?);
+        // No order is given from now on. While copies were made, everybody went on.
+        let changes = State::of(&snapshot).since(&state);
+        if hello.state_again && !changes.is_empty() {
+            say(line, Kind::State, &changes, &[], deadline)?;
+        }
         let stopped = Instant::now();
         let next_number = self.freeze(frozen)?;
         journal.step("frozen", format!("{} connections stand still", frozen.count()));
@@ -380,8 +390,9 @@ impl House {
         if is_whole { Ok(next_number) } else { Err("a worker does not come to rest".to_owned()) }
     }
 
-    /// No connection goes from one worker to another from now on: one that is between them would be nobody's.
-    fn shut_gate(&self) -> Result<OwnedMutexGuard<()>, String> {
+    /// No connection goes from one worker to another from now on: one that is between them would be nobody's. And no operator
+    /// orders anything: the new process would not hear of it.
+    fn shut_gate(&self) -> Result<OwnedMutexGuard<Gate>, String> {
         let gate = Arc::clone(&self.gate);
         let shut = Handle::current().block_on(async { timeout(REST, gate.lock_owned()).await });
         shut.map_err(|_| "its connections are being gone through".to_owned())
@@ -470,7 +481,7 @@ struct Frozen {
     /// The same of those that stand still, by their numbers in the process.
     refused_ahead: BTreeMap<u64, String>,
     /// Held as long as connections stand still.
-    gate: Option<OwnedMutexGuard<()>>,
+    gate: Option<OwnedMutexGuard<Gate>>,
 }
 
 impl Frozen {

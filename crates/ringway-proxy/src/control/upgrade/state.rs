@@ -151,8 +151,32 @@ impl State {
         Self { apps: snapshot.pools().map(|app| AppRecord::of(app)).collect() }
     }
 
+    /// The apps of which something else is known than `before`, of the same snapshot.
+    pub fn since(mut self, before: &Self) -> Self {
+        let mut before = before.apps.iter();
+        self.apps.retain(|app| before.next() != Some(app));
+        self
+    }
+
+    /// Whether nothing is known of any app.
+    pub fn is_empty(&self) -> bool {
+        self.apps.is_empty()
+    }
+
     /// Has the apps of another snapshot go on from here.
     pub fn restore(&self, snapshot: &Snapshot) {
+        self.each(snapshot, |record, app| {
+            record.restore_addresses(app);
+            record.restore(app);
+        });
+    }
+
+    /// The same when it is known more of it. What names mean, this process looks up itself meanwhile.
+    pub fn restore_again(&self, snapshot: &Snapshot) {
+        self.each(snapshot, AppRecord::restore);
+    }
+
+    fn each(&self, snapshot: &Snapshot, restore: impl Fn(&AppRecord, &AppState)) {
         let by_name: BTreeMap<(&str, Option<&str>), &AppRecord> = self
             .apps
             .iter()
@@ -160,7 +184,7 @@ impl State {
             .collect();
         for app in snapshot.pools() {
             if let Some(record) = by_name.get(&(&**app.name(), app.route().map(|route| &**route))) {
-                record.restore(app);
+                restore(record, app);
             }
         }
     }
@@ -191,10 +215,8 @@ impl AppRecord {
         }
     }
 
-    fn restore(&self, app: &AppState) {
-        app.core().set_drained(self.is_drained);
-        app.counts().set_rate_full_at(self.rate_full_at);
-        // Names mean what they meant, until they are looked up anew.
+    /// Names mean what they meant, until they are looked up anew.
+    fn restore_addresses(&self, app: &AppState) {
         let mut addresses = vec![Vec::new(); app.model().backends.len()];
         for record in &self.endpoints {
             if let (Some(of_backend), Some(address)) =
@@ -204,10 +226,19 @@ impl AppRecord {
             }
         }
         app.resolve(&addresses);
-        for order in &self.orders {
-            let duty = [Duty::Ready, Duty::Maintenance, Duty::Draining];
-            let duty = duty.into_iter().find(|duty| duty.as_str() == order.duty).unwrap_or_default();
-            app.steer(&order.backend, Steering { weight: order.weight, duty });
+    }
+
+    fn restore(&self, app: &AppState) {
+        app.core().set_drained(self.is_drained);
+        app.counts().set_rate_full_at(self.rate_full_at);
+        let orders: BTreeMap<&str, Steering> =
+            self.orders.iter().map(|order| (order.backend.as_str(), order.steering())).collect();
+        for backend in &app.model().backends {
+            // Also one that was taken back.
+            let steering = orders.get(backend.name.as_str()).copied().unwrap_or_default();
+            if app.steering(backend) != steering {
+                app.steer(&backend.name, steering);
+            }
         }
         let set = app.endpoints();
         let by_address: BTreeMap<(usize, &str), &EndpointRecord> =
@@ -218,6 +249,14 @@ impl AppRecord {
                 record.restore(endpoint);
             }
         }
+    }
+}
+
+impl OrderRecord {
+    fn steering(&self) -> Steering {
+        let duty = [Duty::Ready, Duty::Maintenance, Duty::Draining];
+        let duty = duty.into_iter().find(|duty| duty.as_str() == self.duty).unwrap_or_default();
+        Steering { weight: self.weight, duty }
     }
 }
 
@@ -473,6 +512,39 @@ mod tests {
         assert_eq!(outlier.tally(window, now), Tally { failed: 5, connections: 5 });
         assert_eq!(outliers_of(&new.current()).len(), 1);
         assert!(after.core().is_drained());
+    }
+
+    #[test]
+    fn what_changed_since_it_was_told_is_told_once_more_and_what_was_taken_back_too() {
+        let (old, new) = (lineage(), lineage());
+        let before = app(&old);
+        before.resolve(&[vec![address(1), address(2)], vec![address(3)]]);
+        let name = |index: usize| before.model().backends[index].name.clone();
+        let out = Steering { weight: None, duty: Duty::Maintenance };
+        before.steer(&name(0), out);
+        before.endpoints().endpoints()[1].set_health(Health::Down, None, Time::from_nanos(6_400));
+        let (window, now) = (Duration::from_secs(8), Time::from_nanos(19_200_000_000));
+        let tally = Tally { failed: 3, connections: 4 };
+        let left_out = EjectionReport { tally, until: now + window, time: window, in_a_row: 2 };
+        assert!(before.endpoints().endpoints()[2].eject_outlier(&left_out, now));
+        let told = State::of(&old.current());
+        told.restore(&new.current());
+        assert!(State::of(&old.current()).since(&told).is_empty());
+
+        before.steer(&name(0), Steering::default());
+        before.steer(&name(1), out);
+        before.core().set_drained(true);
+        before.endpoints().endpoints()[1].set_health(Health::Up, None, now);
+        assert!(before.endpoints().endpoints()[2].readmit_outlier(now));
+        let after = app(&new);
+        after.resolve(&[vec![address(1), address(2)], vec![address(3), address(4)]]);
+        let sent = serde_json::to_string(&State::of(&old.current()).since(&told)).expect("JSON");
+        let received: State = serde_json::from_str(&sent).expect("what was sent");
+        received.restore_again(&new.current());
+        assert_eq!(after.endpoints().endpoints().len(), 4, "it has looked up a name meanwhile");
+        assert_eq!(outliers_of(&new.current()).len(), 0);
+        after.resolve(&[vec![address(1), address(2)], vec![address(3)]]);
+        assert_eq!(State::of(&new.current()), State::of(&old.current()));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) enum Kind {
     Refuse = 4,
     /// Old to new: copies of the listening sockets.
     Listeners = 5,
-    /// Old to new: health, and what operators said.
+    /// Old to new: health, and what operators said; and before it comes to rest, what is different by then.
     State = 6,
     /// New to old: it has taken in everything that could be sent ahead.
     Armed = 7,
@@ -92,6 +92,9 @@ pub(super) struct Hello {
     /// The versions of records of progress that it reads; if it knows ours, connections may be sent ahead.
     #[serde(default)]
     pub(super) progress: Vec<u16>,
+    /// It takes in once more, after `Armed`, what is different in `State` by then.
+    #[serde(default)]
+    pub(super) state_again: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
