@@ -81,6 +81,12 @@ pub struct Rested {
     pub taken: Taken,
 }
 
+/// Bytes of records in one message to another process, and descriptors: as many as one message of the channel holds, so that the
+/// other process reads the first while the next is written.
+pub const MESSAGE_BYTES: usize = 48 << 10;
+/// See [`MESSAGE_BYTES`].
+pub const MESSAGE_DESCRIPTORS: usize = 252;
+
 /// Asks a worker to copy the sockets and the facts of some relays.
 #[derive(Clone, Debug)]
 pub struct CopyAhead {

@@ -33,7 +33,9 @@ use ringway::{
 
 pub use arrival::Homes;
 pub use listening::LentListener;
-pub use mail::{CopiedAhead, CopyAhead, Legacy, LetGo, Parcel, Rested, WorkerMail};
+pub use mail::{
+    CopiedAhead, CopyAhead, Legacy, LetGo, MESSAGE_BYTES, MESSAGE_DESCRIPTORS, Parcel, Rested, WorkerMail,
+};
 pub use moving::{Arrivals, Held, MovedSession, Stayed, Staying, TakeOut, Taken, Which};
 pub use recorder::Recorder;
 

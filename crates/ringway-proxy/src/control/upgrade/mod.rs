@@ -14,9 +14,11 @@ mod old;
 mod state;
 mod wire;
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ringway::handover::{Interest, ProcessHandle, wait};
 use serde::{Deserialize, Serialize};
 
 pub(super) use binary::Invocation;
@@ -35,6 +37,12 @@ pub(crate) const VARIABLE: &str = "RINGWAY_UPGRADE";
 
 /// How long a new process may take until it is ready, if nobody says how long.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether a process has ended that has fallen silent, or does so within this time.
+fn ends_within(process: &ProcessHandle, time: Duration) -> bool {
+    let _ = wait([(process.as_fd(), Interest::Read)], Some(time));
+    process.has_ended()
+}
 
 /// What is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use super::wire::{
     self, AheadEnd, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared,
     Ready, Refuse, Serving,
 };
-use super::{Elder, Elders, Invocation, fault};
+use super::{Elder, Elders, Invocation, ends_within, fault};
 use crate::admission::Admission;
 use crate::config::render_faults;
 use crate::control::Source;
@@ -135,7 +135,7 @@ impl Heir {
         };
         fault::point("new", "start");
         let heard = say(&mut line, Kind::Hello, &hello).and_then(|()| hear(&mut line, Kind::Configure));
-        let packet = heard.map_err(|error| match ends_soon(&old) {
+        let packet = heard.map_err(|error| match ends_within(&old, BURIAL) {
             true => Parted::Gone("the process that was to be followed is gone".to_owned()),
             false => words(error),
         })?;
@@ -632,12 +632,6 @@ fn line_of(handle: &Option<OwnedFd>) -> Option<Line> {
 
 fn say(line: &mut Line, kind: Kind, message: &impl serde::Serialize) -> io::Result<()> {
     line.send(kind as u16, &wire::write(message), &[], Instant::now() + PATIENCE)
-}
-
-/// Whether a process has ended that has fallen silent, or does so in a while.
-fn ends_soon(process: &ProcessHandle) -> bool {
-    let _ = wait([(process.as_fd(), Interest::Read)], Some(BURIAL));
-    process.has_ended()
 }
 
 /// Receives a message, which must be of this kind.

@@ -27,7 +27,7 @@ use super::wire::{
     self, AheadEnd, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared,
     Ready, Refuse, Serving,
 };
-use super::{Elders, Invocation, Journal, Left, Order, ReportPage, TIMEOUT, VARIABLE, fault};
+use super::{Elders, Invocation, Journal, Left, Order, ReportPage, TIMEOUT, VARIABLE, ends_within, fault};
 use crate::admission::Admission;
 use crate::control::admin::Door;
 use crate::control::fleet::Crew;
@@ -40,7 +40,7 @@ use crate::session::progress;
 use crate::session::record::{self, RecordParts};
 use crate::session::tcp::Stage;
 use crate::snapshot::{Lineage, Snapshot};
-use crate::worker::{Held, MovedSession, Rested, Stayed};
+use crate::worker::{Held, MESSAGE_BYTES, MESSAGE_DESCRIPTORS, MovedSession, Rested, Stayed};
 
 /// Workers come to rest between two batches of events: one that takes longer is stuck.
 const REST: Duration = Duration::from_secs(2);
@@ -50,10 +50,6 @@ const PREPARE: Duration = Duration::from_secs(2);
 const DECIDE: Duration = Duration::from_secs(1);
 /// Whoever dies takes its time to be buried.
 const BURIAL: Duration = Duration::from_secs(1);
-/// Records and descriptors of one message: as many as one message of the channel holds, so that the new process reads the
-/// first while the next is written.
-const BATCH_BYTES: usize = 48 << 10;
-const BATCH_DESCRIPTORS: usize = 252;
 /// For what is said after the decision, when nobody waits for it.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 
@@ -159,7 +155,7 @@ impl House {
         let said = self.converse(&mut line, &mut new, &word, deadline, journal, &mut report, &mut frozen);
         if let Err(reason) = said {
             let is_undone = word.decide(Decision::Old) != Decision::New;
-            let has_ended = !is_undone && has_ended_soon(&new.handle);
+            let has_ended = !is_undone && ends_within(&new.handle, BURIAL);
             if is_undone || has_ended {
                 let ended = new.child.try_wait().ok().flatten();
                 let reason = ended.map_or(reason.clone(), |status| format!("{reason} ({status})"));
@@ -533,8 +529,8 @@ impl Frozen {
             session.share();
         }
         let mut sent = 0;
-        let mut body = Vec::with_capacity(BATCH_BYTES);
-        let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(BATCH_DESCRIPTORS);
+        let mut body = Vec::with_capacity(MESSAGE_BYTES);
+        let mut descriptors: Vec<BorrowedFd<'_>> = Vec::with_capacity(MESSAGE_DESCRIPTORS);
         let sessions = self.sessions.iter().flat_map(|(_, sessions)| sessions);
         for session in sessions.filter(|session| can_be_sent(session, Some(version))) {
             let (backend, routed) = (session.backend(), session.routed());
@@ -549,7 +545,7 @@ impl Frozen {
             sent += 1;
             descriptors.extend(session.client().descriptor());
             descriptors.extend(backend.and_then(ExportedConnection::descriptor));
-            if descriptors.len() + 2 > BATCH_DESCRIPTORS || body.len() >= BATCH_BYTES {
+            if descriptors.len() + 2 > MESSAGE_DESCRIPTORS || body.len() >= MESSAGE_BYTES {
                 let sent = line.send(Kind::Sessions as u16, &body, &descriptors, deadline);
                 sent.map_err(|error| in_words(&error))?;
                 body.clear();
@@ -589,12 +585,6 @@ fn half_closed_of(held: &[Held]) -> BTreeSet<u64> {
     let records = held.iter().flat_map(|held| &held.records);
     let all = records.filter_map(|records| progress::read_all(records)).flatten();
     all.filter(|progress| progress.half_closed).map(|progress| progress.number).collect()
-}
-
-/// Whether a process has ended that has fallen silent, or does so in a moment.
-fn has_ended_soon(process: &ProcessHandle) -> bool {
-    let _ = wait([(process.as_fd(), Interest::Read)], Some(BURIAL));
-    process.has_ended()
 }
 
 /// Waits until the new process, and nobody else, has dialled.

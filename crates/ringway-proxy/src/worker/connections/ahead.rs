@@ -17,18 +17,16 @@ use crate::session::record::{self, End, RecordParts};
 use crate::session::tcp::{Event, FrozenSession};
 use crate::session::{Ending, SessionFacts};
 use crate::worker::arrival::routed;
-use crate::worker::mail::{CopiedAhead, CopyAhead, LetGo};
+use crate::worker::mail::{CopiedAhead, CopyAhead, LetGo, MESSAGE_BYTES, MESSAGE_DESCRIPTORS};
 use crate::worker::moving::{Arrivals, Held};
 
 /// Connections of one piece, two descriptors each: as many as one message carries. Some 3 µs each on epoll and 5 on io_uring,
 /// where receives are cancelled for it: clients of this worker wait for half a millisecond.
-const COPIED_MAX: u64 = 126;
+const COPIED_MAX: u64 = MESSAGE_DESCRIPTORS as u64 / 2;
 /// Places that one piece looks at.
 const PLACES_MAX: u32 = 2_048;
 /// Connections that are let go of in one piece: at 3 to 5 µs each, a millisecond.
 const LET_GO_MAX: usize = 256;
-/// Bytes of records in one message: the other process reads one while the next is on its way.
-const RECORDS_BYTES: usize = 48 << 10;
 
 /// The connections of a worker of which another process has the sockets, too.
 #[derive(Default)]
@@ -166,8 +164,8 @@ impl Connections {
         let half_closed = entry.session.is_half_closed();
         let number = self.number_of(entry);
         let progress = Progress { number, half_closed, bytes, last_activity, client, backend };
-        if held.records.last().is_none_or(|records| records.len() >= RECORDS_BYTES) {
-            held.records.push(Vec::with_capacity(RECORDS_BYTES + (1 << 10)));
+        if held.records.last().is_none_or(|records| records.len() >= MESSAGE_BYTES) {
+            held.records.push(Vec::with_capacity(MESSAGE_BYTES + (1 << 10)));
         }
         if let Some(records) = held.records.last_mut() {
             progress::write(&progress, records);
