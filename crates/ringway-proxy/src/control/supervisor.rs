@@ -327,9 +327,11 @@ fn signals() -> io::Result<UnboundedReceiver<Signal>> {
     Ok(receiver)
 }
 
-/// A line on standard error, which may be gone.
+/// A line on standard error, which may be gone. Written at once: servers write there, too, and no line of theirs is to come
+/// into the midst of it.
 fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "ringway: supervisor: {text}");
+    let line = format!("ringway: supervisor: {text}\n");
+    let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
 #[cfg(test)]
