@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringway::handover::{Channel, Line};
+use ringway::tls::TicketKeys;
 use ringway::{SocketAddress, Time};
 use ringway_proxy::control::upgrade::{
-    AllowanceRecord, Counters, State, allowances_of, outliers_of, restore_allowances,
+    AllowanceRecord, Counters, State, Tickets, allowances_of, outliers_of, restore_allowances,
 };
 use ringway_proxy::endpoint::AppState;
 use ringway_proxy::metrics::Metrics;
@@ -18,15 +19,18 @@ use ringway_proxy::session::CloseReason;
 use ringway_proxy::session::record::{self, EndState, RecordParts, SessionRecord};
 use ringway_proxy::snapshot::Lineage;
 
+const HOUR: Duration = Duration::from_secs(3_600);
+
 /// Takes the bytes for what the first of them says.
 pub(crate) fn check(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else { return };
-    match kind % 5 {
+    match kind % 6 {
         0 => check_records(bytes),
         1 => check_line(bytes),
         2 => check_state(bytes),
         3 => check_counters(bytes),
-        _ => check_allowances(bytes),
+        4 => check_allowances(bytes),
+        _ => check_tickets(bytes),
     }
 }
 
@@ -167,5 +171,20 @@ fn check_allowances(bytes: &[u8]) {
                 pacer.reserve(now.as_nanos(), 64 << 10, 1_000_000);
             }
         }
+    }
+}
+
+/// Keys of session tickets.
+fn check_tickets(bytes: &[u8]) {
+    let Ok(tickets) = serde_json::from_slice::<Tickets>(bytes) else { return };
+    let said = serde_json::to_vec(&tickets).expect("plain data");
+    assert_eq!(serde_json::from_slice::<Tickets>(&said).expect("what was said here"), tickets);
+    tickets.restore(&lineage().current());
+    for (_, made) in tickets.apps() {
+        let (keys, again) = (TicketKeys::random(HOUR), TicketKeys::random(HOUR));
+        keys.go_on_with(made);
+        assert!(keys.made().len() <= made.len().min(4), "more than came, or are of use");
+        again.go_on_with(&keys.made());
+        assert_eq!(again.made(), keys.made());
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ringway::SocketAddress;
-use ringway::tls::{CertificateStore, ServerTerms};
+use ringway::tls::{CertificateStore, MadeKey, ServerTerms};
 
 use super::ramp::Ramp;
 use super::resolved::Resolved;
@@ -219,6 +219,16 @@ impl AppState {
     /// By what it ends TLS, if it does.
     pub fn terms(&self) -> Option<&ServerTerms> {
         self.terms.as_ref()
+    }
+
+    /// The keys of its clients' tickets that were made and not given, the one that seals first.
+    pub fn ticket_keys(&self) -> Vec<MadeKey> {
+        self.terms.as_ref().map(|_| self.core.tickets.made()).unwrap_or_default()
+    }
+
+    /// Goes on with the keys that seal its clients' tickets in another process.
+    pub fn go_on_with_ticket_keys(&self, made: &[MadeKey]) {
+        self.core.tickets.go_on_with(made);
     }
 
     /// The certificates that it ends TLS with, if it does.

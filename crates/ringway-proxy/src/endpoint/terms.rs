@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ringway::tls::{ServerTerms, ServerTermsPlan, TicketKeys, TicketSecrets};
+use ringway::tls::{MadeKey, ServerTerms, ServerTermsPlan, TicketKeys, TicketSecrets};
 
 use crate::model::Termination;
 
@@ -48,5 +48,19 @@ impl TicketOffice {
         });
         *open = Some(Open { given: given.clone(), lifetime, keys: Arc::clone(&keys) });
         keys
+    }
+
+    /// The keys that this process, or one before it, has made.
+    pub(super) fn made(&self) -> Vec<MadeKey> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.as_ref().map(|open| open.keys.made()).unwrap_or_default()
+    }
+
+    /// Goes on with keys of the process before.
+    pub(super) fn go_on_with(&self, made: &[MadeKey]) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = &*open {
+            open.keys.go_on_with(made);
+        }
     }
 }

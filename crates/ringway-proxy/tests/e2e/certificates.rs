@@ -20,6 +20,7 @@ use testkit::{PATIENCE, eventually, free_address, skip};
 
 use crate::reloading::{reload, write_config};
 use crate::support::{Engine, NO_CHECKS, access_line, command, field, ringway, status};
+use crate::upgrade::{pid, upgrade, wait_gone};
 
 on_both_engines!(
     certificates_and_authorities_are_exchanged_under_load_and_no_connection_is_lost,
@@ -27,6 +28,9 @@ on_both_engines!(
     each_name_gets_its_certificate_and_the_status_tells_of_all,
     sessions_are_resumed_by_all_workers,
     no_resumption_gets_around_terms_that_it_was_not_issued_under,
+    sessions_are_resumed_after_upgrades_and_not_after_a_restart,
+    sessions_are_resumed_whoever_of_the_two_dies_in_an_upgrade,
+    no_resumption_gets_around_an_authority_that_an_upgrade_changed,
     machines_that_share_ticket_keys_resume_each_others_sessions,
     clients_show_certificates_or_are_refused_with_a_fitting_alert,
     the_verified_name_of_a_client_is_logged_told_to_backends_and_routed_by,
@@ -402,6 +406,135 @@ fn machines_that_share_ticket_keys_resume_each_others_sessions(engine: Engine) {
     );
 }
 
+fn sessions_are_resumed_after_upgrades_and_not_after_a_restart(engine: Engine) {
+    let openssl = match need("openssl") {
+        Ok(openssl) => openssl,
+        Err(reason) => skip!("{reason}"),
+    };
+    let rig = Rig::new();
+    let backend = Backend::start(Behaviour::Http("good".to_owned()));
+    let frontend = free_address();
+    let config = rig.app("web", frontend, backend.address(), "");
+    let ringway = ringway(engine).config(&config).start();
+    // Whether the session of this file, if any, went on; the next one is left in the other.
+    let visit = |version: &str, earlier: Option<&str>, next: &str| {
+        let mut command = Command::new(&openssl);
+        command.args([
+            "s_client",
+            "-connect",
+            &frontend.to_string(),
+            "-servername",
+            NAME,
+            "-ign_eof",
+            version,
+        ]);
+        command.arg("-CAfile").arg(rig.path("ca.pem")).arg("-sess_out").arg(rig.path(next));
+        if let Some(earlier) = earlier {
+            command.arg("-sess_in").arg(rig.path(earlier));
+        }
+        // A ticket of TLS 1.3 comes after the handshake, and before the answer.
+        let request = format!("GET / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n");
+        let told = told_by(&mut command, request.as_bytes());
+        assert!(told.contains("good"), "{told}");
+        let [is_new, is_reused] = ["New, TLSv", "Reused, TLSv"].map(|words| told.contains(words));
+        assert_ne!(is_new, is_reused, "{told}");
+        // In TLS 1.2 the ticket of a session that goes on is good for the next time, too.
+        assert!(is_reused || rig.path(next).is_file(), "{told}");
+        is_reused
+    };
+    const VERSIONS: [&str; 2] = ["-tls1_3", "-tls1_2"];
+    for version in VERSIONS {
+        assert!(!visit(version, None, &format!("first{version}")));
+        assert!(visit(version, Some(&format!("first{version}")), "other"));
+    }
+    upgrade(&ringway, &[]);
+    for version in VERSIONS {
+        assert!(visit(version, Some(&format!("first{version}")), "other"), "{version}");
+        assert!(!visit(version, None, &format!("second{version}")));
+    }
+    upgrade(&ringway, &[]);
+    for version in VERSIONS {
+        for earlier in ["first", "second"] {
+            let earlier = format!("{earlier}{version}");
+            assert!(visit(version, Some(&earlier), "other"), "{earlier}");
+        }
+    }
+    drop(ringway);
+    let _ringway = super::support::ringway(engine).config(&config).start();
+    for version in VERSIONS {
+        assert!(
+            !visit(version, Some(&format!("first{version}")), "other"),
+            "{version}: its keys were another's"
+        );
+    }
+}
+
+fn sessions_are_resumed_whoever_of_the_two_dies_in_an_upgrade(engine: Engine) {
+    for fault in ["new.prepared=kill", "old.sent-ahead=kill", "old.prepared=kill"] {
+        let rig = Rig::new();
+        let backend = Backend::start(Behaviour::Echo);
+        let frontend = free_address();
+        let config = rig.app("web", frontend, backend.address(), "");
+        let ringway = ringway(engine).config(&config).environment("RINGWAY_UPGRADE_FAULT", fault).start();
+        let client = rig.client(BOTH, None);
+        assert!(!client.open(frontend).expect("it is let in").is_resumed());
+        let before = pid(&ringway);
+        // What it says is cut off if the old process dies.
+        drop(command(&ringway, &["upgrade"]));
+        if fault.starts_with("old.") {
+            wait_gone(before);
+        }
+        let tls = eventually(&format!("one serves after {fault}"), PATIENCE, || client.open(frontend).ok());
+        assert!(tls.is_resumed(), "{fault}");
+        assert_eq!(pid(&ringway) == before, fault.starts_with("new."), "{fault}");
+    }
+}
+
+fn no_resumption_gets_around_an_authority_that_an_upgrade_changed(engine: Engine) {
+    for version in BOTH {
+        let rig = Rig::new();
+        let backend = Backend::start(Behaviour::Echo);
+        let (required, optional) = (free_address(), free_address());
+        let policy = "client_ca = \"DIR/clients.pem\"\n";
+        let apps = [
+            rig.app("required", required, backend.address(), policy),
+            rig.app("optional", optional, backend.address(), &format!("{policy}client_auth = \"optional\"")),
+        ];
+        let ringway = ringway(engine).config(&apps.concat()).start();
+        let alice = rig.clients.issue_client("alice");
+        let (known, anybody) = (rig.client(&[version], Some(&alice)), rig.client(&[version], None));
+        for is_resumed in [false, true] {
+            assert_eq!(known.open(required).expect("it is let in").is_resumed(), is_resumed);
+            assert_eq!(anybody.open(optional).expect("it is let in").is_resumed(), is_resumed);
+        }
+        upgrade(&ringway, &[]);
+        assert!(known.open(required).expect("it is let in").is_resumed(), "nothing has changed");
+        assert!(anybody.open(optional).expect("it is let in").is_resumed(), "nothing has changed");
+        // The new process reads it; the old one was not told to.
+        rig.write("clients.pem", Authority::new("clients of later").pem());
+        assert!(known.open(required).expect("it is let in").is_resumed(), "it has not been read");
+        upgrade(&ringway, &[]);
+        let refused = known.refused(required);
+        assert!(refused.contains("UnknownCA"), "{refused}");
+        assert!(!anybody.open(optional).expect("it is let in").is_resumed(), "{version:?}");
+        assert!(anybody.open(optional).expect("it is let in").is_resumed(), "{version:?}");
+    }
+}
+
+/// What a client says to the end that was given this to send.
+fn told_by(command: &mut Command, input: &[u8]) -> String {
+    let mut client = command
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it can be started");
+    // Gone already, if it was refused.
+    let _ = client.stdin.take().expect("it has one").write_all(input);
+    let output = client.wait_with_output().expect("it ends");
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
 /// Runs a client to its end, whatever comes of it.
 fn said(command: &mut Command) -> String {
     let output = command.stdin(std::process::Stdio::null()).output().expect("it can be started");
@@ -462,18 +595,7 @@ fn clients_show_certificates_or_are_refused_with_a_fitting_alert(engine: Engine)
             command.arg("-cert").arg(&path).arg("-key").arg(&path);
         }
         // It asks for something, so that it hears of a refusal that comes after its side of the handshake.
-        let mut client = command
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .expect("it can be started");
-        let mut input = client.stdin.take().expect("it has one");
-        // Gone already, if it was refused.
-        let _ = input.write_all(b"GET / HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n\r\n");
-        drop(input);
-        let output = client.wait_with_output().expect("it ends");
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        told_by(&mut command, b"GET / HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n\r\n")
     };
     for version in ["-tls1_3", "-tls1_2"] {
         for (frontend, who) in [(required, "alice"), (optional, "alice"), (optional, "")] {

@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroize as _;
+
 use super::{Channel, DESCRIPTORS_MAX, Interest, MESSAGE_BYTES_MAX, Message, wait};
 
 /// Bytes before those of a part.
@@ -65,16 +67,44 @@ impl Line {
         descriptors: &[BorrowedFd<'_>],
         deadline: Instant,
     ) -> io::Result<()> {
+        self.send_by(&mut Vec::new(), kind, body, descriptors, deadline)
+    }
+
+    /// Sends a message that nobody else is to know: nothing of it is left here but what the caller has.
+    ///
+    /// # Errors
+    /// As of [`Self::send`].
+    pub fn send_secret(&mut self, kind: u16, body: &[u8], deadline: Instant) -> io::Result<()> {
+        let mut part = Vec::new();
+        let sent = self.send_by(&mut part, kind, body, &[], deadline);
+        part.zeroize();
+        sent
+    }
+
+    /// Overwrites what is left here of messages that came. What was given out is with whoever took it.
+    pub fn wipe(&mut self) {
+        self.part.bytes.zeroize();
+    }
+
+    fn send_by(
+        &mut self,
+        part: &mut Vec<u8>,
+        kind: u16,
+        body: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+        deadline: Instant,
+    ) -> io::Result<()> {
         let mut bytes = body.chunks(MESSAGE_BYTES_MAX - HEAD_BYTES);
         let mut descriptors = descriptors.chunks(DESCRIPTORS_MAX);
-        let mut part = Vec::with_capacity(HEAD_BYTES + body.len().min(MESSAGE_BYTES_MAX - HEAD_BYTES));
+        // It never grows, and leaves nothing behind.
+        part.reserve_exact(HEAD_BYTES + body.len().min(MESSAGE_BYTES_MAX - HEAD_BYTES));
         loop {
             let follows = bytes.len() > 1 || descriptors.len() > 1;
             part.clear();
             part.extend_from_slice(&kind.to_le_bytes());
             part.extend_from_slice(&u16::from(follows).to_le_bytes());
             part.extend_from_slice(bytes.next().unwrap_or_default());
-            self.send_part(&part, descriptors.next().unwrap_or_default(), deadline)?;
+            self.send_part(part, descriptors.next().unwrap_or_default(), deadline)?;
             if !follows {
                 return Ok(());
             }
@@ -194,6 +224,20 @@ mod tests {
             });
             assert_eq!((received.kind, received.descriptors.len()), (7, descriptors));
             assert!(received.body == body);
+        }
+    }
+
+    #[test]
+    fn a_secret_arrives_and_what_was_kept_of_it_is_wiped() {
+        let (mut one, mut other) = lines();
+        for length in [1, MESSAGE_BYTES_MAX] {
+            let body = vec![7; length];
+            one.send_secret(3, &body, soon()).expect("it is received");
+            let received = other.receive(soon()).expect("a message");
+            assert!(received.kind == 3 && received.body == body);
+            assert!(!other.part.bytes.is_empty());
+            other.wipe();
+            assert!(other.part.bytes.is_empty());
         }
     }
 

@@ -29,7 +29,7 @@ pub use client_terms::{ClientTerms, ClientTermsError, ClientTermsPlan, Trust};
 pub use conversation::{Agreed, Conversation, Progress};
 pub use failure::{Failure, FailureKind};
 pub use terms::{ServerTerms, ServerTermsPlan, TlsVersion};
-pub use tickets::{TICKET_LIFETIME_MAX, TicketKeys, TicketSecrets};
+pub use tickets::{MadeKey, TICKET_LIFETIME_MAX, TicketKeys, TicketSecrets};
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,11 @@
 //! All workers share the keys; several machines do if they are given the same ones. A ticket is bound to the terms that it
 //! was issued under: under others it cannot be opened, and the client makes a full handshake. So no resumption gets
 //! around a demand for a certificate, a changed authority or a revocation.
+//!
+//! Keys that the process makes may go on in another one that follows it ([`TicketKeys::made`], [`TicketKeys::go_on_with`]). Two
+//! processes may seal with one key, as several workers do: nonces are random, and nobody counts.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,6 +18,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::rand;
 use rustls::server::ProducesTickets;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
+use zeroize::Zeroizing;
 
 use super::file;
 
@@ -23,6 +28,8 @@ const TIME_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
 /// Keys of a file: more make each foreign ticket dearer, and nobody has so many.
 const TICKET_KEYS_MAX: usize = 16;
+/// Keys that are made: the one that seals, the one before it, and as many of another process, should both have sealed.
+const MADE_KEYS_MAX: usize = 4;
 /// The largest file of keys: with room for comments.
 const FILE_BYTES_MAX: usize = 64 << 10;
 /// Clocks of machines that share keys may differ by so many seconds.
@@ -84,36 +91,86 @@ impl fmt::Debug for TicketSecrets {
 
 fn from_hex(text: &str) -> Option<[u8; KEY_BYTES]> {
     let mut key = [0; KEY_BYTES];
+    read_hex(text, &mut key).then_some(key)
+}
+
+/// Whether it was a key in hexadecimal digits.
+fn read_hex(text: &str, key: &mut [u8; KEY_BYTES]) -> bool {
     if text.len() != 2 * KEY_BYTES {
-        return None;
+        return false;
     }
-    for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+    key.iter_mut().zip(text.as_bytes().chunks_exact(2)).all(|(byte, digits)| {
         let digit = |digit: u8| char::from(digit).to_digit(16);
-        *byte = u8::try_from(digit(digits[0])? << 4 | digit(digits[1])?).ok()?;
+        let read = digit(digits[0]).zip(digit(digits[1]));
+        *byte = read.map_or(0, |(high, low)| (high << 4 | low) as u8);
+        read.is_some()
+    })
+}
+
+/// A key that a process made, as another one goes on with it. Shown by nothing, and overwritten in memory once nobody has it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MadeKey {
+    since: u64,
+    secret: Arc<Zeroizing<[u8; KEY_BYTES]>>,
+}
+
+impl MadeKey {
+    /// A key in hexadecimal digits that seals since this second, counted from the beginning of 1970; `None` if it is none.
+    pub fn from_hex(since: u64, digits: &str) -> Option<Self> {
+        Self::fill(since, |secret| read_hex(digits, secret))
     }
-    Some(key)
+
+    /// In hexadecimal digits.
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        // With room for all, so that it does not move and leave something behind.
+        let mut digits = Zeroizing::new(String::with_capacity(2 * KEY_BYTES));
+        for byte in self.secret.iter() {
+            for half in [byte >> 4, byte & 15] {
+                digits.push(char::from_digit(u32::from(half), 16).expect("it is below 16"));
+            }
+        }
+        digits
+    }
+
+    /// The second since which it seals, counted from the beginning of 1970.
+    pub fn since(&self) -> u64 {
+        self.since
+    }
+
+    fn random(since: u64) -> Option<Self> {
+        Self::fill(since, |secret| rand::fill(secret).is_ok())
+    }
+
+    /// It is written where it stays.
+    fn fill(since: u64, fill: impl FnOnce(&mut [u8; KEY_BYTES]) -> bool) -> Option<Self> {
+        let mut secret = Arc::new(Zeroizing::new([0; KEY_BYTES]));
+        let is_filled = fill(Arc::get_mut(&mut secret).expect("nobody else has it yet"));
+        is_filled.then_some(Self { since, secret })
+    }
+}
+
+impl fmt::Debug for MadeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MadeKey").field("since", &self.since).finish_non_exhaustive()
+    }
 }
 
 /// The keys of an app, for all its workers and over all changes of its configuration.
 pub struct TicketKeys {
-    ring: RwLock<Ring>,
+    /// The first seals. There is none until a ticket is asked for, or another process's are known.
+    ring: RwLock<Vec<TicketKey>>,
     /// `None`: the keys are given, and change when they are given anew.
     rotation: Option<Duration>,
     lifetime: Duration,
     time: Arc<dyn TimeProvider>,
 }
 
-struct Ring {
-    /// The first seals.
-    keys: Vec<TicketKey>,
-    /// The second in which the first was made.
-    since: u64,
-}
-
 struct TicketKey {
     /// Made of the key, so that machines that share it agree.
     name: [u8; NAME_BYTES],
     key: LessSafeKey,
+    /// None of keys that are given.
+    made: Option<MadeKey>,
 }
 
 impl TicketKey {
@@ -123,13 +180,18 @@ impl TicketKey {
         context.update(key);
         let mut name = [0; NAME_BYTES];
         name.copy_from_slice(&context.finish().as_ref()[..NAME_BYTES]);
-        Some(Self { name, key: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).ok()?) })
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).ok()?);
+        Some(Self { name, key, made: None })
     }
 
-    fn random() -> Option<Self> {
-        let mut key = [0; KEY_BYTES];
-        rand::fill(&mut key).ok()?;
-        Self::new(&key)
+    fn of(made: MadeKey) -> Option<Self> {
+        let key = Self::new(&made.secret)?;
+        Some(Self { made: Some(made), ..key })
+    }
+
+    /// The second since which it seals.
+    fn since(&self) -> u64 {
+        self.made.as_ref().map_or(0, |made| made.since)
     }
 
     /// What the ticket is sealed for, beside what it holds.
@@ -162,10 +224,10 @@ impl TicketKey {
 }
 
 impl TicketKeys {
-    /// Random keys, another one each `lifetime`; none leaves the process.
+    /// Random keys, another one each `lifetime`, the first one with the first ticket.
     ///
     /// # Panics
-    /// If the system has no random numbers, or the lifetime is longer than [`TICKET_LIFETIME_MAX`].
+    /// If the lifetime is longer than [`TICKET_LIFETIME_MAX`].
     pub fn random(lifetime: Duration) -> Self {
         Self::random_by(lifetime, Arc::new(DefaultTimeProvider))
     }
@@ -179,8 +241,7 @@ impl TicketKeys {
     }
 
     fn random_by(lifetime: Duration, time: Arc<dyn TimeProvider>) -> Self {
-        let key = TicketKey::random().expect("the system has random numbers");
-        Self::new(vec![key], Some(lifetime), lifetime, time)
+        Self::new(Vec::new(), Some(lifetime), lifetime, time)
     }
 
     fn given_by(secrets: &TicketSecrets, lifetime: Duration, time: Arc<dyn TimeProvider>) -> Self {
@@ -195,8 +256,34 @@ impl TicketKeys {
         time: Arc<dyn TimeProvider>,
     ) -> Self {
         assert!(lifetime <= TICKET_LIFETIME_MAX, "no ticket lives longer than a week");
-        let since = seconds(&*time);
-        Self { ring: RwLock::new(Ring { keys, since }), rotation, lifetime, time }
+        Self { ring: RwLock::new(keys), rotation, lifetime, time }
+    }
+
+    /// The keys that were made here, or came from another process, the one that seals first; none if they are given.
+    pub fn made(&self) -> Vec<MadeKey> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        ring.iter().filter_map(|key| key.made.clone()).collect()
+    }
+
+    /// Goes on with keys of another process, each for as long as it would have been used there: the newest of all seals, and a
+    /// next one is made when it would have been. What was sealed here still opens. Nothing happens if keys are given.
+    pub fn go_on_with(&self, made: &[MadeKey]) {
+        if self.rotation.is_none() {
+            return;
+        }
+        let now = seconds(&*self.time);
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        for made in made.iter().take(MADE_KEYS_MAX) {
+            // Whoever seals with a key of the future would do so for ever.
+            let made = MadeKey { since: made.since.min(now), ..made.clone() };
+            if let Some(key) = TicketKey::of(made)
+                && ring.iter().all(|own| own.name != key.name)
+            {
+                ring.push(key);
+            }
+        }
+        ring.sort_by_key(|key| Reverse(key.since()));
+        ring.truncate(MADE_KEYS_MAX);
     }
 
     /// Seals a ticket, with a new key if it is time for one.
@@ -205,21 +292,29 @@ impl TicketKeys {
         {
             let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
             if !self.is_due(&ring, now) {
-                return ring.keys.first()?.seal(plain, binding, now);
+                return ring.first()?.seal(plain, binding, now);
             }
         }
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         if self.is_due(&ring, now) {
-            // What was sealed with the last one may be brought for as long as the next one seals.
-            ring.keys.truncate(1);
-            ring.keys.insert(0, TicketKey::random()?);
-            ring.since = now;
+            let next = TicketKey::of(MadeKey::random(now)?)?;
+            // What was sealed with a key may be brought for a lifetime after the key that followed it was made.
+            let mut until = now;
+            ring.retain(|key| {
+                let sealed_until = std::mem::replace(&mut until, key.since());
+                now.saturating_sub(sealed_until) < self.lifetime.as_secs()
+            });
+            ring.insert(0, next);
+            ring.truncate(MADE_KEYS_MAX);
         }
-        ring.keys.first()?.seal(plain, binding, now)
+        ring.first()?.seal(plain, binding, now)
     }
 
-    fn is_due(&self, ring: &Ring, now: u64) -> bool {
-        self.rotation.is_some_and(|rotation| now.saturating_sub(ring.since) >= rotation.as_secs().max(1))
+    fn is_due(&self, ring: &[TicketKey], now: u64) -> bool {
+        let is_old = |rotation: Duration, key: &TicketKey| {
+            now.saturating_sub(key.since()) >= rotation.as_secs().max(1)
+        };
+        self.rotation.is_some_and(|rotation| ring.first().is_none_or(|key| is_old(rotation, key)))
     }
 
     fn open(&self, ticket: &[u8], binding: &Binding) -> Option<Vec<u8>> {
@@ -227,7 +322,7 @@ impl TicketKeys {
         let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>()?;
         let now = seconds(&*self.time);
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-        let key = ring.keys.iter().find(|key| key.name == *name)?;
+        let key = ring.iter().find(|key| key.name == *name)?;
         let (issued, plain) = key.open(*nonce, body, binding)?;
         let is_fresh = issued <= now + CLOCK_SKEW && now.saturating_sub(issued) < self.lifetime.as_secs();
         is_fresh.then_some(plain)
@@ -256,6 +351,7 @@ impl Binding {
     /// Of these parts, in this order.
     pub fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut context = Context::new(&SHA256);
+        // Another text when rustls writes other things into tickets: they outlive the program, by its successor or by a file.
         context.update(b"ringway: the terms of a ticket");
         for part in parts {
             // With its length before it, so that no other parts say the same.
@@ -375,6 +471,8 @@ mod tests {
         let time = TestTime::new();
         let keys = Arc::new(TicketKeys::random_by(HOUR, Arc::clone(&time) as _));
         let tickets = tickets(&keys, &[]);
+        assert!(keys.made().is_empty(), "nobody has asked for a ticket");
+        tickets.encrypt(b"0").expect("it is sealed");
         time.pass(3_000);
         let first = tickets.encrypt(b"1").expect("it is sealed");
         time.pass(700);
@@ -389,7 +487,98 @@ mod tests {
         tickets.encrypt(b"3").expect("it is sealed");
         time.pass(4_000);
         tickets.encrypt(b"4").expect("it is sealed");
-        assert_eq!(keys.ring.read().expect("it is").keys.len(), 2, "no more keys than are of use");
+        assert_eq!(keys.made().len(), 2, "no more keys than are of use");
+    }
+
+    /// Keys of a process that has made none yet, and what seals with them.
+    fn process(time: &Arc<TestTime>) -> (Arc<TicketKeys>, Tickets) {
+        let keys = Arc::new(TicketKeys::random_by(HOUR, Arc::clone(time) as _));
+        let tickets = tickets(&keys, &["app"]);
+        (keys, tickets)
+    }
+
+    #[test]
+    fn another_process_opens_what_was_sealed_and_makes_the_next_key_when_it_is_time() {
+        let time = TestTime::new();
+        let (old, of_old) = process(&time);
+        let first = of_old.encrypt(b"1").expect("it is sealed");
+        time.pass(3_600);
+        let second = of_old.encrypt(b"2").expect("it is sealed");
+        time.pass(1_800);
+        let (new, of_new) = process(&time);
+        new.go_on_with(&old.made());
+        assert_eq!(new.made(), old.made());
+        assert!(of_new.decrypt(&second).is_some());
+        assert_eq!(of_new.decrypt(&first), None, "it is too old, as it was there");
+        assert_eq!(tickets(&new, &["other"]).decrypt(&second), None, "terms are what they were");
+        let third = of_new.encrypt(b"3").expect("it is sealed");
+        assert_eq!(third[..NAME_BYTES], second[..NAME_BYTES]);
+        assert!(of_old.decrypt(&third).is_some(), "of the two either may serve");
+        time.pass(1_799);
+        let fourth = of_new.encrypt(b"4").expect("it is sealed");
+        assert_eq!(fourth[..NAME_BYTES], second[..NAME_BYTES]);
+        time.pass(1);
+        let fifth = of_new.encrypt(b"5").expect("it is sealed");
+        assert_ne!(
+            fifth[..NAME_BYTES],
+            second[..NAME_BYTES],
+            "an hour after the key was made, and not later"
+        );
+        assert!(of_new.decrypt(&third).is_some());
+    }
+
+    #[test]
+    fn no_ticket_of_either_process_is_lost_when_both_have_sealed() {
+        let time = TestTime::new();
+        let ((old, of_old), (new, of_new)) = (process(&time), process(&time));
+        let before = of_old.encrypt(b"old").expect("it is sealed");
+        time.pass(3_000);
+        let own = of_new.encrypt(b"new").expect("it is sealed");
+        new.go_on_with(&old.made());
+        // Told twice is told once.
+        new.go_on_with(&old.made());
+        assert_eq!(new.made().len(), 2);
+        time.pass(599);
+        assert!(of_new.decrypt(&before).is_some() && of_new.decrypt(&own).is_some());
+        time.pass(3_000);
+        let later = of_new.encrypt(b"later").expect("it is sealed");
+        assert_eq!(later[..NAME_BYTES], own[..NAME_BYTES], "the newest seals");
+        time.pass(1);
+        of_new.encrypt(b"next").expect("it is sealed");
+        assert!(of_new.decrypt(&later).is_some());
+        assert_eq!(new.made().len(), 2, "the old process's key is of no use any more");
+    }
+
+    #[test]
+    fn what_another_process_says_of_keys_is_bounded_and_nothing_replaces_given_ones() {
+        let time = TestTime::new();
+        let said: Vec<MadeKey> = (0..40)
+            .map(|number| MadeKey::from_hex(u64::MAX - number, &format!("{number:064x}")).expect("a key"))
+            .collect();
+        let (keys, of_keys) = process(&time);
+        keys.go_on_with(&said);
+        assert_eq!(keys.made().len(), MADE_KEYS_MAX);
+        let first = of_keys.encrypt(b"1").expect("it is sealed");
+        time.pass(3_600);
+        let second = of_keys.encrypt(b"2").expect("it is sealed");
+        assert_ne!(first[..NAME_BYTES], second[..NAME_BYTES], "no key is of the future");
+        let given = TicketKeys::given_by(&secrets(&['a']), HOUR, Arc::clone(&time) as _);
+        given.go_on_with(&said);
+        assert!(given.made().is_empty());
+        let given = Arc::new(given);
+        let ticket = tickets(&given, &[]).encrypt(b"x").expect("it is sealed");
+        assert_eq!(ticket[..NAME_BYTES], TicketKey::new(&[0xaa; 32]).expect("a key").name);
+    }
+
+    #[test]
+    fn a_key_that_was_made_is_written_and_read_and_shown_to_nobody() {
+        let digits = "00ff5a".repeat(10) + "c0de";
+        let key = MadeKey::from_hex(7, &digits).expect("a key");
+        assert_eq!((key.since(), key.to_hex().as_str()), (7, digits.as_str()));
+        assert_eq!(format!("{key:?}"), "MadeKey { since: 7, .. }");
+        for wrong in ["", "00", &"x".repeat(64), &"é".repeat(32), &"0".repeat(66)] {
+            assert_eq!(MadeKey::from_hex(7, wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod left;
 mod new;
 mod old;
 mod state;
+mod tickets;
 mod wire;
 
 use std::os::fd::AsFd;
@@ -30,6 +31,7 @@ pub(super) use new::{Estate, HouseParts};
 pub(crate) use new::{Heir, Meeting, Parted};
 pub(super) use old::{Farewell, House};
 pub use state::{AllowanceRecord, Counters, State, allowances_of, outliers_of, restore_allowances};
+pub use tickets::Tickets;
 pub use wire::BinaryRecord;
 
 /// Names the socket by which a new process finds the one that started it.

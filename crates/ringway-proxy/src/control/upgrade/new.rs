@@ -13,8 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ringway::handover::{Channel, CommitWord, Decision, Interest, Line, Packet, ProcessHandle, wait};
 use ringway::{Clock, ExportedConnection, Listener, PassedDescriptor};
+use zeroize::Zeroizing;
 
 use super::state::{Counters, State, outliers_of, restore_allowances};
+use super::tickets::Tickets;
 use super::wire::{
     self, AheadEnd, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared,
     Ready, Refuse, Serving,
@@ -56,6 +58,8 @@ pub(crate) struct Heir {
     elders: Vec<(Elder, Option<OwnedFd>)>,
     /// Connections come ahead.
     comes_ahead: bool,
+    /// Keys of session tickets come.
+    comes_with_tickets: bool,
 }
 
 /// The version that runs.
@@ -132,6 +136,7 @@ impl Heir {
             sessions: record::VERSIONS.to_vec(),
             progress: progress::VERSIONS.to_vec(),
             state_again: true,
+            tickets: true,
         };
         fault::point("new", "start");
         let heard = say(&mut line, Kind::Hello, &hello).and_then(|()| hear(&mut line, Kind::Configure));
@@ -157,7 +162,8 @@ impl Heir {
         }
         // While this process has one thread; without it, everything takes longer.
         let _ = ringway::reserve_descriptors(configure.descriptors.saturating_add(DESCRIPTORS_SPARE));
-        let Configure { file, running, versions, binaries, passed, elders, sends_ahead, .. } = configure;
+        let Configure { file, running, versions, binaries, passed, elders, .. } = configure;
+        let (comes_ahead, comes_with_tickets) = (configure.sends_ahead, configure.sends_tickets);
         let passed = passed.into_iter().zip(descriptors.by_ref());
         let passed = passed.map(|(name, descriptor)| PassedDescriptor { name, descriptor }).collect();
         let Some(record) = versions.iter().find(|record| record.version == running) else {
@@ -175,8 +181,8 @@ impl Heir {
             (elder, line)
         };
         let elders = elders.into_iter().map(with_line).collect();
-        let comes_ahead = sends_ahead;
-        let heir = Self { line, old, word, versions, running, binaries, elders, comes_ahead };
+        let heir =
+            Self { line, old, word, versions, running, binaries, elders, comes_ahead, comes_with_tickets };
         Ok(Meeting { heir, config, source: Source { file: Some(file), document }, passed })
     }
 
@@ -245,6 +251,10 @@ impl Heir {
         let packet = hear(&mut self.line, Kind::State)?;
         wire::read::<State>(&packet.body)?.restore(snapshot);
         inheritance.go_by(snapshot, house);
+        if self.comes_with_tickets {
+            let packet = hear(&mut self.line, Kind::Tickets)?;
+            self.take_tickets(packet, snapshot)?;
+        }
         let mut homes = Homes::new(snapshot, Arc::clone(&house.admission));
         if self.comes_ahead {
             self.stand_ready(house, inheritance, &mut homes)?;
@@ -261,6 +271,7 @@ impl Heir {
                     wire::read::<State>(&packet.body)?.restore_again(snapshot);
                     inheritance.go_by(snapshot, house);
                 }
+                Kind::Tickets => self.take_tickets(packet, snapshot)?,
                 Kind::End => break wire::read(&packet.body)?,
                 found => {
                     let problem = format!("the old process said {found:?} in the midst of its connections");
@@ -292,6 +303,14 @@ impl Heir {
             }
             Decision::Old | Decision::Undecided => Err(io::Error::other("it was called off")),
         }
+    }
+
+    /// Goes on with its keys of session tickets, and leaves nothing of the message behind.
+    fn take_tickets(&mut self, packet: Packet, snapshot: &Snapshot) -> io::Result<()> {
+        let body = Zeroizing::new(packet.body);
+        self.line.wipe();
+        wire::read::<Tickets>(&body)?.restore(snapshot);
+        Ok(())
     }
 
     /// Takes in connections that the old process still serves, until it has sent all; the workers stand ready for them.

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use super::binary::why_not_executable;
 use super::state::{Counters, State, allowances_of};
+use super::tickets::Tickets;
 use super::wire::{
     self, AheadEnd, BinaryRecord, Configure, End, FrontendKey, Hello, Kind, Listeners, PROTOCOL, Prepared,
     Ready, Refuse, Serving,
@@ -249,6 +250,7 @@ impl House {
             binaries: self.binaries.clone(),
             elders,
             sends_ahead: ahead.is_some(),
+            sends_tickets: hello.tickets,
         };
         let lines: Vec<BorrowedFd<'_>> = lines.iter().map(AsFd::as_fd).collect();
         let descriptors = [&[word.as_fd()], &sockets[..], &lines].concat();
@@ -269,6 +271,10 @@ impl House {
         self.send_listeners(line, &lent, deadline)?;
         let state = State::of(&snapshot);
         say(line, Kind::State, &state, &[], deadline)?;
+        let tickets = Tickets::of(&snapshot);
+        if hello.tickets {
+            say_tickets(line, &tickets, deadline)?;
+        }
         fault::point("old", "sent-ahead");
         if let Some(version) = ahead {
             report.copied_ahead = self.copy_ahead(line, version, deadline)?;
@@ -299,6 +305,11 @@ impl House {
         let deadline = Instant::now() + PREPARE;
         let sent = frozen.send(line, version, deadline)?;
         fault::point("old", "sending");
+        // Another key may have been made while copies were.
+        let now = Tickets::of(&snapshot);
+        if hello.tickets && now != tickets {
+            say_tickets(line, &now, deadline)?;
+        }
         let allowances = allowances_of(&snapshot, Clock::process().now());
         let progress = frozen.held_count();
         say(line, Kind::End, &End { sessions: sent, progress, next_number, allowances }, &[], deadline)?;
@@ -625,6 +636,11 @@ fn say(
     deadline: Instant,
 ) -> Result<(), String> {
     line.send(kind as u16, &wire::write(message), descriptors, deadline).map_err(|error| in_words(&error))
+}
+
+/// They are nobody else's business: no copy of the message is left.
+fn say_tickets(line: &mut Line, tickets: &Tickets, deadline: Instant) -> Result<(), String> {
+    line.send_secret(Kind::Tickets as u16, &tickets.body(), deadline).map_err(|error| in_words(&error))
 }
 
 /// Receives a message of this kind.

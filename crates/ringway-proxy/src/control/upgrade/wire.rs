@@ -52,10 +52,12 @@ pub(super) enum Kind {
     AheadEnd = 15,
     /// Old to new: how far connections have come whose records went ahead.
     Progress = 16,
+    /// Old to new: keys of session tickets; once more when it has come to rest, if there are others by then.
+    Tickets = 17,
 }
 
 impl Kind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Hello,
         Self::Configure,
         Self::Ready,
@@ -72,6 +74,7 @@ impl Kind {
         Self::Ahead,
         Self::AheadEnd,
         Self::Progress,
+        Self::Tickets,
     ];
 
     /// The kind with this number.
@@ -95,6 +98,9 @@ pub(super) struct Hello {
     /// It takes in once more, after `Armed`, what is different in `State` by then.
     #[serde(default)]
     pub(super) state_again: bool,
+    /// It takes in keys of session tickets.
+    #[serde(default)]
+    pub(super) tickets: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +127,9 @@ pub(super) struct Configure {
     /// Connections will be sent ahead: `AheadEnd` follows `State`.
     #[serde(default)]
     pub(super) sends_ahead: bool,
+    /// `Tickets` follows `State`.
+    #[serde(default)]
+    pub(super) sends_tickets: bool,
 }
 
 /// A process that served.
@@ -220,6 +229,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::state::{Counters, State};
+    use super::super::tickets::Tickets;
     use super::*;
 
     #[test]
@@ -274,6 +284,7 @@ mod tests {
                 Kind::Serving => understood::<Serving>(body),
                 Kind::Counters => understood::<Counters>(body),
                 Kind::AheadEnd => understood::<AheadEnd>(body),
+                Kind::Tickets => understood::<Tickets>(body),
             };
             assert!(is_within(body, &found), "of {body} it understood {found}");
             kinds.push(kind);
