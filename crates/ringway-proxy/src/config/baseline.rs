@@ -126,7 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::tree::source::Source;
-    use super::super::{Format, Fragments};
+    use super::super::{Format, Fragments, Known};
     use super::*;
 
     const TEXT: &str = "# A comment.\n[server]\nworkers = 2\n\n\
@@ -138,8 +138,13 @@ mod tests {
 
     fn whole(text: &str) -> Option<(Config, Option<Vec<usize>>)> {
         let source = Source::new(None, text);
-        let checked =
-            check::check(source, Format::Toml, Path::new("/"), &|_| None, Fragments::Files, None).ok()?;
+        let context = check::Context {
+            base_dir: Path::new("/"),
+            environment: &|_| None,
+            known: &Known::default(),
+            verified_at: None,
+        };
+        let checked = check::check(source, Format::Toml, Fragments::Files, &context).ok()?;
         Some((checked.config, checked.starts))
     }
 

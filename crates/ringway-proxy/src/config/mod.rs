@@ -8,6 +8,7 @@ mod check;
 mod fault;
 mod include;
 mod keys;
+mod known;
 mod reference;
 mod schema;
 mod tree;
@@ -19,11 +20,13 @@ use std::time::Duration;
 pub use baseline::{Baseline, Outline};
 pub use fault::{ConfigErrors, Fault, FaultKind, render_faults};
 pub use include::Fragment;
+pub use known::Known;
 pub use reference::write_reference;
 pub use schema::schema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Config, LogLevel};
+use check::Context;
 use include::Fragments;
 use tree::source::Source;
 
@@ -67,7 +70,7 @@ pub struct Loaded {
 /// # Errors
 /// Every fault of the files.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
-    load_at(path, None)
+    load_at(path, None, &Known::default())
 }
 
 /// As [`load`], and looks at all that the configuration names: certificates that hold no longer at `now` (in seconds since the
@@ -76,10 +79,10 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
 /// # Errors
 /// Every fault of the files.
 pub fn verify(path: &Path, now: i64) -> Result<Loaded, ConfigErrors> {
-    load_at(path, Some(now))
+    load_at(path, Some(now), &Known::default())
 }
 
-fn load_at(path: &Path, verified_at: Option<i64>) -> Result<Loaded, ConfigErrors> {
+fn load_at(path: &Path, verified_at: Option<i64>, known: &Known) -> Result<Loaded, ConfigErrors> {
     let refuse = |message: String| {
         ConfigErrors::new(vec![Source::new(Some(path), "").whole(FaultKind::Unreadable, message)])
     };
@@ -87,18 +90,19 @@ fn load_at(path: &Path, verified_at: Option<i64>) -> Result<Loaded, ConfigErrors
     let bytes = read(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
     let text = utf8(bytes, path).map_err(|fault| ConfigErrors::new(vec![*fault]))?;
     let source = Source::new(Some(path), &text);
-    let checked =
-        check::check(source, format, &directory_of(path), &environment, Fragments::Files, verified_at)?;
+    let context = Context { base_dir: &directory_of(path), environment: &environment, known, verified_at };
+    let checked = check::check(source, format, Fragments::Files, &context)?;
     let check::Checked { config, fragments, starts } = checked;
     Ok(Loaded { config, path: path.to_path_buf(), format, text, fragments, starts })
 }
 
-/// As [`load`], of a file that was read before: of what did not change since, nothing is read again.
+/// As [`load`], of a file that was read before: of what did not change since, nothing is read again. `known`: what was read of the
+/// files that it names.
 ///
 /// # Errors
 /// Every fault of the files.
-pub fn load_again(path: &Path, baseline: Option<&Baseline>) -> Result<Loaded, ConfigErrors> {
-    let known = baseline.and_then(|baseline| {
+pub fn load_again(path: &Path, baseline: Option<&Baseline>, known: &Known) -> Result<Loaded, ConfigErrors> {
+    let unchanged = baseline.and_then(|baseline| {
         // Whatever is wrong is found, and told of, where all is read.
         let text = String::from_utf8(read(path).ok()?).ok()?;
         let (config, starts) = baseline.read(&text, path, &directory_of(path), &environment)?;
@@ -111,7 +115,7 @@ pub fn load_again(path: &Path, baseline: Option<&Baseline>) -> Result<Loaded, Co
             starts: Some(starts),
         })
     });
-    known.map_or_else(|| load(path), Ok)
+    unchanged.map_or_else(|| load_at(path, None, known), Ok)
 }
 
 /// The files that a configuration is made of; all paths are absolute.
@@ -139,7 +143,8 @@ pub fn format_of(path: &Path) -> Option<Format> {
 }
 
 /// Checks a text in the place of the file at `path`: relative paths count from its directory, variables come from the
-/// process's environment. `name`: what faults call the text; `fragments`: what it includes, as nothing else is read.
+/// process's environment. `name`: what faults call the text; `fragments`: what it includes, as nothing else is read; `known`: what was read of the
+/// files that it names.
 ///
 /// # Errors
 /// Every fault of the text and the fragments.
@@ -149,10 +154,12 @@ pub fn load_text(
     name: Option<&Path>,
     path: &Path,
     fragments: Option<&[Fragment]>,
+    known: &Known,
 ) -> Result<Config, ConfigErrors> {
     let source = Source::new(name, text);
-    let checked =
-        check::check(source, format, &directory_of(path), &environment, Fragments::Sent(fragments), None);
+    let context =
+        Context { base_dir: &directory_of(path), environment: &environment, known, verified_at: None };
+    let checked = check::check(source, format, Fragments::Sent(fragments), &context);
     checked.map(|checked| checked.config)
 }
 
@@ -181,8 +188,8 @@ pub fn parse(
     base_dir: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigErrors> {
-    let checked =
-        check::check(Source::new(None, text), format, base_dir, environment, Fragments::Files, None);
+    let context = Context { base_dir, environment, known: &Known::default(), verified_at: None };
+    let checked = check::check(Source::new(None, text), format, Fragments::Files, &context);
     checked.map(|checked| checked.config)
 }
 

@@ -1,7 +1,8 @@
 //! The certificates of apps that end TLS, looked at while they are served: whether all can be, and which hold no longer.
 //!
 //! What few certificates there are is loaded and looked at before a configuration is taken. Of many only the names are read
-//! then; this is where the rest is looked at, by a thread of its own, once for each version of their files.
+//! then; this is where the rest is looked at, by a thread of its own, once for each version of their files, and left loaded as far
+//! as there is room: what is loaded no worker has to read when the first client asks for it.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -13,6 +14,9 @@ use ringway::tls::{CertificateFault, CertificateStore};
 
 use crate::snapshot::{Lineage, Snapshot};
 
+/// Keys and chains that are left loaded when they have been looked at, of all apps together: those of 10,000 certificates with
+/// an intermediate one each. Of more than that each is loaded when the first client asks for it.
+const LOADED_BYTES_MAX: usize = 64 << 20;
 /// Between two looks at what expires.
 const INTERVAL: Duration = Duration::from_secs(3_600);
 /// So many of an app are told of at once: the status has all.
@@ -73,7 +77,7 @@ impl CertificateWatch {
                 };
                 (snapshot, std::mem::take(&mut turn.state))
             };
-            state.look(&snapshot);
+            state.look(&snapshot, LOADED_BYTES_MAX);
             self.turn().state = state;
         }
     }
@@ -88,7 +92,8 @@ impl CertificateWatch {
 }
 
 impl State {
-    fn look(&mut self, snapshot: &Snapshot) {
+    /// `room`: so much memory may be taken by what is left loaded, of all apps together.
+    fn look(&mut self, snapshot: &Snapshot, mut room: usize) {
         let now = seconds_now();
         let mut seen = Vec::new();
         let mut told = HashSet::new();
@@ -97,8 +102,9 @@ impl State {
             let is_new = !self.seen.iter().any(|seen| seen.as_ptr() == Arc::as_ptr(store));
             let mut faults = store.oddities(now);
             if is_new {
-                faults.extend(store.verify(1).err().into_iter().flatten());
+                faults.extend(store.verify(1, room).err().into_iter().flatten());
             }
+            room = room.saturating_sub(store.loaded_bytes());
             seen.push(Arc::downgrade(store));
             let mut new = 0;
             for fault in faults {
@@ -129,4 +135,56 @@ impl State {
 pub(crate) fn seconds_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use ringway::tls::{TlsVersion, certificates_in};
+    use testkit::certificates::Authority;
+
+    use super::*;
+    use crate::endpoint::testing::app_of_hosts;
+    use crate::model::{App, RulesOfTls, Termination, Unreadable};
+
+    fn app(name: &str, certificates: &Arc<CertificateStore>) -> App {
+        let termination = Termination {
+            certificates: Arc::clone(certificates),
+            alpn: Vec::new(),
+            min_version: TlsVersion::Tls12,
+            clients: None,
+            ticket_keys: None,
+            ticket_lifetime: None,
+        };
+        let tls = RulesOfTls { unreadable: Unreadable::Refuse, termination: Some(termination.into()) };
+        App { name: name.to_owned(), tls: Some(tls), ..app_of_hosts(&[(1, false)]) }
+    }
+
+    #[test]
+    fn what_is_looked_at_is_left_loaded_as_far_as_there_is_room_for_all_apps() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let authority = Authority::new("ours");
+        for number in 0..4 {
+            let issued = authority.issue(&[&format!("h{number}.com")]);
+            let path = directory.path().join(format!("{number}.pem"));
+            std::fs::write(path, issued.chain + &issued.key).expect("it is written");
+        }
+        let store = || {
+            let files = certificates_in(directory.path()).expect("it is read");
+            Arc::new(CertificateStore::read(files, None).expect("they are good"))
+        };
+        let stores = [store(), store()];
+        assert_eq!(stores[0].loaded_bytes(), 0);
+        let lineage = Lineage::of_apps(vec![app("a", &stores[0]), app("b", &stores[1])]);
+        let mut state = State::default();
+        state.look(&lineage.current(), usize::MAX);
+        let of_one = stores[0].loaded_bytes() / 4;
+        assert!(of_one > 0 && stores[1].loaded_bytes() > 0);
+
+        let stores = [store(), store()];
+        let lineage = Lineage::of_apps(vec![app("a", &stores[0]), app("b", &stores[1])]);
+        let mut state = State::default();
+        state.look(&lineage.current(), 5 * of_one + of_one / 2);
+        let counts = stores.map(|store| (store.loaded_bytes() + of_one / 2) / of_one);
+        assert_eq!(counts, [4, 2], "all of the first app, and of the other until the bound is passed");
+    }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringway::tls::{Demand, TlsVersion};
-use ringway_proxy::config::{self, Format};
+use ringway_proxy::config::{self, Format, Known};
 use ringway_proxy::model::Termination;
 use testkit::certificates::{Authority, Issued, Request};
 
@@ -223,4 +223,37 @@ fn files_of_certificates_are_watched_and_so_are_directories_of_them() {
         ]
     );
     assert_eq!(files.directories.iter().map(|path| below(path)).collect::<Vec<_>>(), ["hosts"]);
+}
+
+#[test]
+fn keys_that_are_loaded_stay_over_a_reload_but_for_those_of_files_that_changed() {
+    // More than are loaded in any case.
+    const CERTIFICATES: usize = 1_010;
+    let rig = Rig::new();
+    let issued = rig.authority.issue(&["www.example.com"]);
+    for number in 0..CERTIFICATES {
+        rig.put(&format!("hosts/{number:04}"), &issued);
+    }
+    let path = rig.write("ringway.toml", &Rig::text("certificates = [{ directory = 'hosts' }]"));
+    let store = |loaded: &config::Loaded| {
+        let tls = loaded.config.apps[0].tls.as_ref().expect("it has TLS");
+        std::sync::Arc::clone(&tls.termination.as_ref().expect("it ends it").certificates)
+    };
+    let first = config::load(&path).expect("it is good");
+    assert_eq!(store(&first).loaded_bytes(), 0);
+    store(&first).verify(usize::MAX, usize::MAX).expect("they are good");
+    let all = store(&first).loaded_bytes();
+    assert!(all > 0);
+
+    let again = |known: &Known| config::load_again(&path, None, known).expect("it is good");
+    let known = Known::of(&first.config.apps);
+    assert_eq!(store(&again(&known)).loaded_bytes(), all);
+    assert_eq!(again(&known).config, first.config);
+    rig.put("hosts/0007", &rig.authority.issue(&["other.example.com"]));
+    let changed = again(&known);
+    assert_eq!(store(&changed).loaded_bytes(), all / CERTIFICATES * (CERTIFICATES - 1));
+    assert_ne!(changed.config, first.config);
+    assert_eq!(store(&again(&Known::default())).loaded_bytes(), 0);
+    rig.write("ringway.toml", &Rig::text("certificates = [{ directory = 'hosts' }]").replace("'a'", "'b'"));
+    assert_eq!(store(&again(&known)).loaded_bytes(), 0, "of another app nothing is known");
 }

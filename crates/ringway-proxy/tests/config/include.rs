@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ringway_proxy::config::{self, Format, Fragment, Loaded};
+use ringway_proxy::config::{self, Format, Fragment, Known, Loaded};
 use tempfile::TempDir;
 
 /// A directory with these files.
@@ -197,7 +197,14 @@ fn without_any_app_there_is_nothing_to_do() {
 fn a_text_that_is_sent_includes_what_is_sent_with_it_and_reads_no_file() {
     let text = format!("include = 'conf.d/*.toml'\n{}", app("main", 1));
     let check = |fragments: Option<&[Fragment]>| {
-        config::load_text(&text, Format::Toml, None, Path::new("/etc/ringway.toml"), fragments)
+        config::load_text(
+            &text,
+            Format::Toml,
+            None,
+            Path::new("/etc/ringway.toml"),
+            fragments,
+            &Known::default(),
+        )
     };
     let sent = Fragment { path: "conf.d/a.toml".into(), text: app("a", 2) };
     assert_eq!(check(Some(&[sent])).unwrap().apps.len(), 2);

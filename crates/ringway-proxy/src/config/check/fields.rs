@@ -11,6 +11,7 @@ use super::document::Document;
 use super::value;
 use crate::config::fault::{Fault, FaultKind};
 use crate::config::keys::{self, Kind};
+use crate::config::known::Known;
 use crate::config::tree::source::Source;
 use crate::config::tree::{Entry, Node, Value, path_of, quote};
 
@@ -23,6 +24,8 @@ pub(super) struct Checker<'a> {
     pub(super) faults: Vec<Fault>,
     /// What the tree means depends on other files, too.
     pub(super) reads_files: bool,
+    /// What was read of these files before.
+    pub(super) known: Option<&'a Known>,
     /// The second, from the beginning of 1970, at which what can be served and is not as it should be is a fault, too.
     pub(super) verified_at: Option<i64>,
     /// How many so far, ranges of ports taken apart.
@@ -124,6 +127,7 @@ impl<'a> Checker<'a> {
             base_dir: &document.base_dir,
             faults,
             reads_files: false,
+            known: None,
             verified_at: None,
             frontends: 0,
         }

@@ -32,6 +32,7 @@ use ringway::SocketAddress;
 use super::Format;
 use super::fault::{ConfigErrors, Fault, FaultKind};
 use super::include::{Fragment, Fragments};
+use super::known::Known;
 use super::tree::source::Source;
 use super::tree::substitute::Environment;
 use super::tree::{Node, Value};
@@ -53,23 +54,35 @@ pub(super) struct Checked {
     pub(super) starts: Option<Vec<usize>>,
 }
 
-/// The configuration that a file describes with those that it includes. `verified_at`: what could be served and yet is not as it
-/// should be at this second, counted from the beginning of 1970, is a fault, too.
+/// What a configuration means depends on where and when it is read, too.
+pub(super) struct Context<'a> {
+    /// What relative paths count from.
+    pub(super) base_dir: &'a Path,
+    /// Looks variables up.
+    pub(super) environment: &'a Environment<'a>,
+    /// What was read of the files that it names.
+    pub(super) known: &'a Known,
+    /// What could be served and yet is not as it should be at this second, counted from the beginning of 1970, is a fault,
+    /// too.
+    pub(super) verified_at: Option<i64>,
+}
+
+/// The configuration that a file describes with those that it includes.
 ///
 /// # Errors
 /// Every fault.
 pub(super) fn check(
     source: Source<'_>,
     format: Format,
-    base_dir: &Path,
-    environment: &Environment<'_>,
     from: Fragments<'_>,
-    verified_at: Option<i64>,
+    context: &Context<'_>,
 ) -> Result<Checked, ConfigErrors> {
+    let Context { base_dir, environment, known, verified_at } = *context;
     let mut main = Document::parse(source, format, base_dir.to_path_buf());
     let mut faults = Vec::new();
     main.substitute(environment, &mut faults);
     let mut checker = Checker::new(&main, faults);
+    checker.known = Some(known);
     checker.verified_at = verified_at;
     if is_seed(&main.root) {
         let config = seed::check(&main, &mut checker);

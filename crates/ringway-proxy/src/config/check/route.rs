@@ -40,7 +40,7 @@ pub(super) fn tls(item: &Item<'_>, app: &App, checker: &mut Checker<'_>) -> Opti
         // Where the mode is not understood, what else is there has faults of its own still.
         Some(true) | None => {
             let demanded_by = mode.as_ref().filter(|_| is_ended.is_some());
-            tls::termination(demanded_by, &mut fields, checker).map(Arc::new)
+            tls::termination(&app.name, demanded_by, &mut fields, checker).map(Arc::new)
         }
     };
     fields.finish(checker);

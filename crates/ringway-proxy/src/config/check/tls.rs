@@ -21,7 +21,7 @@ const CERTIFICATE: &str =
     "a table, as { chain = \"a.pem\", key = \"a.key\" } or { directory = \"certificates\" }";
 const PATH: &str = "the path of a file";
 /// Up to so many certificates are loaded and looked at before a configuration is taken: that is a blink. More of them are
-/// looked at afterwards, and loaded when clients ask for them.
+/// looked at afterwards, and loaded then or when clients ask for them.
 const LOADED_AT_ONCE_MAX: usize = 1_000;
 /// What is wrong with a directory is told of so many certificates: they have one cause then.
 const FAULTS_OF_DIRECTORY_MAX: usize = 20;
@@ -29,8 +29,10 @@ const FAULTS_OF_DIRECTORY_MAX: usize = 20;
 const ALPN_BYTES_MAX: usize = 255;
 const TICKET_LIFETIME_MIN: Duration = Duration::from_secs(1);
 
-/// Reads what goes with `mode = "terminate"`. `demanded_by`: where that is said, which is what certificates are needed for.
+/// Reads what goes with `mode = "terminate"` of the app of this name. `demanded_by`: where that is said, which is what certificates
+/// are needed for.
 pub(super) fn termination(
+    app_name: &str,
     demanded_by: Option<&Item<'_>>,
     fields: &mut Fields<'_>,
     checker: &mut Checker<'_>,
@@ -40,7 +42,7 @@ pub(super) fn termination(
         let message = "this needs certificates, as certificates = [{ chain = \"a.pem\", key = \"a.key\" }]";
         checker.conflict(mode, message, None);
     }
-    let certificates = certificates.and_then(|item| certificates_of(&item, checker));
+    let certificates = certificates.and_then(|item| certificates_of(&item, app_name, checker));
     let alpn = fields.take("alpn").map(|item| protocols(&item, checker));
     let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
     let min_version = fields.take("min_version").and_then(|item| checker.choice(&item, &versions, &[]));
@@ -115,7 +117,7 @@ impl<'t> Place<'t> {
     }
 }
 
-fn certificates_of(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<CertificateStore> {
+fn certificates_of(item: &Item<'_>, app_name: &str, checker: &mut Checker<'_>) -> Option<CertificateStore> {
     let elements = app::elements(item, CERTIFICATES, checker);
     let mut files: Vec<CertificateFiles> = Vec::new();
     let mut places: Vec<Place<'_>> = Vec::new();
@@ -135,7 +137,8 @@ fn certificates_of(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Certifi
         return None;
     }
     let all = files.clone();
-    let (store, faults) = match CertificateStore::read(files) {
+    let before = checker.known.and_then(|known| known.certificates(app_name));
+    let (store, faults) = match CertificateStore::read(files, before) {
         Ok(store) => {
             let faults = look_at(&store, checker);
             (Some(store), faults)
@@ -172,7 +175,7 @@ fn look_at(store: &CertificateStore, checker: &Checker<'_>) -> Vec<CertificateFa
     if store.len() <= LOADED_AT_ONCE_MAX {
         faults.extend(store.load_all().err().into_iter().flatten());
     } else if checker.verified_at.is_some() {
-        faults.extend(store.verify(usize::MAX).err().into_iter().flatten());
+        faults.extend(store.verify(usize::MAX, 0).err().into_iter().flatten());
     }
     if let Some(now) = checker.verified_at {
         faults.extend(store.oddities(now));

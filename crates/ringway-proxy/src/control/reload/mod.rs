@@ -28,7 +28,7 @@ use super::operator::Operator;
 use super::supervisor;
 use super::upgrade::{BinaryRecord, Elders, Farewell, House, Invocation, Journal, JournalLine, Order};
 use crate::admission::Admission;
-use crate::config::{self, Baseline, ConfigErrors, Format, Fragment, Loaded, Outline};
+use crate::config::{self, Baseline, ConfigErrors, Format, Fragment, Known, Loaded, Outline};
 use crate::metrics::Metrics;
 use crate::model::{Config, EngineChoice, LogLevel, Server};
 use crate::plan::Difference;
@@ -89,12 +89,14 @@ impl Document {
         (config, Self { text, format, name: Some(path), fragments })
     }
 
-    /// Reads it in the place of the file at `path`, from which its relative paths count.
+    /// Reads it in the place of the file at `path`, from which its relative paths count. `known`: what was read of the files that
+    /// it names.
     ///
     /// # Errors
     /// Every fault of it.
-    pub fn read(&self, path: &Path) -> Result<Config, ConfigErrors> {
-        config::load_text(&self.text, self.format, self.name.as_deref(), path, self.fragments.as_deref())
+    pub fn read(&self, path: &Path, known: &Known) -> Result<Config, ConfigErrors> {
+        let (name, fragments) = (self.name.as_deref(), self.fragments.as_deref());
+        config::load_text(&self.text, self.format, name, path, fragments, known)
     }
 
     /// What it takes to keep.
@@ -367,11 +369,13 @@ impl Reloader {
                 return Err(Refusal::Impossible(reason.to_owned()));
             }
         };
+        let current = self.lineage.current();
+        let known = Known::of(current.apps().map(|app| &**app.model()));
         let mut found = match wanted {
             Wanted::File => {
                 let baseline = self.baseline.clone();
                 load(move || {
-                    let loaded = config::load_again(&file, baseline.as_deref())?;
+                    let loaded = config::load_again(&file, baseline.as_deref(), &known)?;
                     let outline = Outline::of(&loaded);
                     let (config, document) = Document::of(loaded);
                     Ok(Found { config, version: None, document: Arc::new(document), outline })
@@ -380,7 +384,7 @@ impl Reloader {
             }
             Wanted::Document(document) => {
                 load(move || {
-                    let config = document.read(&file)?;
+                    let config = document.read(&file, &known)?;
                     Ok(Found { config, version: None, document: Arc::new(document), outline: None })
                 })
                 .await?
@@ -392,7 +396,8 @@ impl Reloader {
                     Some(config) => Found { config, version, document, outline: None },
                     None => {
                         load(move || {
-                            Ok(Found { config: document.read(&file)?, version, document, outline: None })
+                            let config = document.read(&file, &known)?;
+                            Ok(Found { config, version, document, outline: None })
                         })
                         .await?
                     }

@@ -23,7 +23,7 @@ use super::wire::{
 };
 use super::{Elder, Elders, Invocation, ends_within, fault};
 use crate::admission::Admission;
-use crate::config::render_faults;
+use crate::config::{Known, render_faults};
 use crate::control::Source;
 use crate::control::fleet::Crew;
 use crate::control::reload::{Overrides, VersionRecord};
@@ -169,7 +169,7 @@ impl Heir {
         let Some(record) = versions.iter().find(|record| record.version == running) else {
             return refuse(&mut line, "the configuration that runs was not sent".to_owned());
         };
-        let mut config = match record.document.read(&file) {
+        let mut config = match record.document.read(&file, &Known::default()) {
             Ok(config) => config,
             Err(errors) => return refuse(&mut line, render_faults(&errors)),
         };

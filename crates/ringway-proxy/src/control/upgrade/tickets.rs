@@ -152,7 +152,7 @@ mod tests {
         std::fs::write(&path, issued.chain + &issued.key).expect("it is written");
         let files = CertificateFiles { chain: path.clone(), key: path, ocsp: None };
         let termination = Termination {
-            certificates: Arc::new(CertificateStore::read(vec![files]).expect("a certificate")),
+            certificates: Arc::new(CertificateStore::read(vec![files], None).expect("a certificate")),
             alpn: Vec::new(),
             min_version: TlsVersion::Tls12,
             clients: None,

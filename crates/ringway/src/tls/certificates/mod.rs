@@ -2,8 +2,12 @@
 //!
 //! When a store is made, of each certificate only its names are read, by several threads: that is fast for a hundred
 //! thousand. Keys and chains are loaded when a client first asks for one, and stay. [`CertificateStore::verify`] looks
-//! at all that was not asked for yet, and keeps nothing.
+//! at all that was not asked for yet, and keeps what it loads up to a bound.
+//!
+//! A store that follows another one takes over what did not change, so that one certificate more among a hundred thousand
+//! does not cost what all of them do.
 
+mod entry;
 mod fault;
 mod files;
 mod index;
@@ -11,20 +15,19 @@ mod read;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use ringway_proto::host_name::HostName;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use entry::{Earlier, Entry};
 pub use fault::{CertificateFault, CertificateProblem};
 use files::DIRECTORY_CERTIFICATES_MAX;
 pub use files::{CertificateFiles, certificates_in};
 use index::NameIndex;
-use read::{Facts, Failure, facts, load, private_key};
-
-use super::file::Stamp;
+use read::{Failure, facts, load, private_key};
 
 /// The most certificates of a store: more than in a directory, from several.
 const CERTIFICATES_MAX: usize = 4 * DIRECTORY_CERTIFICATES_MAX;
@@ -33,20 +36,9 @@ const CERTIFICATES_MAX: usize = 4 * DIRECTORY_CERTIFICATES_MAX;
 /// names no host, or one that no certificate is for, gets it.
 #[derive(Debug)]
 pub struct CertificateStore {
-    entries: Vec<Entry>,
-    names: NameIndex,
-}
-
-/// A certificate.
-#[derive(Debug)]
-struct Entry {
-    files: CertificateFiles,
-    facts: Facts,
-    /// Of the key and the staple, when the names were read.
-    stamps: [Option<Stamp>; 2],
-    loaded: OnceLock<Result<Arc<CertifiedKey>, Failure>>,
-    /// Why a file could not be read, once; it may be there by now.
-    unreadable: OnceLock<Box<Failure>>,
+    /// Shared with the stores before and behind it.
+    entries: Vec<Arc<Entry>>,
+    names: Arc<NameIndex>,
 }
 
 /// What a store says of a certificate.
@@ -65,43 +57,47 @@ pub struct CertificateReport<'a> {
 }
 
 impl CertificateStore {
-    /// Reads the names of these certificates, on as many threads as there are processors.
+    /// Reads the names of these certificates, on as many threads as there are processors. `before`: the store until now, of which
+    /// the certificates whose files did not change are taken over, with their keys and chains if they were loaded. Whether a
+    /// file changed its metadata says (device, inode, size, times of the last change): to read and digest them all would cost
+    /// what is to be saved.
     ///
     /// # Errors
     /// Each certificate that cannot be read, in their order.
     ///
     /// # Panics
     /// If there is none, or there are more than four million.
-    pub fn read(files: Vec<CertificateFiles>) -> Result<Self, Vec<CertificateFault>> {
+    pub fn read(files: Vec<CertificateFiles>, before: Option<&Self>) -> Result<Self, Vec<CertificateFault>> {
         assert!(!files.is_empty() && files.len() <= CERTIFICATES_MAX, "a store has some certificates");
-        let all = on_threads(usize::MAX, files.len(), |number| {
-            let files = &files[number];
-            // Before they are read: what changes meanwhile is another version.
-            let stamps = [Some(&files.key), files.ocsp.as_ref()].map(|path| Stamp::at(path?));
-            (facts(&files.chain), stamps)
+        let earlier = Earlier::new(before.map_or(&[], |before| &before.entries));
+        let all = on_threads(usize::MAX, files.len(), |number| match earlier.find(number, &files[number]) {
+            Some(entry) => Ok(Arc::clone(entry)),
+            None => Entry::read(&files[number]).map(Arc::new),
         });
         let mut faults = Vec::new();
-        let mut entries = Vec::with_capacity(files.len());
-        for (number, (files, (facts, stamps))) in files.into_iter().zip(all).enumerate() {
-            match facts {
-                Ok(facts) => entries.push(Entry {
-                    files,
-                    facts,
-                    stamps,
-                    loaded: OnceLock::new(),
-                    unreadable: OnceLock::new(),
-                }),
+        let mut entries: Vec<Arc<Entry>> = Vec::with_capacity(files.len());
+        for (number, found) in all.into_iter().enumerate() {
+            match found {
+                Ok(entry) => entries.push(entry),
                 Err(failure) => faults.push(failure.of(number)),
             }
         }
         if !faults.is_empty() {
             return Err(faults);
         }
-        let mut names = NameIndex::with_capacity(entries.iter().map(|entry| entry.facts.names.len()).sum());
-        for (number, entry) in (0..).zip(&entries) {
-            entry.facts.names.iter().for_each(|name| names.add(name, number));
-        }
+        let names = match before {
+            Some(before) if before.has_names_of(&entries) => Arc::clone(&before.names),
+            _ => Arc::new(index_of(&entries)),
+        };
         Ok(Self { entries, names })
+    }
+
+    /// Whether these certificates, in this order, are for the same names.
+    fn has_names_of(&self, entries: &[Arc<Entry>]) -> bool {
+        let is_same = |(own, other): (&Arc<Entry>, &Arc<Entry>)| {
+            Arc::ptr_eq(own, other) || own.facts.names == other.facts.names
+        };
+        self.entries.len() == entries.len() && self.entries.iter().zip(entries).all(is_same)
     }
 
     /// All that makes these certificates useless, keys and staples included: what [`Self::read`] tells of is less, as it reads
@@ -134,28 +130,40 @@ impl CertificateStore {
     /// # Errors
     /// What cannot be served.
     pub fn load_all(&self) -> Result<(), Vec<CertificateFault>> {
-        none_of(on_threads(usize::MAX, self.len(), |number| self.load(number).err()))
+        none_of(on_threads(usize::MAX, self.len(), |number| self.entries[number].load().err()))
     }
 
-    /// Looks whether all can be served, as far as this is not known yet, on at most so many threads; keeps nothing.
+    /// Looks whether all can be served, as far as this is not known yet, on at most so many threads. What it loads is kept as long as
+    /// the store has [loaded](Self::loaded_bytes) less than `loaded_bytes_max`. What is wrong is not kept: it may be right when a
+    /// client asks.
     ///
     /// # Errors
     /// What cannot be served.
-    pub fn verify(&self, threads_max: usize) -> Result<(), Vec<CertificateFault>> {
+    pub fn verify(&self, threads_max: usize, loaded_bytes_max: usize) -> Result<(), Vec<CertificateFault>> {
+        let bytes = AtomicUsize::new(self.loaded_bytes());
         none_of(on_threads(threads_max, self.len(), |number| {
-            let entry = &self.entries[number];
-            match entry.loaded.get() {
-                Some(known) => known.as_ref().err().cloned(),
-                None => load(&entry.files).err(),
+            let is_kept = bytes.load(Ordering::Relaxed) < loaded_bytes_max;
+            match self.entries[number].verify(is_kept) {
+                Ok(more) => {
+                    bytes.fetch_add(more, Ordering::Relaxed);
+                    None
+                }
+                Err(failure) => Some(failure),
             }
         }))
+    }
+
+    /// About how much memory the keys and chains take that are loaded.
+    pub fn loaded_bytes(&self) -> usize {
+        self.entries.iter().map(|entry| entry.loaded_bytes()).sum()
     }
 
     /// What is odd at `now`, in seconds since the beginning of 1970, though it can be served: what holds no longer or not
     /// yet, and what no client would get.
     pub fn oddities(&self, now: i64) -> Vec<CertificateFault> {
         let mut faults = Vec::new();
-        for (number, Entry { files, facts, .. }) in self.entries.iter().enumerate() {
+        for (number, entry) in self.entries.iter().enumerate() {
+            let Entry { files, facts, .. } = &**entry;
             let expired = (facts.not_after < now).then_some(CertificateProblem::Expired(facts.not_after));
             let early = (facts.not_before > now).then_some(CertificateProblem::NotYetValid(facts.not_before));
             for problem in [expired, early, self.why_unused(number)].into_iter().flatten() {
@@ -172,10 +180,7 @@ impl CertificateStore {
             name: entry.facts.names.first().map(|name| &**name),
             names: entry.facts.names.len(),
             not_after: entry.facts.not_after,
-            problem: match entry.loaded.get() {
-                Some(loaded) => loaded.as_ref().err().map(|failure| &failure.problem),
-                None => entry.unreadable.get().map(|failure| &failure.problem),
-            },
+            problem: entry.failure().map(|failure| &failure.problem),
         })
     }
 
@@ -194,29 +199,13 @@ impl CertificateStore {
         });
         let mut first = None;
         for number in of_host.chain(default) {
-            let Ok(key) = self.load(number as usize) else { continue };
+            let Ok(key) = self.entries[number as usize].load() else { continue };
             if suits(&key) {
                 return Some(key);
             }
             first.get_or_insert(key);
         }
         first
-    }
-
-    /// The key and chain of a certificate, loaded now if they were not before. What comes of it is kept, unless a file could not
-    /// be read: there may have been no descriptor for it at the moment.
-    fn load(&self, number: usize) -> Result<Arc<CertifiedKey>, Failure> {
-        let entry = &self.entries[number];
-        if let Some(known) = entry.loaded.get() {
-            return known.clone();
-        }
-        match load(&entry.files) {
-            Err(failure) if matches!(failure.problem, CertificateProblem::Unreadable(_)) => {
-                entry.unreadable.get_or_init(|| Box::new(failure.clone()));
-                Err(failure)
-            }
-            found => entry.loaded.get_or_init(|| found.map(Arc::new)).clone(),
-        }
     }
 
     /// Why no client would get a certificate, if none would.
@@ -251,14 +240,17 @@ impl ResolvesServerCert for CertificateStore {
 /// The same files in the same versions.
 impl PartialEq for CertificateStore {
     fn eq(&self, other: &Self) -> bool {
-        let version = |entry: &Entry| (entry.facts.stamp, entry.stamps);
-        self.len() == other.len()
-            && self
-                .entries
-                .iter()
-                .zip(&other.entries)
-                .all(|(own, other)| own.files == other.files && version(own) == version(other))
+        let is_same = |(own, other): (&Arc<Entry>, &Arc<Entry>)| Arc::ptr_eq(own, other) || own == other;
+        self.len() == other.len() && self.entries.iter().zip(&other.entries).all(is_same)
     }
+}
+
+fn index_of(entries: &[Arc<Entry>]) -> NameIndex {
+    let mut names = NameIndex::with_capacity(entries.iter().map(|entry| entry.facts.names.len()).sum());
+    for (number, entry) in (0..).zip(entries) {
+        entry.facts.names.iter().for_each(|name| names.add(name, number));
+    }
+    names
 }
 
 fn none_of(failures: Vec<Option<Failure>>) -> Result<(), Vec<CertificateFault>> {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use proptest::prelude::*;
 use ringway_proto::certificate::Certificate;
 use testkit::certificates::{Authority, Issued, Request};
 
@@ -61,7 +62,7 @@ fn a_client_gets_the_certificate_of_the_host_it_asks_for_or_else_the_first() {
         rig.issue("wild", &["*.example.com", "example.com"]),
         rig.issue("www", &["WWW.example.com"]),
     ];
-    let store = CertificateStore::read(files).expect("they can be read");
+    let store = CertificateStore::read(files, None).expect("they can be read");
     for (host, name) in [
         (None, "default.example.com"),
         (Some("default.example.com"), "default.example.com"),
@@ -81,7 +82,7 @@ fn of_two_kinds_of_key_the_client_gets_the_one_that_it_can_use() {
     let names = &["a.example.com"];
     let request = Request { names, is_ed25519: true, ..Request::default() };
     let files = vec![rig.put("ed", &rig.authority.issue_as(&request)), rig.issue("ec", names)];
-    let store = CertificateStore::read(files).expect("they can be read");
+    let store = CertificateStore::read(files, None).expect("they can be read");
     let kind = |host, wanted| {
         let found = store.find(host, |key| key.key.algorithm() == wanted);
         found.expect("there is one").key.algorithm()
@@ -112,7 +113,7 @@ fn every_certificate_whose_names_cannot_be_read_is_told() {
     rig.write("large", vec![b' '; (1 << 20) + 1]);
     let good = rig.issue("good", &["a.com"]);
     let all = vec![files("gone"), good, files("text"), files("bytes"), files("large")];
-    let faults = CertificateStore::read(all).expect_err("they cannot be read");
+    let faults = CertificateStore::read(all, None).expect_err("they cannot be read");
     assert_eq!(
         rig.told(&faults),
         [
@@ -152,7 +153,7 @@ fn every_key_and_staple_that_does_not_belong_is_told_and_the_others_are_served()
     let both = rig.authority.issue(&["both.com"]);
     let path = rig.write("both.pem", both.chain.clone() + &both.key);
     let both = CertificateFiles { chain: path.clone(), key: path, ocsp: None };
-    let store = CertificateStore::read(vec![good, other, none, gone, stapled, unstapled, both])
+    let store = CertificateStore::read(vec![good, other, none, gone, stapled, unstapled, both], None)
         .expect("names are good");
     let expected = [
         "1: good.key: its key is not that of the certificate",
@@ -160,7 +161,7 @@ fn every_key_and_staple_that_does_not_belong_is_told_and_the_others_are_served()
         "3: missing: it cannot be read: No such file or directory (os error 2)",
         "5: bad.ocsp: it is no successful answer of an OCSP server (DER)",
     ];
-    assert_eq!(rig.told(&store.verify(2).expect_err("some are wrong")), expected);
+    assert_eq!(rig.told(&store.verify(2, usize::MAX).expect_err("some are wrong")), expected);
     assert!(store.reports().all(|report| report.problem.is_none()), "nothing is kept of that");
     assert_eq!(rig.told(&store.load_all().expect_err("some are wrong")), expected);
     assert_eq!(store.reports().filter(|report| report.problem.is_some()).count(), 4);
@@ -185,7 +186,7 @@ fn what_holds_no_longer_and_what_nobody_would_get_is_odd() {
         issue("more", &["b.com", "d.com"], always),
         issue("nameless", &[], always),
     ];
-    let store = CertificateStore::read(files).expect("they can be read");
+    let store = CertificateStore::read(files, None).expect("they can be read");
     // The beginning of 2026.
     assert_eq!(
         rig.told(&store.oddities(1_767_225_600)),
@@ -205,7 +206,7 @@ fn a_store_is_another_one_when_any_of_its_files_is() {
     let mut files = rig.issue("a", &["a.com"]);
     files.ocsp = Some(rig.write("a.ocsp", STAPLE));
     let read =
-        |files: &CertificateFiles| CertificateStore::read(vec![files.clone()]).expect("it can be read");
+        |files: &CertificateFiles| CertificateStore::read(vec![files.clone()], None).expect("it can be read");
     let mut before = read(&files);
     assert_eq!(before, read(&files));
     for path in [&files.chain, &files.key, files.ocsp.as_ref().expect("it has one")] {
@@ -223,12 +224,12 @@ fn a_store_is_another_one_when_any_of_its_files_is() {
 fn what_is_loaded_stays_as_it_was_when_its_file_goes() {
     let rig = Rig::new();
     let files = rig.issue("a", &["a.com"]);
-    let store = CertificateStore::read(vec![files.clone()]).expect("it can be read");
+    let store = CertificateStore::read(vec![files.clone()], None).expect("it can be read");
     assert!(served(&store, Some("a.com")).is_some());
     fs::remove_file(&files.chain).expect("it is removed");
     fs::remove_file(&files.key).expect("it is removed");
     assert!(served(&store, Some("a.com")).is_some());
-    assert!(store.verify(1).is_ok());
+    assert!(store.verify(1, 0).is_ok());
 }
 
 #[test]
@@ -238,7 +239,7 @@ fn many_are_read_in_their_order() {
     let other = rig.authority.issue(&["b.com"]);
     let files =
         (0..300).map(|number| rig.put(&format!("{number}"), if number == 177 { &other } else { &one }));
-    let store = CertificateStore::read(files.collect()).expect("they can be read");
+    let store = CertificateStore::read(files.collect(), None).expect("they can be read");
     assert_eq!(store.len(), 300);
     let names: Vec<&str> = store.reports().filter_map(|report| report.name).collect();
     assert!((0..300).all(|number| names[number] == if number == 177 { "b.com" } else { "a.com" }));
@@ -251,7 +252,7 @@ fn many_are_read_in_their_order() {
 fn a_file_that_could_not_be_read_once_is_read_when_it_is_asked_for_again() {
     let rig = Rig::new();
     let files = vec![rig.issue("default", &["default.example.com"]), rig.issue("a", &["a.example.com"])];
-    let store = CertificateStore::read(files).expect("names can be read");
+    let store = CertificateStore::read(files, None).expect("names can be read");
     let (key, away) = (rig.path("a.key"), rig.path("away"));
     fs::rename(&key, &away).expect("it is moved");
     assert_eq!(served(&store, Some("a.example.com")), None);
@@ -261,4 +262,136 @@ fn a_file_that_could_not_be_read_once_is_read_when_it_is_asked_for_again() {
     // What was loaded is kept, and what is of no use is.
     fs::remove_file(&key).expect("it is removed");
     assert_eq!(served(&store, Some("a.example.com")).as_deref(), Some("a.example.com"));
+}
+
+/// In one step, as tools do that mind readers.
+fn put_in_place(rig: &Rig, name: &str, text: &str) {
+    fs::rename(rig.write("new", text), rig.path(name)).expect("it is moved");
+}
+
+fn exchange(rig: &Rig, name: &str, issued: &Issued) {
+    put_in_place(rig, &format!("{name}.pem"), &issued.chain);
+    put_in_place(rig, &format!("{name}.key"), &issued.key);
+}
+
+#[test]
+fn what_did_not_change_is_taken_over_with_its_key_and_what_did_is_read() {
+    let rig = Rig::new();
+    let [a, b, c] = ["a", "b", "c"].map(|name| rig.issue(name, &[&format!("{name}.com")]));
+    let before = CertificateStore::read(vec![a.clone(), b.clone(), c.clone()], None).expect("they are good");
+    let key = |store: &CertificateStore, host| store.find(Some(host), |_| true).expect("it is served");
+    let of_before = ["a.com", "b.com", "c.com"].map(|host| key(&before, host));
+    exchange(&rig, "b", &rig.authority.issue(&["b.com"]));
+
+    let after = CertificateStore::read(vec![a.clone(), b.clone(), c.clone()], Some(&before)).expect("good");
+    assert_ne!(after, before);
+    assert!(Arc::ptr_eq(&key(&after, "a.com"), &of_before[0]));
+    assert!(!Arc::ptr_eq(&key(&after, "b.com"), &of_before[1]), "another certificate");
+    assert!(Arc::ptr_eq(&after.names, &before.names), "all names are the same");
+
+    // Another order, one more and one less.
+    let d = rig.issue("d", &["d.com"]);
+    let moved = CertificateStore::read(vec![d, c, a], Some(&after)).expect("they are good");
+    assert!(Arc::ptr_eq(&key(&moved, "a.com"), &of_before[0]));
+    assert!(Arc::ptr_eq(&key(&moved, "c.com"), &of_before[2]));
+    for (host, name) in [("a.com", "a.com"), ("b.com", "d.com"), ("c.com", "c.com"), ("d.com", "d.com")] {
+        assert_eq!(served(&moved, Some(host)).as_deref(), Some(name));
+    }
+}
+
+#[test]
+fn what_was_of_no_use_is_read_again_though_its_files_are_as_they_were() {
+    let rig = Rig::new();
+    let good = rig.issue("good", &["good.com"]);
+    let bad = CertificateFiles { key: good.key.clone(), ..rig.issue("bad", &["bad.com"]) };
+    let all = vec![good, bad];
+    let before = CertificateStore::read(all.clone(), None).expect("names are good");
+    assert_eq!(before.load_all().expect_err("one is wrong").len(), 1);
+    let after = CertificateStore::read(all, Some(&before)).expect("names are good");
+    assert!(Arc::ptr_eq(&after.entries[0], &before.entries[0]));
+    assert!(!Arc::ptr_eq(&after.entries[1], &before.entries[1]));
+    assert_eq!(after, before);
+}
+
+#[test]
+fn what_is_verified_is_kept_up_to_a_bound_and_never_read_for_that_again() {
+    let rig = Rig::new();
+    let names: Vec<String> = (0..6).map(|number| format!("h{number}.com")).collect();
+    let files: Vec<CertificateFiles> = names.iter().map(|name| rig.issue(name, &[name])).collect();
+    let before = CertificateStore::read(files.clone(), None).expect("they are good");
+    assert!(before.verify(1, 0).is_ok());
+    assert_eq!(before.loaded_bytes(), 0);
+    assert!(before.verify(1, 1).is_ok());
+    let of_one = before.loaded_bytes();
+    assert!(of_one > 1_000, "{of_one}");
+    // Two and a bit have room, so that a third begins.
+    assert!(before.verify(1, 2 * of_one + of_one / 2).is_ok());
+    let is_loaded =
+        |store: &CertificateStore| store.entries.iter().filter(|entry| entry.loaded_bytes() > 0).count();
+    assert_eq!(is_loaded(&before), 3);
+
+    let after = CertificateStore::read(files.clone(), Some(&before)).expect("they are good");
+    files.iter().flat_map(|files| files.paths()).for_each(|path| fs::remove_file(path).expect("it is there"));
+    assert!(after.verify(1, 0).is_ok(), "nothing is read for that");
+    assert_eq!(is_loaded(&after), 3);
+    assert_eq!(after.verify(1, usize::MAX).expect_err("now they are").len(), 3);
+    assert!(after.reports().all(|report| report.problem.is_none()), "and what is wrong is not kept");
+}
+
+/// A step in the life of a directory, by the number of a certificate.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Exchange { file: usize, issued: usize },
+    OtherKey { file: usize, issued: usize },
+    Remove { file: usize },
+    Load { file: usize },
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn however_files_change_what_follows_is_as_if_all_was_read(
+        steps in prop::collection::vec(
+            prop_oneof![
+                (0..4usize, 0..5usize).prop_map(|(file, issued)| Step::Exchange { file, issued }),
+                (0..4usize, 0..5usize).prop_map(|(file, issued)| Step::OtherKey { file, issued }),
+                (0..4usize).prop_map(|file| Step::Remove { file }),
+                (0..4usize).prop_map(|file| Step::Load { file }),
+            ],
+            1..20,
+        ),
+    ) {
+        let rig = Rig::new();
+        let names: [&[&str]; 5] = [&["a.com"], &["b.com"], &["*.com"], &["a.com", "c.com"], &[]];
+        let issued = names.map(|names| rig.authority.issue(names));
+        let mut before: Option<CertificateStore> = None;
+        exchange(&rig, "f0", &issued[0]);
+        for step in steps {
+            match step {
+                Step::Exchange { file, issued: by } => exchange(&rig, &format!("f{file}"), &issued[by]),
+                Step::OtherKey { file, issued: by } => {
+                    put_in_place(&rig, &format!("f{file}.key"), &issued[by].key);
+                }
+                // One has to be left.
+                Step::Remove { file } => drop(fs::remove_file(rig.path(&format!("f{}.pem", file.max(1))))),
+                Step::Load { file } => {
+                    let entry = before.as_ref().and_then(|before| before.entries.get(file));
+                    drop(entry.map(|entry| entry.load()));
+                }
+            }
+            let files = certificates_in(rig.directory.path()).expect("it is read");
+            let whole = CertificateStore::read(files.clone(), None).expect("they are certificates");
+            let after = CertificateStore::read(files, before.as_ref()).expect("they are certificates");
+            prop_assert_eq!(&after, &whole);
+            for host in ["a.com", "b.com", "c.com", "d.com"] {
+                let found = [&after, &whole].map(|store| {
+                    let found = store.find(Some(host), |_| true);
+                    found.map(|key| (key.cert[0].to_vec(), key.keys_match().is_ok()))
+                });
+                prop_assert_eq!(&found[0], &found[1], "{}", host);
+            }
+            before = Some(after);
+        }
+    }
 }
