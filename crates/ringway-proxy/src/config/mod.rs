@@ -20,7 +20,7 @@ use std::time::Duration;
 pub use baseline::{Baseline, Outline};
 pub use fault::{ConfigErrors, Fault, FaultKind, render_faults};
 pub use include::Fragment;
-pub use known::Known;
+pub use known::{Known, Listings};
 pub use reference::write_reference;
 pub use schema::schema;
 use serde::{Deserialize, Serialize};
@@ -125,6 +125,8 @@ pub struct Files {
     pub files: BTreeSet<PathBuf>,
     /// Where more of them may appear.
     pub directories: BTreeSet<PathBuf>,
+    /// Of those directories the ones with certificates, and what is in them.
+    pub certificates: Listings,
 }
 
 /// The files that the configuration at `path` is made of now, as far as they can be read.

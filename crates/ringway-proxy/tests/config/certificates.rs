@@ -223,6 +223,30 @@ fn files_of_certificates_are_watched_and_so_are_directories_of_them() {
         ]
     );
     assert_eq!(files.directories.iter().map(|path| below(path)).collect::<Vec<_>>(), ["hosts"]);
+    let listed: Vec<String> = files.certificates[&rig.directory.path().join("hosts")]
+        .iter()
+        .map(|certificate| below(&certificate.chain))
+        .collect();
+    assert_eq!(listed, ["hosts/a.pem", "hosts/b/tls.crt"]);
+}
+
+#[test]
+fn a_directory_that_was_just_listed_is_not_listed_again() {
+    let rig = Rig::new();
+    rig.put("hosts/a", &rig.authority.issue(&["a.example.com"]));
+    rig.put("hosts/b", &rig.authority.issue(&["b.example.com"]));
+    let path = rig.write("ringway.toml", &Rig::text("certificates = [{ directory = 'hosts' }]"));
+    let mut listings = config::files(&path).certificates;
+    let count = |known: &Known| {
+        let loaded = config::load_again(&path, None, known).expect("it is good");
+        let tls = loaded.config.apps[0].tls.clone().expect("it has TLS");
+        tls.termination.expect("it ends it").certificates.len()
+    };
+    // One that came since is another change, of which whoever watches is told.
+    rig.put("hosts/c", &rig.authority.issue(&["c.example.com"]));
+    assert_eq!(count(&Known::default().with_listings(listings.clone())), 2);
+    listings.clear();
+    assert_eq!(count(&Known::default().with_listings(listings)), 3);
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use ringway::tls::CertificateFiles;
+
 use super::document::Document;
 use crate::config::include::{self, Fragment};
 use crate::config::tree::source::Source;
@@ -53,11 +55,15 @@ fn collect(node: &Node, key: &str, base_dir: &Path, files: &mut Files) {
         Value::String(text) if keys::is_file(key) => drop(files.files.insert(base_dir.join(text))),
         Value::String(text) if keys::is_directory(key) => {
             let directory = base_dir.join(text);
-            for certificate in ringway::tls::certificates_in(&directory).unwrap_or_default() {
-                // Those of certbot and Kubernetes are in directories of their own.
-                files.files.extend(certificate.paths().map(Path::to_path_buf));
+            if files.certificates.contains_key(&directory) {
+                return;
             }
-            files.directories.insert(directory);
+            files.directories.insert(directory.clone());
+            if let Ok(found) = ringway::tls::certificates_in(&directory) {
+                // Those of certbot and Kubernetes are in directories of their own.
+                files.files.extend(found.iter().flat_map(CertificateFiles::paths).map(Path::to_path_buf));
+                files.certificates.insert(directory, found);
+            }
         }
         Value::Array(nodes) => nodes.iter().for_each(|node| collect(node, key, base_dir, files)),
         Value::Table(entries) => {

@@ -220,7 +220,11 @@ fn element_of<'t>(item: &Item<'t>, checker: &mut Checker<'_>) -> Option<(Vec<Cer
             for other in [&key, &ocsp].into_iter().flatten() {
                 checker.conflict(other, "this goes with chain: a directory has keys and staples in it", None);
             }
-            let found = certificates_in(&path(&directory, checker)?);
+            let path = path(&directory, checker)?;
+            let found = match checker.known.and_then(|known| known.listing(&path)) {
+                Some(found) => Ok(found.to_vec()),
+                None => certificates_in(&path),
+            };
             let place = Place { element: directory, chain: None, key: None, ocsp: None };
             match found {
                 Ok(found) if found.is_empty() => {

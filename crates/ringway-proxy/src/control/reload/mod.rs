@@ -28,7 +28,7 @@ use super::operator::Operator;
 use super::supervisor;
 use super::upgrade::{BinaryRecord, Elders, Farewell, House, Invocation, Journal, JournalLine, Order};
 use crate::admission::Admission;
-use crate::config::{self, Baseline, ConfigErrors, Format, Fragment, Known, Loaded, Outline};
+use crate::config::{self, Baseline, ConfigErrors, Format, Fragment, Known, Listings, Loaded, Outline};
 use crate::metrics::Metrics;
 use crate::model::{Config, EngineChoice, LogLevel, Server};
 use crate::plan::Difference;
@@ -111,6 +111,8 @@ impl Document {
 pub enum Wanted {
     /// The file that the process runs with, as it is now.
     File,
+    /// The same, of which somebody has just seen what is in the directories that it names.
+    Watched(Listings),
     /// This one.
     Document(Document),
     /// That of an earlier version; `None`: of the one before.
@@ -370,9 +372,12 @@ impl Reloader {
             }
         };
         let current = self.lineage.current();
-        let known = Known::of(current.apps().map(|app| &**app.model()));
+        let mut known = Known::of(current.apps().map(|app| &**app.model()));
         let mut found = match wanted {
-            Wanted::File => {
+            Wanted::File | Wanted::Watched(_) => {
+                if let Wanted::Watched(listings) = wanted {
+                    known = known.with_listings(listings);
+                }
                 let baseline = self.baseline.clone();
                 load(move || {
                     let loaded = config::load_again(&file, baseline.as_deref(), &known)?;

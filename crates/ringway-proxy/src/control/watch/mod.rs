@@ -18,7 +18,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, timeout};
 
 use super::reload::{Requests, Wanted};
-use crate::config;
+use crate::config::{self, Listings};
 use crate::snapshot::Origin;
 use events::{Event, events};
 use trail::{Names, Places};
@@ -39,17 +39,17 @@ pub(super) async fn run(file: PathBuf, requests: Requests) {
 
 async fn follow(file: &Path, requests: &Requests) -> io::Result<()> {
     let mut watcher = Watcher::new()?;
-    let mut seen = look(file, &mut watcher).await?;
+    let mut seen = look(file, &mut watcher).await?.prints;
     tracing::info!(files = seen.len(), "watching the files of the configuration");
     loop {
         watcher.changed().await?;
         watcher.calm_down().await?;
         let now = look(file, &mut watcher).await?;
-        if now != seen {
+        if now.prints != seen {
             // Before it is read: what changes meanwhile is another change.
-            seen = now;
+            seen = now.prints;
             // The log tells what came of it.
-            let _ = requests.apply(Wanted::File, Origin::Watch).await;
+            let _ = requests.apply(Wanted::Watched(now.certificates), Origin::Watch).await;
         }
     }
 }
@@ -57,22 +57,29 @@ async fn follow(file: &Path, requests: &Requests) -> io::Result<()> {
 /// What tells one version of a file from another; `None`: it is not there.
 type Print = Option<(u64, u64, u64, [i64; 4])>;
 
+/// The files at a moment.
+struct Sight {
+    prints: BTreeMap<PathBuf, Print>,
+    /// Many are slow to find, so that a reload need not look for them again.
+    certificates: Listings,
+}
+
 /// Looks at all files, and has what can change them watched.
-async fn look(file: &Path, watcher: &mut Watcher) -> io::Result<BTreeMap<PathBuf, Print>> {
+async fn look(file: &Path, watcher: &mut Watcher) -> io::Result<Sight> {
     for look in 1.. {
         let file = file.to_path_buf();
         // A disk may be slow, and there may be thousands of files.
-        let (places, prints) =
+        let (places, sight) =
             tokio::task::spawn_blocking(move || survey(&file)).await.map_err(io::Error::other)?;
         // What changed after it was looked at and before it was watched is seen by another look.
         if !watcher.watch(&places) || look == LOOKS_MAX {
-            return Ok(prints);
+            return Ok(sight);
         }
     }
     unreachable!("the loop ends by itself")
 }
 
-fn survey(file: &Path) -> (Places, BTreeMap<PathBuf, Print>) {
+fn survey(file: &Path) -> (Places, Sight) {
     let files = config::files(file);
     let mut places = Places::default();
     files.directories.iter().for_each(|directory| places.add_directory(directory));
@@ -83,7 +90,7 @@ fn survey(file: &Path) -> (Places, BTreeMap<PathBuf, Print>) {
         Some((metadata.dev(), metadata.ino(), metadata.size(), times))
     };
     let prints = files.files.iter().map(|path| (path.clone(), print(path))).collect();
-    (places, prints)
+    (places, Sight { prints, certificates: files.certificates })
 }
 
 /// The directories that the kernel tells of.
