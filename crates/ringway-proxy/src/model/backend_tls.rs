@@ -6,30 +6,21 @@ use ringway::tls::ClientTerms;
 
 use super::{App, Target};
 
-/// `[app.backend_tls]`.
-#[derive(Clone, Debug)]
+/// `[app.backend_tls]`. What stands in files has been read: another content makes other terms.
+#[derive(Clone, Debug, PartialEq)]
 pub struct BackendTls {
     /// Whether certificates of backends are verified. Default yes.
     pub verify: bool,
-    /// A file of authorities, and another number if what is in it changes; `None`: those of the system.
-    pub ca: Option<(PathBuf, u64)>,
+    /// A file of authorities; `None`: those of the system.
+    pub ca: Option<PathBuf>,
     /// The name that is asked for and verified; `None`: that of the backend, as the configuration has it.
     pub server_name: Option<String>,
-    /// Who this end is, where backends ask: files of a certificate and its key, and another number if what is in them changes.
-    pub certificate: Option<(PathBuf, PathBuf, u64)>,
+    /// Who this end is, where backends ask: files of a certificate and of its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
     /// Application protocols that are offered, the preferred one first; empty: none are.
     pub alpn: Vec<String>,
     /// Made of these.
     pub terms: ClientTerms,
-}
-
-impl PartialEq for BackendTls {
-    fn eq(&self, other: &Self) -> bool {
-        let parts = |tls: &Self| {
-            (tls.verify, tls.ca.clone(), tls.server_name.clone(), tls.certificate.clone(), tls.alpn.clone())
-        };
-        parts(self) == parts(other)
-    }
 }
 
 impl BackendTls {

@@ -231,6 +231,25 @@ fn files_of_certificates_are_watched_and_so_are_directories_of_them() {
 }
 
 #[test]
+fn what_stands_in_files_of_tls_to_backends_makes_another_configuration() {
+    let rig = Rig::new();
+    rig.put("own", &rig.authority.issue_client("ringway"));
+    let text = "[[app]]\nname = 'a'\nlisten = [':80']\nbackends = ['b:80']\n[app.backend_tls]\nca = 'ca.pem'\n\
+                certificate = { chain = 'own.pem', key = 'own.key' }\n";
+    let read = || {
+        let config = config::parse(text, Format::Toml, rig.directory.path(), &|_| None);
+        config.unwrap_or_else(|errors| panic!("{}", config::render_faults(&errors)))
+    };
+    let first = read();
+    assert_eq!(first, read());
+    rig.write("ca.pem", &format!("{}{}", rig.authority.pem(), Authority::new("another").pem()));
+    let second = read();
+    assert_ne!(first, second);
+    rig.put("own", &rig.authority.issue_client("ringway"));
+    assert_ne!(second, read());
+}
+
+#[test]
 fn a_directory_that_was_just_listed_is_not_listed_again() {
     let rig = Rig::new();
     rig.put("hosts/a", &rig.authority.issue(&["a.example.com"]));

@@ -12,11 +12,14 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, InconsistentKeys, RootCertStore, SignatureScheme};
 
 use super::provider::provider;
+use super::tickets::Binding;
 
-/// How servers are dialled. Cheap to clone; connections that are open keep the terms that they began with.
+/// How servers are dialled. Cheap to clone; connections that are open keep the terms that they began with. Terms are the same if
+/// what they are made of is, to the last byte.
 #[derive(Clone)]
 pub struct ClientTerms {
     config: Arc<ClientConfig>,
+    digest: Binding,
 }
 
 /// What terms are made of.
@@ -28,6 +31,22 @@ pub struct ClientTermsPlan {
     pub certificate: Option<(Vec<u8>, Vec<u8>)>,
     /// Application protocols that are offered, the preferred one first; empty: none are.
     pub alpn: Vec<Vec<u8>>,
+}
+
+impl ClientTermsPlan {
+    fn digest(&self) -> Binding {
+        let (trust, authorities): (&[u8], &[u8]) = match &self.trust {
+            Trust::System => (b"system", b""),
+            Trust::Authorities(pem) => (b"authorities", pem),
+            Trust::Anybody => (b"anybody", b""),
+        };
+        let (whose, chain, key): (&[u8], &[u8], &[u8]) = match &self.certificate {
+            Some((chain, key)) => (b"own", chain, key),
+            None => (b"nobody", b"", b""),
+        };
+        let alpn = self.alpn.iter().map(Vec::as_slice);
+        Binding::of([trust, authorities, whose, chain, key].into_iter().chain(alpn))
+    }
 }
 
 /// Whose certificates are believed.
@@ -72,6 +91,7 @@ impl ClientTerms {
     /// # Errors
     /// When there is nobody to believe, or this end's certificate is of no use.
     pub fn new(plan: ClientTermsPlan) -> Result<Self, ClientTermsError> {
+        let digest = plan.digest();
         let builder = ClientConfig::builder_with_provider(Arc::clone(provider()))
             .with_safe_default_protocol_versions()
             .expect("the provider has suites of both versions");
@@ -90,7 +110,7 @@ impl ClientTerms {
         config.alpn_protocols = plan.alpn;
         // A server that goes on with a session of earlier is not verified again, however old its certificate has become.
         config.resumption = Resumption::disabled();
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), digest })
     }
 
     /// Terms by which a handshake shows that somebody speaks TLS, and not who.
@@ -102,6 +122,12 @@ impl ClientTerms {
 
     pub(super) fn config(&self) -> &Arc<ClientConfig> {
         &self.config
+    }
+}
+
+impl PartialEq for ClientTerms {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
     }
 }
 

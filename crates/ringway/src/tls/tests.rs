@@ -475,3 +475,32 @@ fn a_server_is_verified_anew_each_time_it_is_dialled() {
         assert!(client.agreed().is_some_and(|agreed| !agreed.is_resumed));
     }
 }
+
+#[test]
+fn terms_of_dialling_are_the_same_if_all_that_they_are_made_of_is() {
+    let (one, other) = (Authority::new("one"), Authority::new("other"));
+    let own = |issued: &testkit::certificates::Issued| {
+        Some((issued.chain.clone().into_bytes(), issued.key.clone().into_bytes()))
+    };
+    let (first, second) = (one.issue_client("a"), one.issue_client("a"));
+    let trust = |authority: &Authority| Trust::Authorities(authority.pem().as_bytes().to_vec());
+    let alpn = |protocols: &[&str]| protocols.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>();
+    let plans = || {
+        [
+            (Trust::Anybody, None, alpn(&[])),
+            (trust(&one), None, alpn(&[])),
+            (trust(&other), None, alpn(&[])),
+            (trust(&one), own(&first), alpn(&[])),
+            (trust(&one), own(&second), alpn(&[])),
+            (trust(&one), None, alpn(&["h2", "http/1.1"])),
+            (trust(&one), None, alpn(&["http/1.1", "h2"])),
+        ]
+        .map(|(trust, certificate, alpn)| ClientTerms::new(ClientTermsPlan { trust, certificate, alpn }))
+        .map(|terms| terms.expect("they are good"))
+    };
+    for (number, terms) in plans().iter().enumerate() {
+        for (index, again) in plans().iter().enumerate() {
+            assert_eq!(terms == again, number == index, "{number} {index}");
+        }
+    }
+}

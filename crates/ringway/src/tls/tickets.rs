@@ -343,7 +343,7 @@ fn seconds(time: &dyn TimeProvider) -> u64 {
     time.current_time().map_or(0, |time| time.as_secs())
 }
 
-/// The terms that tickets are bound to, as a digest of all that they are made of.
+/// Terms as a digest of all that they are made of (SHA-256): what tickets are bound to, and what tells terms apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Binding([u8; KEY_BYTES]);
 

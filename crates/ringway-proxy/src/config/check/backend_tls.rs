@@ -1,6 +1,5 @@
 //! `[app.backend_tls]`: whom to believe, and who Ringway is to backends.
 
-use std::hash::{DefaultHasher, Hasher};
 use std::path::PathBuf;
 
 use ringway::tls::{ClientTerms, ClientTermsError, ClientTermsPlan, Trust};
@@ -48,11 +47,8 @@ pub(super) fn read(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Backend
     let pem = certificate.as_ref().map(|own: &Own<'_>| (own.chain.bytes.clone(), own.key.bytes.clone()));
     match ClientTerms::new(ClientTermsPlan { trust, certificate: pem, alpn: protocols }) {
         Ok(terms) => {
-            let ca = ca.map(|file: File| (file.path, version_of(&[&file.bytes])));
-            let certificate = certificate.map(|own| {
-                let version = version_of(&[&own.chain.bytes, &own.key.bytes]);
-                (own.chain.path, own.key.path, version)
-            });
+            let ca = ca.map(|file: File| file.path);
+            let certificate = certificate.map(|own| (own.chain.path, own.key.path));
             Some(BackendTls { verify, ca, server_name, certificate, alpn, terms })
         }
         Err(error) => {
@@ -102,13 +98,6 @@ fn file(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<File> {
             None
         }
     }
-}
-
-/// Another number if what is in files changes.
-fn version_of(files: &[&[u8]]) -> u64 {
-    let mut version = DefaultHasher::new();
-    files.iter().for_each(|bytes| version.write(bytes));
-    version.finish()
 }
 
 fn server_name(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<String> {
