@@ -138,7 +138,7 @@ pub struct ConnectionStatus {
     pub backend: Option<String>,
     /// The backend's address.
     pub endpoint: Option<String>,
-    /// `waiting`, `connecting`, `relaying` or `half_closed`.
+    /// `waiting`, `queued`, `connecting`, `relaying`, `half_closed` or `closing`.
     pub phase: String,
     /// Since it was accepted.
     pub age_seconds: f64,
