@@ -99,6 +99,16 @@ rows! {
         in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
     HandshakesWithoutProtocol = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "no_protocol"}
         in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
+    HandshakesOfMissingCertificates = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "peer_certificate_missing"}
+        in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
+    HandshakesOfRevokedCertificates = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "peer_certificate_revoked"}
+        in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
+    HandshakesOfExpiredCertificates = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "peer_certificate_expired"}
+        in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
+    HandshakesOfUntrustedCertificates = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "peer_certificate_untrusted"}
+        in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
+    HandshakesOfUnlistedCertificates = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "peer_certificate_unlisted"}
+        in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
     HandshakesOfBadCertificates = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "peer_certificate"}
         in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
     HandshakesAgainstTheRules = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "protocol"}

@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SupportedProtocolVersion};
 use testkit::backend::{Backend, Behaviour};
-use testkit::certificates::{Authority, Issued};
+use testkit::certificates::{Authority, Issued, Request};
 use testkit::client::connect;
 use testkit::server::{Postgres, Redis, need, run};
 use testkit::{PATIENCE, eventually, free_address, skip};
@@ -550,8 +550,11 @@ fn clients_show_certificates_or_are_refused_with_a_fitting_alert(engine: Engine)
     let backend = Backend::start(Behaviour::Http("good".to_owned()));
     let (required, optional) = (free_address(), free_address());
     let (alice, mallory) = (rig.clients.issue_client("alice"), rig.clients.issue_client("mallory"));
+    let days = [(2020, 1, 1), (2021, 1, 1)];
+    let old =
+        rig.clients.issue_as(&Request { common_name: "old", is_client: true, days, ..Request::default() });
     let stranger = Authority::new("strangers").issue_client("alice");
-    for (name, issued) in [("alice", &alice), ("mallory", &mallory), ("stranger", &stranger)] {
+    for (name, issued) in [("alice", &alice), ("mallory", &mallory), ("stranger", &stranger), ("old", &old)] {
         rig.put(name, issued);
     }
     rig.write("crl.pem", &rig.clients.revoke(&[&mallory]));
@@ -606,17 +609,26 @@ fn clients_show_certificates_or_are_refused_with_a_fitting_alert(engine: Engine)
             (required, "mallory", "certificate revoked"),
             (optional, "mallory", "certificate revoked"),
             (required, "stranger", "unknown ca"),
+            (required, "old", "certificate expired"),
         ] {
             let told = openssl(frontend, who, version);
             assert!(told.contains(alert) && !told.contains("good"), "{who} {version}: {told}");
         }
     }
+    let told = openssl(required, "", "-tls1_2");
+    assert!(told.contains("alert handshake failure"), "{told}");
     let told = openssl(required, "", "-tls1_3");
     assert!(told.contains("certificate required"), "{told}");
     assert!(told.contains("Acceptable client certificate CA names\nCN = clients"), "{told}");
-    ringway
-        .process()
-        .wait_for_line("it is logged", PATIENCE, |line| line.contains("tls_failure=peer_certificate"));
+    for (word, count) in [("missing", 4.0), ("revoked", 4.0), ("expired", 2.0), ("untrusted", 4.0)] {
+        let line = format!("tls_failure=peer_certificate_{word}");
+        ringway.process().wait_for_line(&line, PATIENCE, |found| found.contains(&line));
+        let labels = format!("app=\"required\",reason=\"peer_certificate_{word}\"");
+        eventually(&labels, PATIENCE, || {
+            let counted = ringway.metric("ringway_tls_handshake_failures_total", &labels);
+            (counted == count).then_some(())
+        });
+    }
 }
 
 fn the_verified_name_of_a_client_is_logged_told_to_backends_and_routed_by(engine: Engine) {

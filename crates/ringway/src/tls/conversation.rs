@@ -10,7 +10,7 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
-use rustls::{CipherSuite, CommonState, Error, HandshakeKind, ProtocolVersion};
+use rustls::{AlertDescription, CipherSuite, CommonState, Error, HandshakeKind, ProtocolVersion};
 
 use super::client_terms::ClientTerms;
 use super::failure::Failure;
@@ -287,6 +287,9 @@ impl Conversation {
                     let is_server = matches!(self.connection, Connection::Server(_));
                     let lacks_certificate = is_server && self.is_handshaking();
                     self.collect_alert(answer);
+                    if matches!(error, Error::NoCertificatesPresented) {
+                        self.correct_alert(answer);
+                    }
                     return Err(self.fail(Failure::of(&error, lacks_certificate)));
                 }
             }
@@ -306,6 +309,18 @@ impl Conversation {
             if !matches!(turn, Ok(Turn::Again)) {
                 break;
             }
+        }
+    }
+
+    /// In TLS 1.2 a client that has no certificate is told of a handshake failure (RFC 5246, section 7.4.6): the alert that rustls
+    /// gives it is of TLS 1.3, and some clients do not know it. Nothing is encrypted yet.
+    fn correct_alert(&self, answer: &mut Scratch) {
+        let is_old = self.common().protocol_version() == Some(ProtocolVersion::TLSv1_2);
+        if is_old
+            && let [.., 21, 3, 3, 0, 2, 2, description] = answer.as_mut_slice()
+            && *description == u8::from(AlertDescription::CertificateRequired)
+        {
+            *description = AlertDescription::HandshakeFailure.into();
         }
     }
 

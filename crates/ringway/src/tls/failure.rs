@@ -23,7 +23,19 @@ pub enum FailureKind {
     NothingInCommon,
     /// There is no application protocol in common.
     NoProtocol,
-    /// The other end's certificate is missing, or not to be trusted.
+    /// The other end has no certificate, and has to have one.
+    PeerCertificateMissing,
+    /// Its certificate was revoked.
+    PeerCertificateRevoked,
+    /// Its certificate holds no longer, or not yet.
+    PeerCertificateExpired,
+    /// Nobody who is believed issued its certificate.
+    PeerCertificateUntrusted,
+    /// Whether its certificate was revoked is not known: there is no list of its authority.
+    PeerCertificateUnlisted,
+    /// Its certificate is for other names than the one that was asked for.
+    PeerCertificateMisnamed,
+    /// Its certificate is wrong in another way: malformed, for another purpose, or its signature is.
     PeerCertificate,
     /// What came is no TLS, or breaks its rules.
     Protocol,
@@ -31,11 +43,17 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 12] = [
         Self::PeerAlert,
         Self::NoCertificate,
         Self::NothingInCommon,
         Self::NoProtocol,
+        Self::PeerCertificateMissing,
+        Self::PeerCertificateRevoked,
+        Self::PeerCertificateExpired,
+        Self::PeerCertificateUntrusted,
+        Self::PeerCertificateUnlisted,
+        Self::PeerCertificateMisnamed,
         Self::PeerCertificate,
         Self::Protocol,
     ];
@@ -47,6 +65,12 @@ impl FailureKind {
             Self::NoCertificate => "no_certificate",
             Self::NothingInCommon => "nothing_in_common",
             Self::NoProtocol => "no_protocol",
+            Self::PeerCertificateMissing => "peer_certificate_missing",
+            Self::PeerCertificateRevoked => "peer_certificate_revoked",
+            Self::PeerCertificateExpired => "peer_certificate_expired",
+            Self::PeerCertificateUntrusted => "peer_certificate_untrusted",
+            Self::PeerCertificateUnlisted => "peer_certificate_unlisted",
+            Self::PeerCertificateMisnamed => "peer_certificate_misnamed",
             Self::PeerCertificate => "peer_certificate",
             Self::Protocol => "protocol",
         }
@@ -61,13 +85,13 @@ impl Failure {
 
     /// There is no name to ask a server for.
     pub fn without_name() -> Self {
-        Self { kind: FailureKind::PeerCertificate, words: "there is no name to ask for".to_owned() }
+        Self { kind: FailureKind::PeerCertificateMisnamed, words: "there is no name to ask for".to_owned() }
     }
 
     /// The other end's certificate held when its session began, and holds no longer.
     pub(super) fn expired() -> Self {
         Self {
-            kind: FailureKind::PeerCertificate,
+            kind: FailureKind::PeerCertificateExpired,
             words: "the certificate of its session expired".to_owned(),
         }
     }
@@ -83,10 +107,10 @@ impl Failure {
             Error::General(_) if has_no_certificate => FailureKind::NoCertificate,
             Error::PeerIncompatible(_) => FailureKind::NothingInCommon,
             Error::NoApplicationProtocol => FailureKind::NoProtocol,
-            Error::NoCertificatesPresented
-            | Error::UnsupportedNameType
-            | Error::InvalidCertificate(_)
-            | Error::InvalidCertRevocationList(_) => FailureKind::PeerCertificate,
+            Error::NoCertificatesPresented => FailureKind::PeerCertificateMissing,
+            Error::UnsupportedNameType => FailureKind::PeerCertificateMisnamed,
+            Error::InvalidCertificate(error) => of_certificate(error),
+            Error::InvalidCertRevocationList(_) => FailureKind::PeerCertificateUnlisted,
             _ => FailureKind::Protocol,
         };
         let words = match error {
@@ -99,6 +123,24 @@ impl Failure {
             error => error.to_string(),
         };
         Self { kind, words }
+    }
+}
+
+fn of_certificate(error: &CertificateError) -> FailureKind {
+    match error {
+        CertificateError::Revoked => FailureKind::PeerCertificateRevoked,
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => FailureKind::PeerCertificateExpired,
+        CertificateError::UnknownIssuer => FailureKind::PeerCertificateUntrusted,
+        CertificateError::UnknownRevocationStatus
+        | CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. } => FailureKind::PeerCertificateUnlisted,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            FailureKind::PeerCertificateMisnamed
+        }
+        _ => FailureKind::PeerCertificate,
     }
 }
 

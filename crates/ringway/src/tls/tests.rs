@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion, version};
 
-use testkit::certificates::{Authority, Request};
+use testkit::certificates::{Authority, Issued, Request};
 
 use super::provider::provider;
 use super::*;
@@ -379,10 +379,10 @@ fn both_sides_of_a_conversation_understand_each_other() {
     assert!(receive(&mut server, wire.as_slice(), &[1_000]) == pattern(50_000) && server.has_peer_finished());
     for name in ["other.example.com", "127.0.0.1"] {
         let failure = meet(&known, name).expect_err("another name");
-        assert_eq!(failure.kind(), FailureKind::PeerCertificate, "{failure}");
+        assert_eq!(failure.kind(), FailureKind::PeerCertificateMisnamed, "{failure}");
     }
     let failure = meet(&terms(Trust::System), NAME).expect_err("nobody has signed it");
-    assert_eq!(failure.kind(), FailureKind::PeerCertificate, "{failure}");
+    assert_eq!(failure.kind(), FailureKind::PeerCertificateUntrusted, "{failure}");
     assert!(meet(&ClientTerms::of_anybody(), "127.0.0.1").is_ok());
     assert!(meet(&known, "no name").is_err());
 }
@@ -443,7 +443,7 @@ fn a_ticket_is_of_no_use_to_a_client_whose_certificate_has_expired() {
             }
             Err((failure, answer)) => {
                 assert!(!is_let_in && answer.is_empty(), "{failure}");
-                assert_eq!(failure.kind(), FailureKind::PeerCertificate);
+                assert_eq!(failure.kind(), FailureKind::PeerCertificateExpired);
             }
         }
     }
@@ -479,9 +479,7 @@ fn a_server_is_verified_anew_each_time_it_is_dialled() {
 #[test]
 fn terms_of_dialling_are_the_same_if_all_that_they_are_made_of_is() {
     let (one, other) = (Authority::new("one"), Authority::new("other"));
-    let own = |issued: &testkit::certificates::Issued| {
-        Some((issued.chain.clone().into_bytes(), issued.key.clone().into_bytes()))
-    };
+    let own = |issued: &Issued| Some((issued.chain.clone().into_bytes(), issued.key.clone().into_bytes()));
     let (first, second) = (one.issue_client("a"), one.issue_client("a"));
     let trust = |authority: &Authority| Trust::Authorities(authority.pem().as_bytes().to_vec());
     let alpn = |protocols: &[&str]| protocols.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>();
@@ -501,6 +499,150 @@ fn terms_of_dialling_are_the_same_if_all_that_they_are_made_of_is() {
     for (number, terms) in plans().iter().enumerate() {
         for (index, again) in plans().iter().enumerate() {
             assert_eq!(terms == again, number == index, "{number} {index}");
+        }
+    }
+}
+
+/// The alert that the last failure told the other end of.
+fn alert_told(client: &mut ClientConnection, alert: &[u8]) -> rustls::AlertDescription {
+    match tell(client, alert) {
+        Err(rustls::Error::AlertReceived(description)) => description,
+        other => panic!("no alert: {other:?}"),
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_client_s_certificate_is_told_apart_and_told_to_it() {
+    use rustls::AlertDescription as Alert;
+
+    let (authority, other, unlisted) =
+        (Authority::new("ours"), Authority::new("another"), Authority::new("without a list"));
+    let of_days = |days| Request { common_name: "alice", is_client: true, days, ..Request::default() };
+    let good = authority.issue_client("alice");
+    let revoked = authority.issue_client("mallory");
+    let clients = [
+        (None, FailureKind::PeerCertificateMissing, [Alert::HandshakeFailure, Alert::CertificateRequired]),
+        (
+            Some(revoked.clone()),
+            FailureKind::PeerCertificateRevoked,
+            [Alert::CertificateRevoked, Alert::CertificateRevoked],
+        ),
+        (
+            Some(authority.issue_as(&of_days([(2020, 1, 1), (2021, 1, 1)]))),
+            FailureKind::PeerCertificateExpired,
+            [Alert::CertificateExpired, Alert::CertificateExpired],
+        ),
+        (
+            Some(authority.issue_as(&of_days([(2099, 1, 1), (2100, 1, 1)]))),
+            FailureKind::PeerCertificateExpired,
+            [Alert::CertificateExpired, Alert::CertificateExpired],
+        ),
+        (
+            Some(other.issue_client("alice")),
+            FailureKind::PeerCertificateUntrusted,
+            [Alert::UnknownCA, Alert::UnknownCA],
+        ),
+        (
+            Some(unlisted.issue_client("alice")),
+            FailureKind::PeerCertificateUnlisted,
+            [Alert::UnknownCA, Alert::UnknownCA],
+        ),
+        (
+            Some(authority.issue(&[NAME])),
+            FailureKind::PeerCertificate,
+            [Alert::UnsupportedCertificate, Alert::UnsupportedCertificate],
+        ),
+    ];
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("it is written");
+        path
+    };
+    let ca = write("ca.pem", &format!("{}{}", authority.pem(), unlisted.pem()));
+    let crl = write("crl.pem", &authority.revoke(&[&revoked]));
+    let world = world(&[]);
+    let terms = ServerTerms::new(ServerTermsPlan {
+        clients: Some(ClientPolicy::read(Demand::Required, &ca, &[crl]).expect("a policy")),
+        ..ServerTermsPlan::new(Arc::clone(&world.terms.config().cert_resolver))
+    });
+    let meet = |version, own: Option<&Issued>| {
+        let builder = ClientConfig::builder_with_provider(Arc::clone(provider()))
+            .with_protocol_versions(&[version])
+            .expect("a version")
+            .with_root_certificates(Arc::clone(&world.roots));
+        let config = match own {
+            None => builder.with_no_client_auth(),
+            Some(own) => {
+                let chain = CertificateDer::from_pem_slice(own.chain.as_bytes()).expect("a certificate");
+                let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).expect("a key");
+                builder.with_client_auth_cert(vec![chain], key).expect("a pair")
+            }
+        };
+        let name = ServerName::try_from(NAME).expect("a name");
+        let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
+        let mut server = Conversation::accept(&terms).expect("terms");
+        (shake(&mut server, &mut client, usize::MAX), client)
+    };
+    for (number, version) in [&version::TLS12, &version::TLS13].into_iter().enumerate() {
+        assert!(meet(version, Some(&good)).0.is_ok());
+        for (own, kind, alerts) in &clients {
+            let (outcome, mut client) = meet(version, own.as_ref());
+            let (failure, alert) = outcome.expect_err("it is refused");
+            assert_eq!(failure.kind(), *kind, "{version:?}: {failure}");
+            assert_eq!(alert_told(&mut client, &alert), alerts[number], "{version:?}: {failure}");
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_server_s_certificate_is_told_apart_and_told_to_it() {
+    use rustls::AlertDescription as Alert;
+
+    let (authority, other) = (Authority::new("ours"), Authority::new("another"));
+    let of_days = |days| Request { names: &[NAME], days, ..Request::default() };
+    let servers = [
+        (
+            authority.issue_as(&of_days([(2020, 1, 1), (2021, 1, 1)])),
+            FailureKind::PeerCertificateExpired,
+            Alert::CertificateExpired,
+        ),
+        (other.issue(&[NAME]), FailureKind::PeerCertificateUntrusted, Alert::UnknownCA),
+        (
+            authority.issue(&["other.example.com"]),
+            FailureKind::PeerCertificateMisnamed,
+            Alert::BadCertificate,
+        ),
+        (authority.issue_client(NAME), FailureKind::PeerCertificate, Alert::UnsupportedCertificate),
+    ];
+    let trust = Trust::Authorities(authority.pem().as_bytes().to_vec());
+    let terms = ClientTerms::new(ClientTermsPlan { trust, certificate: None, alpn: Vec::new() });
+    let terms = terms.expect("they are good");
+    for version in [&version::TLS12, &version::TLS13] {
+        for (issued, kind, alert) in &servers {
+            let chain = CertificateDer::from_pem_slice(issued.chain.as_bytes()).expect("a certificate");
+            let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("a key");
+            let config = rustls::ServerConfig::builder_with_provider(Arc::clone(provider()))
+                .with_protocol_versions(&[version])
+                .expect("a version")
+                .with_no_client_auth()
+                .with_single_cert(vec![chain], key)
+                .expect("a pair");
+            let mut server = rustls::ServerConnection::new(Arc::new(config)).expect("a server");
+            let mut wire = Scratch::default();
+            let mut client = Conversation::connect(&terms, NAME, &mut wire).expect("a name");
+            server.read_tls(&mut wire.as_slice()).expect("memory");
+            server.process_new_packets().expect("a hello");
+            let mut said = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut said).expect("memory");
+            }
+            wire.clear();
+            let failure = client.handshake(&mut said, false, &mut wire).expect_err("it is refused");
+            assert_eq!(failure.kind(), *kind, "{version:?}: {failure}");
+            server.read_tls(&mut wire.as_slice()).expect("memory");
+            let told = server.process_new_packets().expect_err("it is told");
+            assert_eq!(told, rustls::Error::AlertReceived(*alert), "{version:?}");
         }
     }
 }

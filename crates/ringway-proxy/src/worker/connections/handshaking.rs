@@ -187,7 +187,15 @@ impl Connections {
                 FailureKind::NoCertificate => AppCounter::HandshakesWithoutCertificate,
                 FailureKind::NothingInCommon => AppCounter::HandshakesOfNothingInCommon,
                 FailureKind::NoProtocol => AppCounter::HandshakesWithoutProtocol,
-                FailureKind::PeerCertificate => AppCounter::HandshakesOfBadCertificates,
+                FailureKind::PeerCertificateMissing => AppCounter::HandshakesOfMissingCertificates,
+                FailureKind::PeerCertificateRevoked => AppCounter::HandshakesOfRevokedCertificates,
+                FailureKind::PeerCertificateExpired => AppCounter::HandshakesOfExpiredCertificates,
+                FailureKind::PeerCertificateUntrusted => AppCounter::HandshakesOfUntrustedCertificates,
+                FailureKind::PeerCertificateUnlisted => AppCounter::HandshakesOfUnlistedCertificates,
+                // A client is asked for no name.
+                FailureKind::PeerCertificateMisnamed | FailureKind::PeerCertificate => {
+                    AppCounter::HandshakesOfBadCertificates
+                }
                 FailureKind::Protocol => AppCounter::HandshakesAgainstTheRules,
             },
         );
