@@ -130,9 +130,27 @@ fn fate(app: &model::App) -> String {
 }
 
 /// Connections that are open keep what they began with.
-fn termination(old: &model::App, new: &model::App, details: &mut Vec<Detail>) {
+fn tls(old: &model::App, new: &model::App, details: &mut Vec<Detail>) {
+    if old.backend_tls != new.backend_tls {
+        details.push(untouching("backend_tls: new connections get others".to_owned()));
+    }
+    let mode = |app: &model::App| match app.tls.as_ref().map(|tls| &tls.termination) {
+        None => "none",
+        Some(None) => "passthrough",
+        Some(Some(_)) => "terminate",
+    };
+    if mode(old) != mode(new) {
+        details.push(untouching(format!("tls.mode: {} -> {}", mode(old), mode(new))));
+    }
     let of = |app: &model::App| app.tls.as_ref().and_then(|tls| tls.termination.clone());
     let (Some(old), Some(new)) = (of(old), of(new)) else { return };
+    if old.alpn != new.alpn {
+        details.push(untouching(format!("tls.alpn: {:?} -> {:?}", old.alpn, new.alpn)));
+    }
+    if old.min_version != new.min_version {
+        let (old, new) = (old.min_version.as_str(), new.min_version.as_str());
+        details.push(untouching(format!("tls.min_version: {old} -> {new}")));
+    }
     let tickets = |of: &model::Termination| (of.ticket_keys.clone(), of.ticket_lifetime);
     for (what, is_changed) in [
         ("other certificates", old.certificates != new.certificates),
@@ -161,7 +179,7 @@ fn changed(state: &AppState, new: &model::App) -> AppChange {
     frontends(old, new, &mut details);
     pool(state, new, &mut details);
     routes(state, new, &mut details);
-    termination(old, new, &mut details);
+    tls(old, new, &mut details);
     if details.is_empty() {
         details.push(untouching("other settings".to_owned()));
     }
@@ -330,7 +348,10 @@ fn shown(value: &dyn Debug) -> String {
 
 #[cfg(test)]
 mod tests {
+    use testkit::certificates::Authority;
+
     use super::*;
+    use crate::config::{self, Format};
     use crate::endpoint::testing::app_of_hosts;
     use crate::snapshot::Lineage;
 
@@ -374,6 +395,41 @@ mod tests {
         let slots: Vec<usize> = after.changes_since(Some(&before)).map(|change| change.slot).collect();
         assert!(!slots.contains(&1), "a pool that is the same is not touched: {slots:?}");
         assert_eq!(lineage.living().len(), 1);
+    }
+
+    #[test]
+    fn what_changes_of_tls_is_named_key_by_key() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("www.pem");
+        let put = || {
+            let issued = Authority::new("ours").issue(&["www.example.com"]);
+            std::fs::write(&path, issued.chain + &issued.key).expect("it is written");
+        };
+        put();
+        let text = |keys: &str| {
+            format!(
+                "[[app]]\nname = 'a'\nlisten = ['127.0.0.1:0']\nbackends = ['127.0.0.1:1']\n{keys}\n\
+                 [app.tls]\nmode = 'terminate'\ncertificates = [{{ chain = 'www.pem' }}]\n"
+            )
+        };
+        let read = |text: &str| {
+            let config = config::parse(text, Format::Toml, directory.path(), &|_| None);
+            config.unwrap_or_else(|errors| panic!("{}", config::render_faults(&errors)))
+        };
+        let before = Lineage::new(read(&text(""))).current();
+        let told = |text: &str| {
+            let difference = Difference::between(&before, &read(text));
+            difference.apps.iter().flat_map(lines).collect::<Vec<String>>()
+        };
+        assert_eq!(told(&text("")), [""; 0]);
+        let both = format!("{}alpn = ['h2', 'http/1.1']\nmin_version = '1.3'\n", text(""));
+        assert_eq!(told(&both), [r#"tls.alpn: [] -> ["h2", "http/1.1"] 0"#, "tls.min_version: 1.2 -> 1.3 0"]);
+        let passed_on = text("").replace("terminate", "passthrough").replace("certificates", "# ");
+        assert_eq!(told(&passed_on), ["tls.mode: terminate -> passthrough 0"]);
+        let secured = text("backend_tls = { verify = false }");
+        assert_eq!(told(&secured), ["backend_tls: new connections get others 0"]);
+        put();
+        assert_eq!(told(&text("")), ["other certificates 0"]);
     }
 
     #[test]

@@ -43,6 +43,16 @@ pub enum TlsVersion {
     Tls13,
 }
 
+impl TlsVersion {
+    /// Its number, as people write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls12 => "1.2",
+            Self::Tls13 => "1.3",
+        }
+    }
+}
+
 impl ServerTermsPlan {
     /// With these certificates, and defaults.
     pub fn new(certificates: Arc<dyn ResolvesServerCert>) -> Self {

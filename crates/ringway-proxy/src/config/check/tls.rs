@@ -44,7 +44,7 @@ pub(super) fn termination(
     }
     let certificates = certificates.and_then(|item| certificates_of(&item, app_name, checker));
     let alpn = fields.take("alpn").map(|item| protocols(&item, checker));
-    let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+    let versions = [TlsVersion::Tls12, TlsVersion::Tls13].map(|version| (version.as_str(), version));
     let min_version = fields.take("min_version").and_then(|item| checker.choice(&item, &versions, &[]));
     let clients = clients(fields, checker);
     let ticket_keys = fields.take("ticket_keys").and_then(|item| ticket_keys(&item, checker));
