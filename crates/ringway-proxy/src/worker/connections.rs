@@ -7,10 +7,11 @@ mod headers;
 mod inspect;
 pub(super) mod moving;
 mod outliers;
-mod paced;
+mod pacing;
 mod queue;
 mod routing;
 mod securing;
+mod transforming;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,8 +42,8 @@ use crate::metrics::{AppCounter, WorkerMetrics};
 use crate::session::tcp::{Action, Actions, Event, Identity, RelayOutcome, Session};
 use crate::session::{CloseReason, Ending, PeerTable, Phase, Slab};
 use outliers::Ejections;
-use paced::Paced;
-pub(super) use paced::{AppGate, OwnPace};
+pub(super) use pacing::{AppGate, OwnPace};
+use transforming::Transformed;
 
 /// How often a worker looks whether another one has made room below the limit.
 const LIMIT_PAUSE: Duration = Duration::from_millis(10);
@@ -69,7 +70,7 @@ pub(super) struct Connections {
     /// What all relays and handshakes of this worker write into.
     buffers: Buffers,
     /// Of the sessions whose bytes pass through here, by their places.
-    paced: HashMap<u32, Paced>,
+    transformed: HashMap<u32, Transformed>,
     /// Of the sessions that wait for a backend with room, by their places.
     seats: HashMap<u32, Seat>,
     bell: Arc<dyn Bell>,
@@ -122,7 +123,7 @@ impl Connections {
             permits: HashMap::new(),
             handshakes: Handshakes::default(),
             buffers: Buffers::default(),
-            paced: HashMap::new(),
+            transformed: HashMap::new(),
             seats: HashMap::new(),
             bell: Arc::new(MailBell(mailer)),
             line: WaitingLine::new(setup.admission),
@@ -297,7 +298,7 @@ impl Connections {
     /// The timer of a session fired.
     pub(super) fn handle_timer(&mut self, ops: &mut Operations<'_>, place: u32, timer: TimerId) {
         let Some(entry) = self.entries.get_mut(place).filter(|entry| entry.timer == timer) else {
-            return self.handle_paced_timer(ops, place, timer);
+            return self.handle_transformed_timer(ops, place, timer);
         };
         entry.timer = TimerId::NONE;
         let client = entry.client;
@@ -373,8 +374,8 @@ impl Connections {
                 Action::StayQueued => self.stay_queued(place, pool, ops.now()),
                 Action::Inspect => next = Some(self.look_for_header(place, app)),
                 Action::EndPreface => next = Some(self.end_preface(ops, place, app)),
-                Action::CutRelay if self.is_paced(place) => {
-                    (next, *bytes) = self.cut_paced(ops, place);
+                Action::CutRelay if self.is_transformed(place) => {
+                    (next, *bytes) = self.cut_transformed(ops, place);
                 }
                 Action::Route => next = Some(self.route(ops, place, app)),
                 Action::SecureBackend => next = self.secure_backend(ops, place, pool),

@@ -141,9 +141,9 @@ impl ProxyHandler {
     ) {
         if let Owner::Session(place) = Owner::of(token)
             && let Some(side) = self.connections.side(place, connection)
-            && self
-                .connections
-                .handle_paced(ops, place, |relay, ops, gate, buffers| event(relay, ops, side, gate, buffers))
+            && self.connections.handle_transformed(ops, place, |relay, ops, gate, buffers| {
+                event(relay, ops, side, gate, buffers)
+            })
         {
             self.settle(ops);
         }
@@ -287,7 +287,7 @@ impl EventHandler for ProxyHandler {
     ) {
         // Connections that this worker closed are no longer known to their session.
         let Owner::Session(place) = Owner::of(token) else { return };
-        if self.connections.is_paced(place) {
+        if self.connections.is_transformed(place) {
             return self.relayed(ops, connection, token, |relay, ops, side, _, buffers| {
                 relay.on_close(ops, side, reason, buffers)
             });

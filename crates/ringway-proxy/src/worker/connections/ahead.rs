@@ -87,7 +87,7 @@ impl Connections {
     ) -> io::Result<()> {
         let Some(entry) = self.entries.get(place) else { return Ok(()) };
         let Some(session) = entry.session.as_if_frozen() else { return Ok(()) };
-        if self.is_paced(place) || self.ends_tls(place) {
+        if self.is_transformed(place) || self.ends_tls(place) {
             return Ok(());
         }
         let (client, backend) = (entry.client, entry.backend);

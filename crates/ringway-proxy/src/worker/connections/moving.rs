@@ -119,9 +119,9 @@ impl Connections {
             true => self.relay_progress(ops, place, client).last_activity,
             false => ops.now(),
         };
-        let paced = if has_relay { self.stop_paced(ops, place) } else { None };
+        let stopped = if has_relay { self.stop_transformed(ops, place) } else { None };
         // A relay that breaks ends by itself, within seconds.
-        let may_leave = match &paced {
+        let may_leave = match &stopped {
             Some(stop) => stop.is_some(),
             None => !has_relay || ops.stop_relay(client),
         };
@@ -129,7 +129,7 @@ impl Connections {
         let Some(entry) = self.entries.get_mut(place) else { return false };
         let Some(its_group) = self.moves.groups.get_mut(group) else { return false };
         let stays = has_relay
-            && paced.is_none()
+            && stopped.is_none()
             && its_group.request.which == Which::All
             && self.ahead.was_copied(entry.session.identity().number);
         let was_starved = entry.session.is_starved();
@@ -143,8 +143,8 @@ impl Connections {
             ops.cancel_timer(mem::replace(&mut entry.timer, TimerId::NONE));
         }
         let app = self.routes.pool_of(entry.session.identity().frontend);
-        let is_stopped = paced.is_some();
-        let (bytes, held, pace) = match paced.flatten() {
+        let is_stopped = stopped.is_some();
+        let (bytes, held, pace) = match stopped.flatten() {
             Some((stop, pace)) => (stop.bytes, stop.pending, pace),
             None => Default::default(),
         };
