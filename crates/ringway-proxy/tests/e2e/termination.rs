@@ -15,8 +15,9 @@ use tempfile::TempDir;
 use testkit::backend::{Backend, Behaviour, Ending};
 use testkit::client::connect;
 use testkit::server::{Nginx, need, run};
-use testkit::{PATIENCE, Ringway, eventually, free_address, skip};
+use testkit::{PATIENCE, Pattern, Ringway, eventually, free_address, skip};
 
+use crate::reloading::{reload, write_config};
 use crate::support::{Engine, NO_CHECKS, access_line, command, field, ringway};
 
 on_both_engines!(
@@ -26,6 +27,8 @@ on_both_engines!(
     a_byte_at_a_time_is_a_handshake_and_silence_is_none,
     failed_handshakes_are_told_and_logged,
     bulk_is_whole_in_both_directions_at_once,
+    streams_are_whole_and_no_faster_than_their_limit,
+    a_reload_limits_open_streams_and_lets_them_go,
     terminated_connections_finish_in_the_old_process,
     backends_are_told_of_the_tls_in_their_header,
     backends_are_spoken_to_in_tls_and_verified,
@@ -343,6 +346,98 @@ fn bulk_is_whole_in_both_directions_at_once(engine: Engine) {
     }
     writing.join().expect("no panic").expect("all is sent");
     assert!(echoed == bytes);
+}
+
+fn streams_are_whole_and_no_faster_than_their_limit(engine: Engine) {
+    const BYTES: usize = 1 << 20;
+    // A tenth of a second's worth goes at once, and a slice of each worker.
+    let least = Duration::from_millis(360);
+    let pair = Pair::new();
+    let mut expected = vec![0; BYTES];
+    Pattern::new(0).fill(&mut expected);
+
+    // From the backend, whose end the client hears behind the last byte; of two clients half as much each.
+    for (key, clients) in [("bandwidth_per_connection", 1), ("bandwidth", 2)] {
+        let bytes = BYTES / clients;
+        let backend = Backend::start(Behaviour::SendThenEnd(bytes));
+        let (ringway, frontend) =
+            start(engine, &pair, backend.address(), &format!("limits = {{ {key} = \"2MiB\" }}"));
+        let began = Instant::now();
+        let all: Vec<Tls> = (0..clients).map(|_| pair.dial(frontend)).collect();
+        let all = all.into_iter().map(|mut client| {
+            std::thread::spawn(move || {
+                let mut answer = Vec::new();
+                client.read_to_end(&mut answer).expect("an end that is one");
+                client.conn.send_close_notify();
+                client.flush().expect("this direction is open");
+                (answer, client.sock.local_addr().expect("an address"))
+            })
+        });
+        // All of them begin before the first is waited for.
+        for client in all.collect::<Vec<_>>() {
+            let (answer, address) = client.join().expect("no panic");
+            assert!(answer == expected[..bytes], "{} bytes of {bytes}", answer.len());
+            let line = access_line(&ringway, address);
+            assert_eq!((field(&line, "by"), field(&line, "why")), ("backend", "finished"));
+            assert_eq!(field(&line, "received"), bytes.to_string(), "payload counts: {line}");
+        }
+        let took = began.elapsed();
+        assert!(took >= least && took < PATIENCE, "{BYTES} bytes in {took:?}, at 2 MiB a second: {key}");
+        assert!(ringway.metric("ringway_bandwidth_waits_total", "") > 0.0);
+        assert_eq!(backend.wait_endings(clients, PATIENCE), vec![Ending::End; clients]);
+    }
+
+    // From the client, whose end the backend hears as late.
+    let backend = Backend::start(Behaviour::Count);
+    let limits = "limits = { bandwidth_per_connection = \"2MiB\" }";
+    let (ringway, frontend) = start(engine, &pair, backend.address(), limits);
+    let began = Instant::now();
+    let mut client = pair.dial(frontend);
+    let address = client.sock.local_addr().expect("an address");
+    client.write_all(&expected).expect("it is open");
+    client.conn.send_close_notify();
+    client.flush().expect("it is open");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer, and an end that is one");
+    assert_eq!(answer, BYTES.to_string());
+    assert!(began.elapsed() >= least, "{:?}", began.elapsed());
+    let line = access_line(&ringway, address);
+    assert_eq!((field(&line, "why"), field(&line, "sent")), ("finished", answer.as_str()), "{line}");
+}
+
+fn a_reload_limits_open_streams_and_lets_them_go(engine: Engine) {
+    const MIB: usize = 1 << 20;
+    let pair = Pair::new();
+    let backend = Backend::start(Behaviour::Flood);
+    let frontend = free_address();
+    let text = |limits: &str| {
+        let backend = backend.address();
+        format!(
+            "[[app]]\nname = \"edge\"\nlisten = [\"{frontend}\"]\nbackends = [\"{backend}\"]\n{limits}\n{NO_CHECKS}{}",
+            pair.tls("")
+        )
+    };
+    let ringway = ringway(engine).config(&text("")).start();
+    let mut client = pair.dial(frontend);
+    let mut buffer = vec![0; MIB];
+    let mut take = |mib: usize| {
+        let began = Instant::now();
+        (0..mib).for_each(|_| client.read_exact(&mut buffer).expect("it goes on"));
+        began.elapsed()
+    };
+    take(2);
+    write_config(&ringway, &text("limits = { bandwidth_per_connection = \"4MiB\" }"));
+    reload(&ringway);
+    // What the kernels on the way hold comes first.
+    take(24);
+    let took = take(4);
+    assert!(took >= Duration::from_millis(700), "4 MiB in {took:?}, at 4 MiB a second");
+    write_config(&ringway, &text(""));
+    reload(&ringway);
+    let waits = ringway.metric("ringway_bandwidth_waits_total", "");
+    take(16);
+    assert_eq!(ringway.metric("ringway_bandwidth_waits_total", ""), waits, "nothing waits any more");
+    assert_eq!(backend.accepted(), 1, "it is the same connection");
 }
 
 fn backends_are_told_of_the_tls_in_their_header(engine: Engine) {
