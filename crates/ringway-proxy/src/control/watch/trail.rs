@@ -12,8 +12,13 @@ use std::path::{Component, Path, PathBuf};
 const LINKS_MAX: usize = 40;
 
 /// The directories to watch, without links in their paths, and the names in them that matter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Places(BTreeMap<PathBuf, Names>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places {
+    names: BTreeMap<PathBuf, Names>,
+    /// The directory of the file that was added last, and where it leads to: the next one may be beside it, as a hundred thousand
+    /// certificates are.
+    last: Option<(PathBuf, Option<PathBuf>)>,
+}
 
 /// Which names in a directory matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,22 +50,34 @@ impl Names {
 impl Places {
     /// Adds what can make the file at this absolute path another one.
     pub(super) fn add_file(&mut self, path: &Path) {
-        self.follow(path);
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+            return drop(self.follow(path, true));
+        };
+        let known = self.last.take().filter(|(known, _)| known == directory);
+        let (_, leads_to) = known.unwrap_or_else(|| (directory.to_path_buf(), self.follow(directory, false)));
+        // If it leads nowhere, what has to happen for it to do so is watched already.
+        if let Some(at) = &leads_to {
+            match fs::symlink_metadata(at.join(name)) {
+                Ok(metadata) if metadata.is_symlink() => drop(self.follow(path, true)),
+                Ok(_) | Err(_) => self.add_name(at, name.to_owned()),
+            }
+        }
+        self.last = Some((directory.to_path_buf(), leads_to));
     }
 
     /// Adds what can change the entries of the directory at this absolute path.
     pub(super) fn add_directory(&mut self, path: &Path) {
-        if let Some(directory) = self.follow(path) {
-            self.add(directory, Names::All);
+        if let Some(directory) = self.follow(path, true) {
+            self.names.insert(directory, Names::All);
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Path, &Names)> {
-        self.0.iter().map(|(path, names)| (path.as_path(), names))
+        self.names.iter().map(|(path, names)| (path.as_path(), names))
     }
 
-    /// Where the path leads to, if it does.
-    fn follow(&mut self, path: &Path) -> Option<PathBuf> {
+    /// Where the path leads to, if it does. Adds the links on the way, and what is at its end if it `is_watched`.
+    fn follow(&mut self, path: &Path, is_watched: bool) -> Option<PathBuf> {
         let mut at = PathBuf::from("/");
         let mut rest = Vec::new();
         push(path, &mut rest);
@@ -74,13 +91,13 @@ impl Places {
             let is_link = match fs::symlink_metadata(&next) {
                 Ok(metadata) => metadata.is_symlink(),
                 Err(_) => {
-                    self.add_name(at, name);
+                    self.add_name(&at, name);
                     return None;
                 }
             };
             if is_link {
                 links += 1;
-                self.add_name(at.clone(), name);
+                self.add_name(&at, name);
                 let target = fs::read_link(&next).ok().filter(|_| links <= LINKS_MAX)?;
                 if target.is_absolute() {
                     at = PathBuf::from("/");
@@ -88,22 +105,20 @@ impl Places {
                 push(&target, &mut rest);
                 continue;
             }
-            if rest.is_empty() {
-                self.add_name(at, name);
+            if rest.is_empty() && is_watched {
+                self.add_name(&at, name);
             }
             at = next;
         }
         Some(at)
     }
 
-    fn add_name(&mut self, directory: PathBuf, name: OsString) {
-        self.add(directory, Names::These(BTreeSet::from([name])));
-    }
-
-    fn add(&mut self, directory: PathBuf, names: Names) {
-        let before = self.0.remove(&directory);
-        let all = before.map_or(names.clone(), |before| before.and(names));
-        self.0.insert(directory, all);
+    fn add_name(&mut self, directory: &Path, name: OsString) {
+        match self.names.get_mut(directory) {
+            Some(Names::All) => {}
+            Some(Names::These(names)) => drop(names.insert(name)),
+            None => drop(self.names.insert(directory.to_path_buf(), Names::These(BTreeSet::from([name])))),
+        }
     }
 }
 
@@ -170,6 +185,37 @@ mod tests {
         assert_eq!(shown(&places, &base), ["a: d.toml", "a/b: c.toml"]);
         places.add_directory(&base.join("a/b"));
         assert_eq!(shown(&places, &base), ["a: b d.toml", "a/b: *"]);
+    }
+
+    #[test]
+    fn many_files_are_watched_as_each_of_them_alone() {
+        let (_directory, base) = base();
+        fs::create_dir_all(base.join("a/b")).expect("it is made");
+        fs::create_dir_all(base.join("elsewhere")).expect("it is made");
+        for name in ["a/1", "a/2", "a/b/1", "elsewhere/1"] {
+            fs::write(base.join(name), "").expect("it is written");
+        }
+        symlink("../elsewhere/1", base.join("a/3")).expect("it is made");
+        symlink("../elsewhere/2", base.join("a/4")).expect("it is made");
+        symlink("a", base.join("link")).expect("it is made");
+        let files = [
+            "a/1", "a/2", "a/3", "a/4", "a/5", "link/1", "link/3", "link/b/1", "link/b/2", "none/1",
+            "none/2", "a/1/x", "a/1/y", "a/2", "a/b/../1", "a/b/../2", "a/b/..", "loop/1", "loop/2",
+        ];
+        symlink("loop", base.join("loop")).expect("it is made");
+        let mut together = Places::default();
+        let mut alone = BTreeMap::new();
+        for file in files {
+            together.add_file(&base.join(file));
+            let mut one = Places::default();
+            one.follow(&base.join(file), true);
+            for (directory, names) in one.names {
+                let before: Option<Names> = alone.remove(&directory);
+                alone.insert(directory, before.map_or(names.clone(), |before| before.and(names)));
+            }
+        }
+        let alone = Places { names: alone, last: None };
+        assert_eq!(shown(&together, &base), shown(&alone, &base));
     }
 
     #[test]
