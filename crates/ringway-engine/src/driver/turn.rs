@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::kernel::{CHUNKS_PER_TURN, Core, Peek, Phase, READ_BYTES, flag};
+use super::kernel::{BULK_READ_BYTES, CHUNKS_PER_TURN, Core, Peek, Phase, READ_BYTES, flag};
 use super::{DatagramBatch, Event, Operations, Sink};
 use crate::{DatagramSocketId, sys, udp};
 
@@ -118,10 +118,13 @@ fn relay_ready(core: &mut Core, index: u32, readiness: Readiness, buffer: &mut [
     }
 }
 
-/// Reads from an open connection and lends what comes.
+/// Reads from an open connection and lends what comes: in larger chunks as soon as one was full and whoever got it wants
+/// more. Each read has the kernel acknowledge, and the sender fill up what it took.
 fn receive<S: Sink>(core: &mut Core, sink: &mut S, index: u32, buffer: &mut [u8]) {
     let id = core.entry(index).id(index);
-    for _ in 0..CHUNKS_PER_TURN {
+    let (mut room, mut left) = (READ_BYTES, CHUNKS_PER_TURN * READ_BYTES);
+    while left > 0 {
+        left = left.saturating_sub(room);
         if core.place(id).is_none() {
             return;
         }
@@ -150,7 +153,7 @@ fn receive<S: Sink>(core: &mut Core, sink: &mut S, index: u32, buffer: &mut [u8]
         let entry = core.entry_mut(index);
         let (hangup, told) = (entry.has(flag::HANGUP), entry.error_was_told());
         let Some(fd) = entry.fd() else { return };
-        match sys::receive(fd, &mut buffer[..READ_BYTES], 0) {
+        match sys::receive(fd, &mut buffer[..room], 0) {
             Ok(0) => {
                 // A reset may have come right behind the end; its edge was the same.
                 if let Some(error) = entry.fd().filter(|_| told).and_then(sys::take_error) {
@@ -160,20 +163,23 @@ fn receive<S: Sink>(core: &mut Core, sink: &mut S, index: u32, buffer: &mut [u8]
                 entry.clear(flag::READABLE);
             }
             Ok(count) => {
-                if count < READ_BYTES && !hangup {
+                if count < room && !hangup {
                     entry.clear(flag::READABLE);
                 }
                 let drained = !entry.has(flag::READABLE);
+                if core.queued_total < core.config.pending_bytes_max / 2 {
+                    room = BULK_READ_BYTES;
+                }
                 core.touch(index);
                 give(core, sink, Event::Received { connection: id, token, bytes: &mut buffer[..count] });
                 deliver(core, sink);
                 if drained {
-                    return;
+                    return core.end_draining(id);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 entry.clear(flag::READABLE);
-                return;
+                return core.end_draining(id);
             }
             Err(error) => return core.fail(index, error),
         }

@@ -13,7 +13,7 @@ use ringway_engine::{
 use crate::log::{Log, Seen};
 
 /// How long a test waits for anything.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Names an engine of a rig.
 pub(crate) type Node = usize;

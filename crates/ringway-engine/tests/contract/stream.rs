@@ -1,6 +1,8 @@
 //! Connections on their own: bytes in order, back-pressure, half-close, close and reset.
 
+use std::cell::RefCell;
 use std::io::ErrorKind;
+use std::rc::Rc;
 
 use ringway_engine::{SendError, Token};
 
@@ -12,6 +14,7 @@ contract!(
     bytes_arrive_in_order_both_ways,
     nothing_is_received_until_told_to,
     paused_receive_keeps_everything_for_later,
+    floods_that_are_paused_and_peeked_at_arrive_whole,
     what_the_kernel_does_not_take_is_queued_and_then_writable_once,
     writable_does_not_come_unasked,
     shut_ends_one_direction_after_its_bytes,
@@ -80,6 +83,48 @@ fn paused_receive_keeps_everything_for_later(rig: &mut Rig) {
     rig.ops(right).start_receive(b);
     rig.until("the end", |rig| rig.log(right).ended(b));
     assert_same(rig.log(right).bytes(b), &payload);
+}
+
+/// More than the buffers of a ring hold comes at once, so that it is read without them, and each pause falls in there.
+fn floods_that_are_paused_and_peeked_at_arrive_whole(rig: &mut Rig) {
+    let (left, right) = (rig.node(), rig.node());
+    let floods: Vec<_> = (0..3).map(|_| (rig.pair(left, right), rig.bulk())).collect();
+    let paused = Rc::new(RefCell::new(Vec::new()));
+    let (noted, mut count) = (Rc::clone(&paused), 0);
+    rig.log_mut(right).hook = Some(Box::new(move |ops, seen| {
+        if let Seen::Received { connection, .. } = seen {
+            count += 1;
+            if count % 5 == 0 {
+                ops.pause_receive(*connection);
+                noted.borrow_mut().push(*connection);
+            }
+        }
+    }));
+    for ((a, b), payload) in &floods {
+        rig.ops(right).start_receive(*b);
+        rig.ops(left).send(*a, payload).expect("to send");
+        rig.ops(left).shut(*a);
+    }
+    let (mut round, mut peeked_at) = (0, Vec::new());
+    rig.until("the ends of all", |rig| {
+        for connection in std::mem::take(&mut peeked_at) {
+            rig.ops(right).start_receive(connection);
+        }
+        for connection in paused.borrow_mut().drain(..) {
+            round += 1;
+            if round % 3 == 0 {
+                rig.ops(right).start_peek(connection, 4096);
+                peeked_at.push(connection);
+            } else {
+                rig.ops(right).start_receive(connection);
+            }
+        }
+        floods.iter().all(|((_, b), _)| rig.log(right).ended(*b))
+    });
+    assert!(round > 0, "nothing was paused");
+    for ((_, b), payload) in &floods {
+        assert_same(rig.log(right).bytes(*b), payload);
+    }
 }
 
 fn what_the_kernel_does_not_take_is_queued_and_then_writable_once(rig: &mut Rig) {

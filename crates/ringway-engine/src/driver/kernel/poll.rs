@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Core, Phase, Poller, flag, flow};
+use crate::ConnectionId;
 
 /// Rounds of reading by hand in a row that brought less than this end it, in a ring.
 const BY_HAND_ROUND_BYTES: u64 = 64 << 10;
@@ -64,6 +65,33 @@ impl Core {
             self.arm_receive(index);
         } else if let Some(fd) = entry.fd() {
             ring.poll_read(fd, entry.id(index));
+        }
+    }
+
+    /// Has an open connection, whose receive found no buffer left, be read by hand until nothing is left to be read. One that
+    /// sends without a pause takes all buffers, turn after turn, because its receive is begun again first: without this
+    /// the others would never be read, and itself only in small pieces.
+    pub(crate) fn begin_draining(&mut self, index: u32) {
+        if let Poller::Ring(ring) = &mut self.poller {
+            ring.begin_by_hand(index);
+            self.entry_mut(index).set(flag::READABLE);
+        }
+    }
+
+    /// An open connection was read by hand until nothing was left: what comes next the ring brings again.
+    pub(crate) fn end_draining(&mut self, id: ConnectionId) {
+        let Some(index) = self.place(id) else { return };
+        let entry = self.entry(index);
+        let is_drained = entry.phase() == Phase::Open && !entry.has(flag::READABLE) && !entry.stands();
+        let receives = entry.has(flag::RECEIVING) && !entry.has(flag::READ_ENDED);
+        if let Poller::Ring(ring) = &mut self.poller
+            && is_drained
+            && ring.reads_by_hand(index)
+        {
+            ring.end_by_hand(id);
+            if receives {
+                self.arm_receive(index);
+            }
         }
     }
 

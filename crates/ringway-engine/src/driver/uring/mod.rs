@@ -307,19 +307,19 @@ impl UringDriver {
         }
     }
 
-    /// Reads once by hand for a connection that found no buffer left. One that sends without a pause takes them all, turn
-    /// after turn, because its receive is begun again first: without this the others would never be read.
+    /// Reads by hand for a connection that found no buffer left.
     fn read_without_buffers<S: Sink>(&mut self, sink: &mut S, id: ConnectionId) {
         let Some(index) = self.core.place(id) else { return };
         let entry = self.core.entry(index);
+        let is_at_end = entry.has(flag::READ_ENDED | flag::BROKEN);
         let may_read = match entry.phase() {
             Phase::Open => {
-                entry.has(flag::RECEIVING) && !entry.has(flag::READ_ENDED) && self.core.held_bytes(index) == 0
+                if entry.has(flag::RECEIVING) && !is_at_end {
+                    self.core.begin_draining(index);
+                }
+                return;
             }
-            Phase::Relay => {
-                let peer = self.core.entry(entry.peer);
-                !entry.has(flag::READ_ENDED | flag::BROKEN) && !peer.has(flag::BLOCKED | flag::BROKEN)
-            }
+            Phase::Relay => !is_at_end && !self.core.entry(entry.peer).has(flag::BLOCKED | flag::BROKEN),
             Phase::Free
             | Phase::Dialling
             | Phase::Breaking
