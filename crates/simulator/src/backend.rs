@@ -11,6 +11,7 @@ use ringway::{
 use ringway_proxy::model::SendHeader;
 
 use crate::ledger::{BackendView, SharedLedger};
+use crate::opening::Openings;
 use crate::preamble::{Preamble, Preambles};
 use crate::script::{BackendEnd, HEADER, Order, pattern};
 
@@ -19,6 +20,7 @@ pub(crate) struct Backend {
     index: usize,
     address: SocketAddress,
     preambles: Preambles,
+    openings: Openings,
     ledger: SharedLedger,
     random: Random,
     /// By token; never used twice in the life of a backend.
@@ -31,6 +33,10 @@ struct Connection {
     preamble: Vec<u8>,
     /// Whom it named, once it is.
     client: Option<Option<SocketAddrV4>>,
+    /// What came while what the client says first is not complete.
+    first: Vec<u8>,
+    /// Whose it was, once it is, and how long.
+    opening: Option<(u32, u64)>,
     header: Vec<u8>,
     order: Option<Order>,
     view: BackendView,
@@ -42,10 +48,11 @@ impl Backend {
         index: usize,
         address: SocketAddress,
         preambles: Preambles,
+        openings: Openings,
         ledger: SharedLedger,
         random: Random,
     ) -> Self {
-        Self { index, address, preambles, ledger, random, connections: Vec::new() }
+        Self { index, address, preambles, openings, ledger, random, connections: Vec::new() }
     }
 
     fn note(&self, ops: &Operations<'_>, what: &str, place: usize, amount: u64) {
@@ -87,6 +94,29 @@ impl Backend {
         }
     }
 
+    /// Takes bytes that may begin with what a client says first; gives back those behind it, if it is complete.
+    fn read_opening(&mut self, place: usize, bytes: Vec<u8>) -> Option<Vec<u8>> {
+        let is_any = self.openings.iter().any(|opening| !opening.bytes.is_empty());
+        let connection = &mut self.connections[place];
+        if !is_any || connection.opening.is_some() {
+            return Some(bytes);
+        }
+        connection.first.extend_from_slice(&bytes);
+        let first = &connection.first;
+        if let Some(number) = self.openings.iter().position(|opening| first.starts_with(&opening.bytes)) {
+            let length = self.openings[number].len();
+            connection.opening = Some((number as u32, length));
+            connection.view.received += length;
+            return Some(std::mem::take(&mut connection.first).split_off(length as usize));
+        }
+        if !self.openings.iter().any(|opening| opening.bytes.starts_with(first)) {
+            let fault = format!("backend {} got what nobody said first: {first:?}", self.index);
+            connection.first.clear();
+            self.fault(fault);
+        }
+        None
+    }
+
     /// Takes bytes of the header; gives back how many were of it.
     fn read_header(&mut self, place: usize, bytes: &[u8]) -> usize {
         let index = self.index;
@@ -104,10 +134,14 @@ impl Backend {
         };
         connection.order = Some(order);
         connection.view.backend = index;
+        let opened = connection.opening;
         let client = connection.client.flatten();
         let is_named = client.is_some_and(|client| self.preambles.names(order.number, client));
         if self.preambles.send != SendHeader::None && !is_named {
             self.fault(format!("the PROXY header of connection {} names {client:?}", order.number));
+        }
+        if opened.is_some_and(|(number, _)| number != order.number) {
+            self.fault(format!("what {opened:?} said first came before the bytes of {}", order.number));
         }
         if self.ledger.borrow().backends.contains_key(&order.number) {
             self.fault(format!("bytes of connection {} came to two backends", order.number));
@@ -128,7 +162,8 @@ impl Backend {
     fn go_on(&mut self, ops: &mut Operations<'_>, place: usize) {
         let connection = &mut self.connections[place];
         let Some(order) = connection.order else { return };
-        let complete = connection.view.received == HEADER as u64 + u64::from(order.request);
+        let before = connection.opening.map_or(0, |(_, length)| length);
+        let complete = connection.view.received == before + HEADER as u64 + u64::from(order.request);
         if order.in_turn && !complete && !connection.view.ended {
             return;
         }
@@ -197,6 +232,8 @@ impl EventHandler for Backend {
             id,
             preamble: Vec::new(),
             client: None,
+            first: Vec::new(),
+            opening: None,
             header: Vec::new(),
             order: None,
             view: BackendView::default(),
@@ -208,10 +245,12 @@ impl EventHandler for Backend {
     fn on_read(&mut self, ops: &mut Operations<'_>, _: ConnectionId, token: Token, bytes: &mut [u8]) {
         let place = token.0 as usize;
         let Some(bytes) = self.read_preamble(place, bytes) else { return };
+        let Some(bytes) = self.read_opening(place, bytes) else { return };
         let of_header = self.read_header(place, &bytes);
         let rest = &bytes[of_header..];
         let connection = &mut self.connections[place];
-        let start = connection.view.received + of_header as u64;
+        let before = connection.opening.map_or(0, |(_, length)| length);
+        let start = connection.view.received - before + of_header as u64;
         connection.view.received += bytes.len() as u64;
         if let Some(order) = connection.order {
             self.check_request(order, start, rest);

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use ringway::simulated::Random;
 use ringway::{
-    CloseReason, ConnectOptions, ConnectionId, EventHandler, ListenerId, Operations, SocketAddress, TimerId,
-    Token,
+    CloseReason, ConnectOptions, ConnectionId, EventHandler, ListenerId, Operations, SocketAddress, Time,
+    TimerId, Token,
 };
 
 use crate::ledger::{ClientView, SharedLedger};
+use crate::opening::Openings;
 use crate::preamble::Preambles;
 use crate::script::{ClientEnd, HEADER, Script, pattern};
 
@@ -19,6 +20,7 @@ pub(crate) struct Clients {
     random: Random,
     frontends: Vec<SocketAddress>,
     preambles: Preambles,
+    openings: Openings,
     clients: Vec<Client>,
 }
 
@@ -27,6 +29,8 @@ struct Client {
     connection: ConnectionId,
     view: ClientView,
     sending: bool,
+    /// It sends nothing before.
+    silent_until: Time,
 }
 
 /// What a timer is for; the low bits of its token, the client's number above.
@@ -35,6 +39,9 @@ const SEND: u32 = 1;
 const READ: u32 = 2;
 const CLOSE: u32 = 3;
 const KINDS: u32 = 4;
+
+/// Between two pieces of what a client says first: few of these are shorter than the silence that speaks for itself.
+const OPENING_PAUSE_MAX: Duration = Duration::from_millis(60);
 
 /// The source address of a client, by which the proxy's record of it is found.
 pub(crate) fn source(number: u32) -> IpAddr {
@@ -59,6 +66,7 @@ impl Clients {
         scripts: &[Script],
         frontends: Vec<SocketAddress>,
         preambles: Preambles,
+        openings: Openings,
         ledger: SharedLedger,
         random: Random,
     ) -> Self {
@@ -67,8 +75,9 @@ impl Clients {
             connection: ConnectionId::NONE,
             view: ClientView::default(),
             sending: true,
+            silent_until: Time::ZERO,
         });
-        Self { clients: clients.collect(), ledger, random, frontends, preambles }
+        Self { clients: clients.collect(), ledger, random, frontends, preambles, openings }
     }
 
     pub(crate) fn all_done(&self) -> bool {
@@ -101,14 +110,27 @@ impl Clients {
     fn send(&mut self, ops: &mut Operations<'_>, number: usize) {
         let client = &mut self.clients[number];
         let (script, connection) = (client.script, client.connection);
-        let total = HEADER as u64 + u64::from(script.request);
+        if ops.now() < client.silent_until {
+            return;
+        }
+        let opening = &self.openings[number];
+        let before = opening.len();
+        let total = before + HEADER as u64 + u64::from(script.request);
         let stop_at = match script.client_end {
-            ClientEnd::Reset(at) => total.min(HEADER as u64 + u64::from(at)),
+            ClientEnd::Reset(at) => total.min(before + HEADER as u64 + u64::from(at)),
             _ => total,
         };
+        let stop_at = opening.stops_at.map_or(stop_at, |at| at.min(stop_at));
         while client.sending && client.view.sent < stop_at {
-            let len = self.random.between(1, 40_000).min(stop_at - client.view.sent) as usize;
-            let bytes = script.request_bytes(client.view.sent, len);
+            let start = client.view.sent;
+            let is_opening = start < before;
+            let most = if is_opening { opening.piece_max } else { 40_000 };
+            let len = self.random.between(1, most).min(stop_at - start) as usize;
+            let mut bytes = opening.bytes.get(start as usize..).unwrap_or_default().to_vec();
+            bytes.truncate(len);
+            let len_of_opening = bytes.len() as u64;
+            let of_script = (start + len_of_opening).saturating_sub(before);
+            bytes.extend(script.request_bytes(of_script, len - bytes.len()));
             match ops.send(connection, &bytes) {
                 Ok(0) => client.view.sent += len as u64,
                 Ok(_queued) => {
@@ -117,8 +139,9 @@ impl Clients {
                 }
                 Err(_) => return,
             }
+            let pause = if is_opening { script.pause.min(OPENING_PAUSE_MAX) } else { script.pause };
             if self.random.chance(0.1) && !script.pause.is_zero() {
-                let at = ops.now() + self.random_pause(script.pause);
+                let at = ops.now() + self.random_pause(pause);
                 ops.set_timer(at, Token(number as u32 * KINDS + SEND));
                 return;
             }
@@ -225,6 +248,12 @@ impl EventHandler for Clients {
             }
             _ => {
                 ops.start_receive(connection);
+                let silence = self.openings[number].silence;
+                if !silence.is_zero() {
+                    let until = ops.now() + silence;
+                    self.clients[number].silent_until = until;
+                    ops.set_timer(until, Token(token.0 * KINDS + SEND));
+                }
                 self.send(ops, number);
             }
         }

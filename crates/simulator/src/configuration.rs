@@ -7,6 +7,8 @@ use ringway::SocketAddress;
 use ringway::simulated::Random;
 use ringway_proxy::model;
 
+use crate::routes;
+
 /// So many other configurations. The last one is `base` again, so that everything can be found well in the end.
 pub(crate) fn variations(base: &[model::App], count: usize, random: &mut Random) -> Vec<Vec<model::App>> {
     let mut all: Vec<Vec<model::App>> = Vec::with_capacity(count);
@@ -75,6 +77,9 @@ fn vary_app(app: &mut model::App, random: &mut Random) {
     }
     if random.chance(0.3) {
         app.health.interval = Duration::from_millis(random.between(200, 2_000));
+    }
+    if !app.routes.is_empty() && random.chance(0.4) {
+        routes::vary(&mut app.routes, random);
     }
     if random.chance(0.3) {
         app.frontends.push(beside(&app.frontends[0]));

@@ -7,8 +7,12 @@ use std::rc::Rc;
 
 use ringway::Time;
 use ringway_proxy::control::access_log::AccessRecord;
+use ringway_proxy::model::{self, Target};
 
-use crate::scenario::is_denied;
+use crate::Routes;
+use crate::opening::Says;
+use crate::routes::{Goes, UNREADABLE, destinations, is_asked, serves_silence};
+use crate::scenario::{Scenario, is_denied};
 use crate::script::Script;
 
 /// Shared by all handlers of a simulation.
@@ -24,6 +28,9 @@ pub(crate) struct Ledger {
     /// Clients whose connections were cut because nobody knew how far they had come, and whether they had a backend before a
     /// process was followed by another.
     cut: BTreeMap<u32, bool>,
+    /// What the proxy was told to do, and since when.
+    configurations: Vec<(Time, Vec<model::App>)>,
+    routes: Routes,
     faults: Vec<String>,
     trace: Trace,
 }
@@ -32,7 +39,7 @@ pub(crate) struct Ledger {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClientView {
     pub(crate) connected: bool,
-    /// Bytes given to the network, header included.
+    /// Bytes given to the network, header and what is said first included.
     pub(crate) sent: u64,
     pub(crate) shut: bool,
     pub(crate) received: u64,
@@ -85,6 +92,16 @@ impl Ledger {
         self.cut.extend(clients);
     }
 
+    /// From now on the proxy goes by these apps.
+    pub(crate) fn configure(&mut self, now: Time, apps: &[model::App]) {
+        self.configurations.push((now, apps.to_vec()));
+    }
+
+    /// What came of routes.
+    pub(crate) fn routes(&self) -> Routes {
+        self.routes
+    }
+
     pub(crate) fn faults(&self) -> &[String] {
         &self.faults
     }
@@ -123,6 +140,49 @@ impl Ledger {
         }
     }
 
+    /// Every client went where a route sends it that held while it was there, or nowhere.
+    pub(crate) fn check_routes(&mut self, scenario: &Scenario, records: &BTreeMap<u32, Vec<AccessRecord>>) {
+        for script in &scenario.scripts {
+            let number = &script.number;
+            let (Some([record]), Some(client)) =
+                (records.get(number).map(Vec::as_slice), self.clients.get(number))
+            else {
+                continue;
+            };
+            if self.orphaned.contains(number) || self.cut.contains_key(number) {
+                continue;
+            }
+            let opening = &scenario.openings[*number as usize];
+            let says = if client.sent == 0 { Says::Nothing } else { opening.says };
+            let first = self.configurations.iter().rposition(|(since, _)| *since < script.dial_at);
+            let held = self.configurations[first.unwrap_or(0)..].iter();
+            let apps: Vec<&model::App> = held
+                .take_while(|(since, _)| *since <= record.ended)
+                .filter_map(|(_, apps)| apps.iter().find(|app| app.name == *record.app))
+                .collect();
+            let goes: Vec<Goes> = apps.iter().flat_map(|app| destinations(app, says)).collect();
+            let got = self.backends.get(number).map(|backend| backend.backend);
+            let fault = check_route(&goes, got, record, scenario);
+            let is_asked = record.asked.as_ref().is_none_or(|asked| is_asked(asked, says));
+            let fault = fault.or((!is_asked).then_some("the record is wrong about what was asked for"));
+            let was_silent = !opening.silence.is_zero() && opening.silence >= record.total;
+            let in_vain = was_silent && record.reason == "hello_timeout" && !apps.is_empty();
+            let in_vain = in_vain && apps.iter().all(|app| serves_silence(app));
+            let fault = fault.or(in_vain.then_some("a client waited in vain for the server to speak first"));
+            if let Some(fault) = fault {
+                self.fault(format!("{fault}: {script:?}, {says:?}, {goes:?}, backend {got:?}, {record:?}"));
+            }
+            let protocol = record.asked.as_ref().map(|asked| asked.protocol);
+            let is_taken = record.route.is_some() && got.is_some();
+            self.routes.taken += u32::from(is_taken);
+            self.routes.unreadable += u32::from(is_taken && record.route.as_deref() == Some(UNREADABLE));
+            self.routes.silent += u32::from(is_taken && protocol == Some(model::Client::Silent));
+            if let Some(which) = REFUSALS.iter().position(|reason| *reason == record.reason) {
+                self.routes.refused[which] += 1;
+            }
+        }
+    }
+
     /// Holds the two ends of every connection, and the proxy's record of it, against each other.
     pub(crate) fn check(&mut self, scripts: &[Script], records: &BTreeMap<u32, Vec<AccessRecord>>) {
         for script in scripts {
@@ -151,6 +211,38 @@ struct Fate {
     cut: bool,
     /// If there was a backend, it was dialled by a process that died, whose kernel ended that half.
     dialled: bool,
+}
+
+/// Why clients end by what they said, or did not.
+const REFUSALS: [&str; 4] = ["hello_unreadable", "no_route", "hello_timeout", "limit_handshakes"];
+/// Why they end where backends were looked for.
+const BEYOND: [&str; 4] = ["no_backend", "backends_full", "queue_full", "queue_timeout"];
+
+fn check_route(
+    goes: &[Goes],
+    got: Option<usize>,
+    record: &AccessRecord,
+    scenario: &Scenario,
+) -> Option<&'static str> {
+    let may_be = |backends: &[Target], got: usize| {
+        backends.iter().any(|target| match target {
+            Target::Address(address) => *address == scenario.backends[got],
+            Target::Host { .. } | Target::Service { .. } => got < scenario.resolved,
+        })
+    };
+    let leads = |one: &Goes| match one {
+        Goes::To { route, backends } => {
+            route.as_deref() == record.route.as_deref() && got.is_none_or(|got| may_be(backends, got))
+        }
+        Goes::Refused(_) | Goes::Nowhere => false,
+    };
+    let has_gone = got.is_some() || record.route.is_some() || record.phase != "accept";
+    if (has_gone || BEYOND.contains(&record.reason)) && !goes.iter().any(leads) {
+        return Some("a client went where no route sends it");
+    }
+    let is_refusal = REFUSALS[..2].contains(&record.reason);
+    let is_refused = |one: &Goes| matches!(one, Goes::Refused(reason) if *reason == record.reason);
+    (is_refusal && !goes.iter().any(is_refused)).then_some("a client was refused that goes somewhere")
 }
 
 fn check_ends(

@@ -8,15 +8,19 @@
 //! record; the counts return to zero; limits are never passed; nothing is left behind in an engine or in the network;
 //! connections that are moved between workers, in whatever they do, go on; so they do when another process follows, with at most
 //! one of the two using the sockets, whichever of them dies, hangs or refuses, and when;
-//! every client's PROXY header names it to its backend; every thread adopts each snapshot of the configuration, and an app that was removed is gone with its last connection.
+//! every client's PROXY header names it to its backend; a hello of TLS, a request or whatever else clients say first arrives
+//! untouched, at a backend of the route that it asks for, or at none if it cannot be read; every thread adopts each snapshot of
+//! the configuration, and an app that was removed is gone with its last connection.
 #![forbid(unsafe_code)]
 
 mod backend;
 mod client;
 mod configuration;
 mod ledger;
+mod opening;
 mod preamble;
 mod proxy;
+mod routes;
 mod scenario;
 mod script;
 mod upgrade;
@@ -54,10 +58,26 @@ pub struct Outcome {
     pub connections: usize,
     /// Connections that moved bytes from end to end and ended cleanly in both directions.
     pub clean: usize,
+    /// What routes did.
+    pub routes: Routes,
     /// How often another process was to follow, and what came of it.
     pub upgrades: Upgrades,
     /// Simulated time that passed.
     pub time: Duration,
+}
+
+/// What came of clients of apps that have routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Routes {
+    /// Those that a backend of a route got.
+    pub taken: u32,
+    /// Of these, those that went there because their first bytes could not be read.
+    pub unreadable: u32,
+    /// Of these, those that said nothing for so long that the server was to speak.
+    pub silent: u32,
+    /// Those that were refused by what they said or did not say: hello unreadable, no route, not said in time, too many that
+    /// have not said it.
+    pub refused: [u32; 4],
 }
 
 /// What came of upgrades.
@@ -116,6 +136,7 @@ pub fn play(workload: Workload, seed: u64, keep_lines: bool) -> Outcome {
             lines: None,
             connections: 0,
             clean: 0,
+            routes: Routes::default(),
             upgrades: Upgrades::default(),
             time: Duration::ZERO,
         }

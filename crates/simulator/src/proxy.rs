@@ -63,20 +63,29 @@ pub(crate) struct Proxy {
 }
 
 /// A limit of an app or of its backends that is passed. Reloads do not change them.
-fn limit_passed(app: &AppState) -> Option<String> {
-    let set = app.endpoints();
+fn limit_passed(app: &Arc<AppState>) -> Option<String> {
     let mut sum = 0;
-    for endpoint in set.endpoints() {
-        let active = endpoint.active().get();
-        let max = app.model().backends.get(endpoint.backend()).and_then(|backend| backend.max_connections);
-        if max.is_some_and(|max| active > max) {
-            return Some(format!("{} has {active} connections, of {max:?}", endpoint.name()));
+    for pool in app.with_pools() {
+        for endpoint in pool.endpoints().endpoints() {
+            let active = endpoint.active().get();
+            let backend = pool.model().backends.get(endpoint.backend());
+            let max = backend.and_then(|backend| backend.max_connections);
+            if max.is_some_and(|max| active > max) {
+                return Some(format!("{} has {active} connections, of {max:?}", endpoint.name()));
+            }
+            sum += active;
         }
-        sum += active;
+        let (waiting, max) = (pool.queue().waiting(), pool.model().limits.queue);
+        if max.is_some_and(|max| waiting > max) {
+            return Some(format!("{waiting} connections of {} wait for room, of {max:?}", pool.name()));
+        }
     }
-    let (waiting, max) = (app.queue().waiting(), app.model().limits.queue);
-    if max.is_some_and(|max| waiting > max) {
-        return Some(format!("{waiting} connections of {} wait for room, of {max:?}", app.name()));
+    let (handshakes, max) = (app.counts().handshakes().get(), app.model().limits.handshakes);
+    if max.is_some_and(|max| handshakes > max) {
+        return Some(format!(
+            "{handshakes} clients of {} have not said where they go, of {max:?}",
+            app.name()
+        ));
     }
     let max = app.model().limits.connections;
     max.is_some_and(|max| sum > max)
@@ -153,7 +162,7 @@ impl Proxy {
             is_dead: false,
             was_reloaded: false,
             has_lost_counts: false,
-            cores: lineage.living().iter().map(Arc::downgrade).collect(),
+            cores: lineage.living_pools().iter().map(Arc::downgrade).collect(),
             surroundings,
             lineage,
             metrics: Arc::new(metrics),
@@ -247,7 +256,7 @@ impl Proxy {
     pub(crate) fn reload(&mut self, apps: &[model::App]) {
         let config = model::Config { apps: apps.to_vec(), ..self.lineage.current().config().clone() };
         let snapshot = self.lineage.advance(config, Origin::Signal);
-        let living = self.lineage.living();
+        let living = self.lineage.living_pools();
         self.cores.retain(|core| core.strong_count() > 0);
         for core in &living {
             if !self.cores.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(core))) {
@@ -265,7 +274,7 @@ impl Proxy {
 
     /// Names mean some of these addresses from now on.
     pub(crate) fn resolve(&mut self, addresses: &[SocketAddress], random: &mut Random) {
-        for app in self.lineage.current().apps() {
+        for app in self.lineage.current().pools() {
             let resolved: Vec<Vec<SocketAddress>> = app
                 .model()
                 .backends
@@ -369,7 +378,7 @@ impl Proxy {
         if open > max {
             return Some(format!("{open} connections are admitted, {max} may be"));
         }
-        self.lineage.current().apps().find_map(|app| limit_passed(app))
+        self.lineage.current().apps().find_map(limit_passed)
     }
 
     /// Clients that wait for a backend, while one has room and everybody is at rest: a call that was lost.
@@ -383,14 +392,14 @@ impl Proxy {
             let balance = app.model().balance;
             Balancer::new(balance, app.endpoints(), balance::Random::new(0)).has_room(now)
         };
-        let app = snapshot.apps().filter(|app| app.queue().waiting() > 0).find(has_room)?;
+        let app = snapshot.pools().filter(|app| app.queue().waiting() > 0).find(has_room)?;
         Some(format!("{} clients of {} wait, and there is room", app.queue().waiting(), app.name()))
     }
 
     /// Endpoints that are left out, while nothing is wrong with them.
     pub(crate) fn check_health(&self) -> Option<String> {
         let snapshot = self.lineage.current();
-        let sets = snapshot.apps().map(|app| app.endpoints());
+        let sets = snapshot.pools().map(|app| app.endpoints());
         let out: Vec<_> = sets
             .flat_map(|set| set.endpoints().to_vec())
             .filter(|endpoint| endpoint.weight() > 0 && !endpoint.is_available())
@@ -410,13 +419,17 @@ impl Proxy {
         zero("admitted connections".to_owned(), self.admission.open().into());
         let snapshot = self.lineage.current();
         for app in snapshot.apps() {
+            let waited_for = app.counts().handshakes().get();
+            zero(format!("clients of {} that have not said where they go", app.name()), waited_for.into());
+        }
+        for app in snapshot.pools() {
             zero(format!("active connections of {}", app.name()), app.active().get().into());
             zero(format!("clients of {} that wait for room", app.name()), app.queue().waiting().into());
             for endpoint in app.endpoints().endpoints() {
                 zero(format!("active connections of {}", endpoint.name()), endpoint.active().get().into());
             }
         }
-        let lives = |core: &&Arc<AppCore>| !snapshot.apps().any(|app| Arc::ptr_eq(app.core(), core));
+        let lives = |core: &&Arc<AppCore>| !snapshot.pools().any(|app| Arc::ptr_eq(app.core(), core));
         for core in self.cores.iter().filter_map(Weak::upgrade).collect::<Vec<_>>().iter().filter(lives) {
             faults.push(format!("{} was removed and is still there", core.name()));
         }

@@ -9,7 +9,9 @@ use ringway_proxy::model;
 
 use crate::Workload;
 use crate::configuration;
+use crate::opening::{Opening, Openings};
 use crate::preamble::Preambles;
+use crate::routes;
 use crate::script::Script;
 use crate::upgrade::Plan;
 
@@ -25,7 +27,10 @@ pub(crate) struct Scenario {
     /// What [`Incident::Reload`] brings.
     pub(crate) configurations: Vec<Vec<model::App>>,
     pub(crate) backends: Vec<SocketAddress>,
+    /// So many of them are what names mean; the others have routes of their own.
+    pub(crate) resolved: usize,
     pub(crate) preambles: Preambles,
+    pub(crate) openings: Openings,
     /// The clients of the lowest numbers may not come: see [`is_denied`].
     pub(crate) denies: bool,
     pub(crate) faults: SimulatedFaults,
@@ -86,7 +91,7 @@ impl Scenario {
         let mut random = Random::new(seed);
         let random = &mut random;
         let backend_count = random.between(1, 4) as usize;
-        let backends: Vec<_> = (0..backend_count)
+        let mut backends: Vec<_> = (0..backend_count)
             .map(|index| address(Ipv4Addr::new(172, 16, 0, index as u8 + 1), 8000))
             .collect();
         let app_count = if is_day { random.between(2, 4) } else { random.between(1, 2) };
@@ -102,7 +107,16 @@ impl Scenario {
             }
             app.timeouts.handshake = Duration::from_millis(random.between(200, 3_000));
         }
-        let script_count = if is_day { random.between(100, 300) } else { random.between(5, 60) } as u32;
+        // Chance of its own: a seed without routes is what it was.
+        let mut of_routes = Random::new(seed ^ 0x726f_7574);
+        let has_routes = of_routes.chance(0.4);
+        if has_routes {
+            add_routes(&mut apps, &mut backends, &mut of_routes);
+        }
+        let of_any_kind = if is_day { random.between(100, 300) } else { random.between(5, 60) } as u32;
+        // Where many say what gets them nowhere, more come that do no harm besides.
+        let harmless = if has_routes { of_routes.between(20, 80) as u32 } else { 0 };
+        let script_count = of_any_kind + harmless;
         let calm = calm_at.as_millis() as u64;
         let spread = if is_day { calm } else { random.between(100, calm) };
         let reload_times: Vec<u64> = match is_day {
@@ -111,7 +125,9 @@ impl Scenario {
             false => Vec::new(),
         };
         let configurations = configuration::variations(&apps, reload_times.len(), random);
-        let mut incidents = incidents(backend_count, calm, random);
+        let mut all = incidents(0..backend_count, calm, random);
+        all.extend(incidents(backend_count..backends.len(), calm, &mut of_routes));
+        let mut incidents = all;
         let at = |milliseconds| Time::ZERO + Duration::from_millis(milliseconds);
         incidents.extend(
             reload_times.iter().enumerate().map(|(index, time)| (at(*time), Incident::Reload(index))),
@@ -127,9 +143,16 @@ impl Scenario {
         let scripts: Vec<Script> = (0..script_count)
             .map(|number| {
                 let dial_at = Time::ZERO + Duration::from_millis(200 + random.below(spread));
-                Script::draw(number, dial_at, random)
+                let script = Script::draw(number, dial_at, random);
+                if number < of_any_kind { script } else { script.without_harm() }
             })
             .collect();
+        let has_tls = apps.iter().any(|app| app.tls.is_some());
+        let openings = (0..script_count).map(|number| match has_routes {
+            true => Opening::draw(number, apps[0].timeouts.sniff, has_tls, &mut of_routes),
+            false => Opening::default(),
+        });
+        let openings = openings.collect();
         let (times, upgrades): (Vec<Time>, Vec<Plan>) = upgrades(seed, calm, &scripts).into_iter().unzip();
         incidents.extend(times.iter().enumerate().map(|(index, time)| (*time, Incident::Upgrade(index))));
         incidents.sort_by_key(|(at, _)| *at);
@@ -139,7 +162,10 @@ impl Scenario {
         };
         let ending = match random.index(3) {
             0 => {
-                let drain = Time::ZERO + Duration::from_millis(random.between(200, spread + 1000));
+                let drain = random.between(200, spread + 1000);
+                // Not before what routes do has been seen.
+                let drain = if has_routes { drain.max(spread * 2 / 3) } else { drain };
+                let drain = Time::ZERO + Duration::from_millis(drain);
                 // Sometimes all have time to finish.
                 let patience = if random.chance(0.5) { 500 } else { 20_000 };
                 let close_now = drain + Duration::from_millis(random.below(patience));
@@ -156,7 +182,9 @@ impl Scenario {
             configurations,
             incidents,
             backends,
+            resolved: backend_count,
             preambles,
+            openings,
             denies,
             faults: faults(random),
             scripts,
@@ -237,6 +265,20 @@ fn app(index: u16, backends: &[SocketAddress], random: &mut Random) -> model::Ap
     }
 }
 
+/// Gives most apps routes, and these machines of their own.
+fn add_routes(apps: &mut [model::App], backends: &mut Vec<SocketAddress>, random: &mut Random) {
+    for (index, app) in apps.iter_mut().enumerate() {
+        if index > 0 && random.chance(0.3) {
+            continue;
+        }
+        routes::add(app, random, || {
+            let address = address(Ipv4Addr::new(172, 16, 0, backends.len() as u8 + 1), 8000);
+            backends.push(address.clone());
+            address
+        });
+    }
+}
+
 fn ejection(random: &mut Random) -> model::Ejection {
     let time = Duration::from_millis(random.between(200, 3_000));
     let untils = [model::EjectedUntil::Time, model::EjectedUntil::Check, model::EjectedUntil::Both];
@@ -303,9 +345,9 @@ fn limits(denies: bool, random: &mut Random) -> model::Limits {
 }
 
 /// Outages of backends, each over before all is calm, which is so many milliseconds after the start.
-fn incidents(backends: usize, calm: u64, random: &mut Random) -> Vec<(Time, Incident)> {
+fn incidents(backends: std::ops::Range<usize>, calm: u64, random: &mut Random) -> Vec<(Time, Incident)> {
     let mut incidents = Vec::new();
-    for backend in 0..backends {
+    for backend in backends {
         let mut at = random.below(4_000);
         while random.chance(0.7) {
             let end = at + random.between(50, 5_000);

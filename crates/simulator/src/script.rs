@@ -96,6 +96,15 @@ impl Script {
         }
     }
 
+    /// The same, and both sides finish.
+    pub(crate) fn without_harm(self) -> Self {
+        let client_end = match self.client_end {
+            ClientEnd::Finish | ClientEnd::FinishAfterResponse => self.client_end,
+            _ => ClientEnd::Finish,
+        };
+        Self { client_end, backend_end: BackendEnd::Finish, ..self }
+    }
+
     /// What the backend has to know.
     pub(crate) fn header(&self) -> [u8; HEADER] {
         let (end, at) = match self.backend_end {

@@ -52,10 +52,12 @@ pub(crate) fn play(workload: Workload, seed: u64, keep_lines: bool) -> Outcome {
     if keep_lines {
         ledger.borrow_mut().keep_lines();
     }
+    ledger.borrow_mut().configure(Time::ZERO, &scenario.apps);
     let clients = Clients::new(
         &scenario.scripts,
         scenario.frontends(),
         scenario.preambles,
+        Rc::clone(&scenario.openings),
         Rc::clone(&ledger),
         Random::new(random.next_u64()),
     );
@@ -94,7 +96,9 @@ impl World {
     fn start_backend(&mut self, index: usize) {
         let random = Random::new(self.random.next_u64());
         let address = self.scenario.backends[index].clone();
-        let backend = Backend::new(index, address, self.scenario.preambles, Rc::clone(&self.ledger), random);
+        let openings = Rc::clone(&self.scenario.openings);
+        let ledger = Rc::clone(&self.ledger);
+        let backend = Backend::new(index, address, self.scenario.preambles, openings, ledger, random);
         let engine = Engine::simulated(&self.network, &EngineConfig::default());
         self.backends[index] = Some(Worker::new(engine, backend));
     }
@@ -339,7 +343,9 @@ impl World {
             Incident::Refuse(backend) => self.network.refuse(&self.scenario.backends[backend]),
             Incident::Allow(backend) => self.network.allow(&self.scenario.backends[backend]),
             Incident::Reload(configuration) => {
-                self.proxy.reload(&self.scenario.configurations[configuration]);
+                let apps = &self.scenario.configurations[configuration];
+                self.ledger.borrow_mut().configure(self.network.now(), apps);
+                self.proxy.reload(apps);
             }
             Incident::Move => self.proxy.move_some(&mut self.random),
             Incident::Upgrade(index) => {
@@ -348,7 +354,10 @@ impl World {
                     self.upgrade = Some(Upgrade::begin(self.scenario.upgrades[index], now));
                 }
             }
-            Incident::Resolve => self.proxy.resolve(&self.scenario.backends, &mut self.random),
+            Incident::Resolve => {
+                let addresses = &self.scenario.backends[..self.scenario.resolved];
+                self.proxy.resolve(addresses, &mut self.random);
+            }
             Incident::Calm => {
                 let calm =
                     SimulatedFaults { latency: self.scenario.faults.latency, ..SimulatedFaults::ragged() };
@@ -366,6 +375,7 @@ impl World {
             let faults = self.proxy.check_end();
             let mut ledger = self.ledger.borrow_mut();
             ledger.check(&self.scenario.scripts, &records);
+            ledger.check_routes(&self.scenario, &records);
             if self.scenario.denies {
                 ledger.check_denied();
             }
@@ -395,6 +405,7 @@ impl World {
             lines: ledger.lines().map(str::to_owned),
             connections: self.scenario.scripts.len(),
             clean,
+            routes: ledger.routes(),
             upgrades: self.upgrades,
             time,
         }

@@ -1,6 +1,6 @@
 //! Two hundred seeds hold, and a seed replays.
 
-use simulator::Upgrades;
+use simulator::{Routes, Upgrades};
 
 /// A few tests instead of one, so that they run side by side.
 fn hold(seeds: std::ops::Range<u64>) -> Upgrades {
@@ -72,4 +72,22 @@ fn traffic_gets_through() {
         .iter()
         .fold((0, 0), |(all, clean), outcome| (all + outcome.connections, clean + outcome.clean));
     assert!(clean * 4 > all, "{clean} of {all} connections ended cleanly");
+}
+
+#[test]
+fn clients_go_by_what_they_say_first_in_every_way() {
+    // A checker that nothing ever reaches would be content with everything.
+    let outcomes: Vec<_> = (0..50).map(|seed| simulator::run(seed, false)).collect();
+    let count = |of: fn(&Routes) -> u32| -> u32 { outcomes.iter().map(|outcome| of(&outcome.routes)).sum() };
+    let taken = count(|routes| routes.taken);
+    let others = [
+        count(|routes| routes.unreadable),
+        count(|routes| routes.silent),
+        count(|routes| routes.refused[0]),
+        count(|routes| routes.refused[1]),
+        count(|routes| routes.refused[2]),
+        count(|routes| routes.refused[3]),
+    ];
+    println!("{taken} took routes; {others:?}");
+    assert!(taken > 50 && others.iter().all(|count| *count > 0));
 }
