@@ -251,6 +251,7 @@ async fn serve(
     };
     crew.start_checks(&lineage.current());
     let operator = Operator::new(Arc::clone(&process), crew.mailers().to_vec(), events.clone());
+    operator.go_on_with(std::mem::take(&mut estate.drains));
     tokio::spawn(close_those_of_backends_that_are_down(operator.clone(), downs));
     let evening_out = EveningOut {
         workers: crew.mailers().to_vec(),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ringway::{Clock, Time};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -60,11 +61,38 @@ type Pools = Vec<Arc<AppState>>;
 #[derive(Clone, Copy, Debug)]
 struct Drain {
     until: Instant,
+    /// The same moment by the process clock, which another process goes on with.
+    moment: Time,
     /// Its time is over, and so many connections were ended.
     cut: Option<u64>,
 }
 
+/// A drain that has a time, as another process goes on with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct DrainRecord {
+    app: String,
+    backend: Option<String>,
+    /// In nanoseconds of the process clock.
+    until: u64,
+    /// Connections that were ended because the time was over, if it is.
+    cut: Option<u64>,
+}
+
 impl Drains {
+    /// All of them, in an order that depends on nothing else.
+    pub(super) fn records(&self) -> Vec<DrainRecord> {
+        let record = |((app, backend), drain): (&Target, &Drain)| DrainRecord {
+            app: app.clone(),
+            backend: backend.clone(),
+            until: drain.moment.as_nanos(),
+            cut: drain.cut,
+        };
+        let mut records: Vec<_> = self.lock().iter().map(record).collect();
+        records.sort();
+        records
+    }
+
     /// What was to be ended in a while stays.
     pub(super) fn forget(&self, app: &str, backend: Option<&str>) {
         self.lock().remove(&(app.to_owned(), backend.map(str::to_owned)));
@@ -142,12 +170,29 @@ impl Operator {
         }
         self.drains.forget(&app, query.backend.as_deref());
         if let Some(timeout) = timeout {
-            let target = (app, query.backend.clone());
-            let until = Instant::now() + timeout;
-            self.drains.lock().insert(target.clone(), Drain { until, cut: None });
-            tokio::spawn(self.clone().end_at(target, until));
+            let (until, moment) = (Instant::now() + timeout, Clock::process().now() + timeout);
+            self.begin((app, query.backend.clone()), Drain { until, moment, cut: None });
         }
         self.drain_status(query)
+    }
+
+    fn begin(&self, target: Target, drain: Drain) {
+        self.drains.lock().insert(target.clone(), drain);
+        if drain.cut.is_none() {
+            tokio::spawn(self.clone().end_at(target, drain.until));
+        }
+    }
+
+    /// Goes on with drains of the process before, for the time that is left of each.
+    pub(super) fn go_on_with(&self, drains: Vec<DrainRecord>) {
+        let now = Clock::process().now();
+        for DrainRecord { app, backend, until, cut } in drains {
+            let moment = Time::from_nanos(until);
+            // What is further away than moments go is no time at all.
+            if let Some(until) = Instant::now().checked_add(moment.since(now)) {
+                self.begin((app, backend), Drain { until, moment, cut });
+            }
+        }
     }
 
     /// Ends a drain: new connections may come again.
@@ -240,6 +285,36 @@ mod tests {
         let status = operator.undrain(&wanted).await.expect("it ends");
         assert_eq!((status.state.as_str(), status.seconds_left), ("ready", None));
         assert_eq!(endpoint.weight(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_process_goes_on_with_a_drain_for_the_time_that_is_left() {
+        let start = || Operator::new(Arc::new(testing::process()), Vec::new(), unbounded_channel().0);
+        let (old, wanted) = (start(), query("app=app&backend=b0:80&timeout=1h"));
+        old.drain(&wanted).await.expect("it drains");
+        old.drain(&query("app=app&timeout=1ms")).await.expect("it drains");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let records = old.drains.records();
+        assert_eq!(records.iter().map(|record| record.cut).collect::<Vec<_>>(), [Some(0), None]);
+
+        let told = serde_json::to_string(&records).expect("JSON");
+        let new = start();
+        new.go_on_with(serde_json::from_str(&told).expect("what was told"));
+        assert_eq!(new.drains.records(), records);
+        let left = |operator: &Operator| {
+            operator.drain_status(&wanted).expect("it is there").seconds_left.expect("it has a time")
+        };
+        // The process clock has gone on meanwhile, and the other one stood still.
+        assert!((3_000.0..=3_600.0).contains(&left(&new)), "{}", left(&new));
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        tokio::task::yield_now().await;
+        assert!(
+            new.drains.records().iter().all(|record| record.cut == Some(0)),
+            "{:?}",
+            new.drains.records()
+        );
+
+        new.go_on_with(vec![DrainRecord { until: u64::MAX, ..DrainRecord::default() }]);
     }
 
     #[tokio::test]

@@ -246,6 +246,11 @@ impl Operator {
         Arc::clone(&self.gate)
     }
 
+    /// The drains that have a time.
+    pub(super) fn drains(&self) -> Drains {
+        self.drains.clone()
+    }
+
     /// Waits until an order can be given that is not lost: not while an upgrade has told what was ordered, and nobody knows yet
     /// which process is to go by it.
     ///

@@ -28,6 +28,7 @@ on_both_engines!(
     connections_whose_route_is_awaited_move_and_stay_counted,
     connections_held_back_to_a_bandwidth_move_with_every_byte_and_are_no_faster,
     endpoint_that_was_left_out_stays_so_for_as_long_as_it_was_to_be,
+    a_drain_goes_on_for_the_time_that_is_left_of_it,
     what_stays_in_old_processes_is_listed_with_its_reason_until_it_ends,
     what_stays_in_an_old_process_is_cut_after_the_drain_timeout_and_a_dead_one_is_forgotten,
     one_process_serves_whoever_of_the_two_dies_or_hangs,
@@ -532,6 +533,45 @@ fn connections_that_wait_and_dial_move_too(engine: Engine) {
     dialling.read_to_end(&mut end).expect("it is closed in order");
     let client = dialling.local_addr().expect("an address");
     assert!(crate::support::access_line(&ringway, client).contains("in=connect"));
+}
+
+fn a_drain_goes_on_for_the_time_that_is_left_of_it(engine: Engine) {
+    let time = Duration::from_secs(5);
+    let backends = [Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo)];
+    let frontends = [free_address(), free_address()];
+    let config = |index: usize| app(frontends[index], &[backends[index].address()], NO_CHECKS);
+    let other = config(1).replace("\"app\"", "\"other\"");
+    let ringway = ringway(engine).config(&format!("{}{other}", config(0))).start();
+    let (mut short, mut long) = (opened(frontends[0]), opened(frontends[1]));
+    let drain = |arguments: &[&str]| {
+        let output = command(&ringway, &[&["drain", "--no-wait"], arguments].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let asked = |query: &str| -> Value {
+        serde_json::from_str(&ringway.admin(&format!("/drain?{query}")).body).expect("JSON")
+    };
+    let backend = backends[1].address().to_string();
+    drain(&["--backend", "other", &backend, "--timeout", "1h"]);
+    let begun = Instant::now();
+    drain(&["--app", "app", "--timeout", "5s"]);
+    upgrade(&ringway, &[]);
+    upgrade(&ringway, &[]);
+    let long_query = format!("app=other&backend={backend}");
+    let left = asked(&long_query)["seconds_left"].as_f64().expect("it has a time");
+    assert!(left < 3_600.0 && left > 3_500.0, "{left}");
+    // It is ended when it is time: neither at an upgrade, nor later by what that took.
+    let error = short.read(&mut [0]).expect_err("it is cut");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(begun.elapsed() >= time, "{:?}", begun.elapsed());
+    let ended = eventually("the drain is over", PATIENCE, || {
+        let status = asked("app=app");
+        (status["state"] == "drained").then_some(status)
+    });
+    assert_eq!((&ended["cut"], &ended["connections"]), (&1.into(), &0.into()), "{ended}");
+    says(&mut long, "still here");
+    // What is over stays known to the next one.
+    upgrade(&ringway, &[]);
+    assert_eq!(asked("app=app")["cut"], 1);
 }
 
 fn one_process_serves_whoever_of_the_two_dies_or_hangs(engine: Engine) {

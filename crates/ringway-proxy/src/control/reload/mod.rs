@@ -336,6 +336,7 @@ impl Reloader {
             binaries: binaries.clone(),
             elders: Arc::clone(elders),
             gate: operator.gate(),
+            drains: operator.drains(),
             is_draining: Arc::clone(&self.is_draining),
             admission: Arc::clone(admission),
         };

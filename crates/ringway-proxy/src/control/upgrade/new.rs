@@ -25,6 +25,7 @@ use super::{Elder, Elders, Invocation, ends_within, fault};
 use crate::admission::Admission;
 use crate::config::{Known, render_faults};
 use crate::control::Source;
+use crate::control::drain::DrainRecord;
 use crate::control::fleet::Crew;
 use crate::control::reload::{Overrides, VersionRecord};
 use crate::endpoint::{Endpoint, PassedSockets};
@@ -107,6 +108,8 @@ pub(in crate::control) struct Estate {
     pub(in crate::control) binaries: Vec<BinaryRecord>,
     /// Those of them that have connections to finish.
     pub(in crate::control) elders: Arc<Elders>,
+    /// The drains that have a time.
+    pub(in crate::control) drains: Vec<DrainRecord>,
     /// The admin interface's socket.
     pub(in crate::control) admin: Option<OwnedFd>,
     /// Where the old process tells what it had counted; none if it is gone.
@@ -231,6 +234,7 @@ impl Heir {
             binaries,
             lines: self.elders.iter().filter_map(|(elder, line)| Some((elder.pid, line_of(line)?))).collect(),
             elders: Arc::new(Elders::new(self.elders)),
+            drains: inheritance.drains,
             admin: inheritance.admin,
             line: is_told.then_some(self.line),
         })
@@ -249,8 +253,9 @@ impl Heir {
         let packet = hear(&mut self.line, Kind::Listeners)?;
         inheritance.take_listeners(packet, snapshot)?;
         let packet = hear(&mut self.line, Kind::State)?;
-        wire::read::<State>(&packet.body)?.restore(snapshot);
-        inheritance.go_by(snapshot, house);
+        let state = wire::read::<State>(&packet.body)?;
+        state.restore(snapshot);
+        inheritance.go_by(state, snapshot, house);
         if self.comes_with_tickets {
             let packet = hear(&mut self.line, Kind::Tickets)?;
             self.take_tickets(packet, snapshot)?;
@@ -268,8 +273,9 @@ impl Heir {
                 Kind::Sessions => inheritance.take_sessions(packet, &mut homes)?,
                 Kind::Progress => inheritance.take_progress(&packet)?,
                 Kind::State => {
-                    wire::read::<State>(&packet.body)?.restore_again(snapshot);
-                    inheritance.go_by(snapshot, house);
+                    let state = wire::read::<State>(&packet.body)?;
+                    state.restore_again(snapshot);
+                    inheritance.go_by(state, snapshot, house);
                 }
                 Kind::Tickets => self.take_tickets(packet, snapshot)?,
                 Kind::End => break wire::read(&packet.body)?,
@@ -383,6 +389,8 @@ struct Inheritance {
     /// It was said how far all have come.
     is_whole: bool,
     next_number: u64,
+    /// The drains that have a time.
+    drains: Vec<DrainRecord>,
     /// Endpoints that are left out because too many of their connections failed, with the slot of their app.
     outliers: Vec<(usize, Arc<Endpoint>)>,
 }
@@ -397,7 +405,10 @@ struct Arrived {
 
 impl Inheritance {
     /// What is known of the apps is known to all workers.
-    fn go_by(&mut self, snapshot: &Snapshot, house: &HouseParts) {
+    fn go_by(&mut self, state: State, snapshot: &Snapshot, house: &HouseParts) {
+        if let Some(drains) = state.drains {
+            self.drains = drains;
+        }
         self.outliers = outliers_of(snapshot);
         for app in snapshot.pools() {
             house.crew.tell_workers(&WorkerMail::Endpoints { app: app.slot() });
@@ -556,7 +567,15 @@ impl Estate {
     /// Of a process that follows nobody.
     pub(in crate::control) fn first() -> Self {
         let binaries = vec![BinaryRecord::of_this_process(1)];
-        Self { versions: None, binaries, elders: Arc::default(), admin: None, line: None, lines: Vec::new() }
+        Self {
+            versions: None,
+            binaries,
+            elders: Arc::default(),
+            drains: Vec::new(),
+            admin: None,
+            line: None,
+            lines: Vec::new(),
+        }
     }
 
     /// Takes in what old processes counted: of the last one now, and of each when it ends. `counted` is told the first time,

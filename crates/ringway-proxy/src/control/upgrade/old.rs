@@ -31,6 +31,7 @@ use super::wire::{
 use super::{Elders, Invocation, Journal, Left, Order, ReportPage, TIMEOUT, VARIABLE, ends_within, fault};
 use crate::admission::Admission;
 use crate::control::admin::Door;
+use crate::control::drain::Drains;
 use crate::control::fleet::Crew;
 use crate::control::operator::Gate;
 use crate::control::private_directory::PrivateDirectory;
@@ -68,6 +69,7 @@ pub(in crate::control) struct House {
     pub(in crate::control) elders: Arc<Elders>,
     /// Held while connections go from one worker to another, or an order is given.
     pub(in crate::control) gate: Arc<Mutex<Gate>>,
+    pub(in crate::control) drains: Drains,
     pub(in crate::control) is_draining: Arc<AtomicBool>,
     pub(in crate::control) admission: Arc<Admission>,
 }
@@ -269,7 +271,7 @@ impl House {
 
         let lent = self.lend(&snapshot, deadline)?;
         self.send_listeners(line, &lent, deadline)?;
-        let state = State::of(&snapshot);
+        let state = State::of(&snapshot).with_drains(self.drains.records());
         say(line, Kind::State, &state, &[], deadline)?;
         let tickets = Tickets::of(&snapshot);
         if hello.tickets {
@@ -294,7 +296,7 @@ impl House {
 
         frozen.gate = Some(self.shut_gate()?);
         // No order is given from now on. While copies were made, everybody went on.
-        let changes = State::of(&snapshot).since(&state);
+        let changes = State::of(&snapshot).with_drains(self.drains.records()).since(&state);
         if hello.state_again && !changes.is_empty() {
             say(line, Kind::State, &changes, &[], deadline)?;
         }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Elder;
 use crate::admission::Pacer;
+use crate::control::drain::DrainRecord;
 use crate::endpoint::{AppState, DownReason, Duty, EjectionReport, Endpoint, Health, Steering, Tally};
 use crate::metrics::{AppCounter, CloseLabels, Metrics, ProcessCounter, Row, WorkerCounter};
 use crate::session::CloseReason;
@@ -26,6 +27,9 @@ const KEPT: Duration = Duration::from_secs(1);
 #[serde(default)]
 pub struct State {
     pub(super) apps: Vec<AppRecord>,
+    /// The drains that have a time; none: those that were told of before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) drains: Option<Vec<DrainRecord>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,19 +152,25 @@ pub fn outliers_of(snapshot: &Snapshot) -> Vec<(usize, Arc<Endpoint>)> {
 impl State {
     /// Of a process that runs by this snapshot.
     pub fn of(snapshot: &Snapshot) -> Self {
-        Self { apps: snapshot.pools().map(|app| AppRecord::of(app)).collect() }
+        Self { apps: snapshot.pools().map(|app| AppRecord::of(app)).collect(), drains: None }
     }
 
-    /// The apps of which something else is known than `before`, of the same snapshot.
+    /// And with these drains.
+    pub(in crate::control) fn with_drains(self, drains: Vec<DrainRecord>) -> Self {
+        Self { drains: Some(drains), ..self }
+    }
+
+    /// The apps of which something else is known than `before`, of the same snapshot; and the drains, if they are others.
     pub fn since(mut self, before: &Self) -> Self {
-        let mut before = before.apps.iter();
-        self.apps.retain(|app| before.next() != Some(app));
+        let mut apps = before.apps.iter();
+        self.apps.retain(|app| apps.next() != Some(app));
+        self.drains = self.drains.filter(|drains| before.drains.as_ref() != Some(drains));
         self
     }
 
-    /// Whether nothing is known of any app.
+    /// Whether nothing is known of any app, or drain.
     pub fn is_empty(&self) -> bool {
-        self.apps.is_empty()
+        self.apps.is_empty() && self.drains.is_none()
     }
 
     /// Has the apps of another snapshot go on from here.
@@ -545,6 +555,17 @@ mod tests {
         assert_eq!(outliers_of(&new.current()).len(), 0);
         after.resolve(&[vec![address(1), address(2)], vec![address(3)]]);
         assert_eq!(State::of(&new.current()), State::of(&old.current()));
+    }
+
+    #[test]
+    fn drains_are_told_again_when_they_are_others_and_also_when_there_are_none_any_more() {
+        let lineage = lineage();
+        let with = |drains: Vec<DrainRecord>| State::of(&lineage.current()).with_drains(drains);
+        let told = with(vec![DrainRecord::default()]);
+        assert!(with(vec![DrainRecord::default()]).since(&told).is_empty());
+        let changes = with(Vec::new()).since(&told);
+        assert_eq!(changes, State { apps: Vec::new(), drains: Some(Vec::new()) });
+        assert!(!changes.is_empty());
     }
 
     #[test]
