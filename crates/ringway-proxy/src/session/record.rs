@@ -590,15 +590,27 @@ mod tests {
     fn records_of_every_version_are_read_and_written_as_ever() {
         let first = vec![relaying(), waiting(FrozenPhase::AwaitingConnect { attempts: 3 })];
         let second = vec![held_back(), waiting(FrozenPhase::AwaitingRoute { may_be_silent: true })];
-        for (version, expected) in [(1, first), (2, second)] {
-            let path = format!("{}/tests/golden/session-v{version}.bin", env!("CARGO_MANIFEST_DIR"));
+        let others = [
+            FrozenPhase::AwaitingAdmission,
+            FrozenPhase::AwaitingPreface,
+            FrozenPhase::AwaitingRoom,
+            FrozenPhase::AwaitingDescriptors { attempts: 2 },
+        ];
+        let others = others.map(waiting).to_vec();
+        for (version, name, expected) in [
+            (1, "session-v1", first),
+            (1, "session-v1-waiting", others.clone()),
+            (2, "session-v2", second),
+            (2, "session-v2-waiting", others),
+        ] {
+            let path = format!("{}/tests/golden/{name}.bin", env!("CARGO_MANIFEST_DIR"));
             let as_written: Vec<u8> =
                 expected.iter().flat_map(|record| written_in(version, record)).collect();
             if std::env::var_os("RINGWAY_UPDATE_GOLDEN").is_some() && !std::path::Path::new(&path).exists() {
                 std::fs::write(&path, &as_written).expect("the directory is there");
             }
             let bytes = std::fs::read(path).expect("it is kept");
-            assert_eq!(as_written, bytes, "version {version}");
+            assert_eq!(as_written, bytes, "{name}");
             let mut rest = &bytes[..];
             for expected in &expected {
                 let (found, following) = read(rest).expect("a whole record");
