@@ -129,6 +129,56 @@ fn fate(app: &model::App) -> String {
     }
 }
 
+/// What a client meets before it is let in. Those that are in already are not asked again.
+fn entrance(old: &model::App, new: &model::App, details: &mut Vec<Detail>) {
+    let mut of_new = |key: &str, old: &dyn Debug, new: &dyn Debug| {
+        let (old, new) = (shown(old), shown(new));
+        if old != new {
+            details.push(untouching(format!("{key}: {old} -> {new}")));
+        }
+    };
+    of_new("timeouts.handshake", &old.timeouts.handshake, &new.timeouts.handshake);
+    of_new("timeouts.sniff", &old.timeouts.sniff, &new.timeouts.sniff);
+    // All of them are named, here or where pools are compared.
+    let model::Limits {
+        connections,
+        connections_per_source,
+        connections_per_second,
+        connections_per_second_per_source,
+        handshakes,
+        handshakes_per_source,
+        source_prefix_v6,
+        queue: _,
+        queue_timeout: _,
+        bandwidth: _,
+        bandwidth_per_connection: _,
+        allow,
+        deny,
+    } = &old.limits;
+    let limits = &new.limits;
+    of_new("limits.connections", connections, &limits.connections);
+    of_new("limits.connections_per_source", connections_per_source, &limits.connections_per_source);
+    of_new("limits.connections_per_second", connections_per_second, &limits.connections_per_second);
+    of_new(
+        "limits.connections_per_second_per_source",
+        connections_per_second_per_source,
+        &limits.connections_per_second_per_source,
+    );
+    of_new("limits.handshakes", handshakes, &limits.handshakes);
+    of_new("limits.handshakes_per_source", handshakes_per_source, &limits.handshakes_per_source);
+    of_new("limits.source_prefix_v6", source_prefix_v6, &limits.source_prefix_v6);
+    // Lists may have a hundred thousand entries.
+    for (what, is_changed) in [
+        ("limits.allow: another list", *allow != limits.allow),
+        ("limits.deny: another list", *deny != limits.deny),
+        ("proxy_protocol: new connections go by other rules", old.proxy_protocol != new.proxy_protocol),
+    ] {
+        if is_changed {
+            details.push(untouching(what.to_owned()));
+        }
+    }
+}
+
 /// Connections that are open keep what they began with.
 fn tls(old: &model::App, new: &model::App, details: &mut Vec<Detail>) {
     if old.backend_tls != new.backend_tls {
@@ -179,6 +229,7 @@ fn changed(state: &AppState, new: &model::App) -> AppChange {
     frontends(old, new, &mut details);
     pool(state, new, &mut details);
     routes(state, new, &mut details);
+    entrance(old, new, &mut details);
     tls(old, new, &mut details);
     if details.is_empty() {
         details.push(untouching("other settings".to_owned()));
@@ -208,6 +259,8 @@ fn pool(state: &AppState, new: &model::App, details: &mut Vec<Detail>) {
     of_new(details, "source", &old.source, &new.source);
     of_new(details, "timeouts.connect", &old.timeouts.connect, &new.timeouts.connect);
     of_new(details, "connect_attempts", &old.connect_attempts, &new.connect_attempts);
+    of_new(details, "removed_backends", &old.removed_backends, &new.removed_backends);
+    of_new(details, "slow_start", &old.slow_start, &new.slow_start);
     of_new(details, "limits.queue", &old.limits.queue, &new.limits.queue);
     of_new(details, "limits.queue_timeout", &old.limits.queue_timeout, &new.limits.queue_timeout);
     for (key, old, new) in [
@@ -234,6 +287,9 @@ fn pool(state: &AppState, new: &model::App, details: &mut Vec<Detail>) {
     of_all(details, "timeouts.lifetime", old.timeouts.lifetime, new.timeouts.lifetime);
     if old.health != new.health {
         details.push(untouching("health: backends are checked in another way".to_owned()));
+    }
+    if old.rebalance != new.rebalance {
+        details.push(untouching("rebalance: connections spread in another way".to_owned()));
     }
     if (old.keep_alive, old.user_timeout) != (new.keep_alive, new.user_timeout) {
         details.push(untouching("keep_alive, user_timeout: new connections get others".to_owned()));
@@ -317,6 +373,10 @@ fn backends(state: &AppState, new: &model::App, details: &mut Vec<Detail>) {
         if now.weight != backend.weight {
             let what = format!("backend {}: weight {} -> {}", backend.name, backend.weight, now.weight);
             details.push(untouching(what));
+        }
+        if now.max_connections != backend.max_connections {
+            let (old, new) = (shown(&backend.max_connections), shown(&now.max_connections));
+            details.push(untouching(format!("backend {}: max_connections {old} -> {new}", backend.name)));
         }
         if now.backup != backend.backup {
             let what = format!("backend {}: backup {} -> {}", backend.name, backend.backup, now.backup);
@@ -430,6 +490,47 @@ mod tests {
         assert_eq!(told(&secured), ["backend_tls: new connections get others 0"]);
         put();
         assert_eq!(told(&text("")), ["other certificates 0"]);
+    }
+
+    #[test]
+    fn what_changes_of_how_clients_are_let_in_and_backends_treated_is_named() {
+        let lineage = Lineage::of_apps(vec![app_of_hosts(&[(1, false)])]);
+        let before = lineage.current();
+        let told = |change: &dyn Fn(&mut model::App)| {
+            let mut config = before.config();
+            change(&mut config.apps[0]);
+            let difference = Difference::between(&before, &config);
+            difference.apps.iter().flat_map(lines).collect::<Vec<String>>()
+        };
+        let seconds = Duration::from_secs;
+        assert_eq!(
+            told(&|app| {
+                app.limits.connections = Some(7);
+                app.limits.handshakes_per_source = Some(3);
+                app.limits.deny = vec![model::Network::parse("10.0.0.0/8").expect("a network")];
+                app.timeouts.handshake = seconds(7);
+                app.proxy_protocol.trusts_unix = true;
+            }),
+            [
+                "timeouts.handshake: 5s -> 7s 0",
+                "limits.connections: none -> 7 0",
+                "limits.handshakes_per_source: none -> 3 0",
+                "limits.deny: another list 0",
+                "proxy_protocol: new connections go by other rules 0",
+            ]
+        );
+        assert_eq!(
+            told(&|app| {
+                app.backends[0].max_connections = Some(9);
+                app.removed_backends = model::RemovedBackends::CloseAfter(seconds(30));
+                app.slow_start = Some(seconds(20));
+            }),
+            [
+                "backend b0:80: max_connections none -> 9 0",
+                "removed_backends: keep -> close-after(30s) 0",
+                "slow_start: none -> 20s 0",
+            ]
+        );
     }
 
     #[test]

@@ -145,8 +145,8 @@ pub fn format_of(path: &Path) -> Option<Format> {
 }
 
 /// Checks a text in the place of the file at `path`: relative paths count from its directory, variables come from the
-/// process's environment. `name`: what faults call the text; `fragments`: what it includes, as nothing else is read; `known`: what was read of the
-/// files that it names.
+/// process's environment. `name`: what faults call the text; `fragments`: what it includes, as nothing else is read; `known`:
+/// what was read of the files that it names.
 ///
 /// # Errors
 /// Every fault of the text and the fragments.
