@@ -14,7 +14,7 @@ use ringway_proxy::control::access_log::AccessLog;
 use ringway_proxy::endpoint::AppState;
 use ringway_proxy::model;
 use ringway_proxy::snapshot::Lineage;
-use ringway_proxy::worker::{ProxyHandler, WorkerMail, WorkerSetup, WorkerSummary};
+use ringway_proxy::worker::{Loader, ProxyHandler, WorkerMail, WorkerSetup, WorkerSummary};
 use testkit::backend::{Backend, Behaviour};
 use testkit::{PATIENCE, client, eventually};
 
@@ -44,6 +44,7 @@ impl Proxy {
                 admission: Arc::clone(&admission),
                 metrics: Arc::default(),
                 recorder: Box::new(AccessLog::off()),
+                loader: Loader::default(),
                 congestion: None,
                 seed: 1,
             };

@@ -17,7 +17,7 @@ use ringway_proxy::model;
 use ringway_proxy::prober::{ProbeHandler, ProbeMail, ProbeSetup};
 use ringway_proxy::session::CloseReason;
 use ringway_proxy::snapshot::{Adoption, Lineage, Origin, Snapshot};
-use ringway_proxy::worker::{ProxyHandler, Recorder, TakeOut, Which, WorkerMail, WorkerSetup};
+use ringway_proxy::worker::{Loader, ProxyHandler, Recorder, TakeOut, Which, WorkerMail, WorkerSetup};
 
 use crate::client::number_of;
 use crate::scenario::Scenario;
@@ -145,6 +145,7 @@ impl Proxy {
                     admission: Arc::clone(&admission),
                     metrics: metrics.worker(index),
                     recorder: Box::new(Records(Arc::clone(&surroundings.records))),
+                    loader: Loader::default(),
                     congestion: None,
                     // Unlike that of any other worker, and repeated with the scenario.
                     seed: seed.wrapping_add(1 + index as u64),

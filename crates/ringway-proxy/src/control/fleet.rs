@@ -21,8 +21,8 @@ use crate::model::Server;
 use crate::prober::{ProbeHandler, ProbeMail, ProbeSetup};
 use crate::snapshot::{Adoption, Snapshot};
 use crate::worker::{
-    Arrivals, CopiedAhead, CopyAhead, LentListener, LetGo, MovedSession, Parcel, ProxyHandler, Rested,
-    WorkerMail, WorkerSetup,
+    Arrivals, CopiedAhead, CopyAhead, LentListener, LetGo, Loader, MovedSession, Parcel, ProxyHandler,
+    Rested, WorkerMail, WorkerSetup,
 };
 
 /// When queues are looked at again after a process died that held them: by then its ring is gone for sure.
@@ -69,6 +69,7 @@ impl Crew {
         is_dormant: bool,
     ) -> io::Result<Self> {
         let mut mailers = Vec::with_capacity(workers);
+        let loader = Loader::default();
         for index in 0..workers {
             let thread = format!("worker-{index}");
             let on_end = report_end(thread.clone(), events);
@@ -79,6 +80,7 @@ impl Crew {
                 admission: Arc::clone(&parts.admission),
                 metrics: parts.metrics.worker(index),
                 recorder: Box::new(parts.access_log.clone()),
+                loader: loader.clone(),
                 congestion: parts.server.congestion.clone(),
                 // Processes and workers should not all choose the same at the same time.
                 seed: RandomState::new().hash_one(index),

@@ -32,7 +32,7 @@ use super::mail::MailBell;
 use super::preface::{Preface, Prefaces};
 use super::routes::Routes;
 use super::token::Owner;
-use super::{Recorder, WorkerMail, WorkerSetup, WorkerSummary};
+use super::{Loader, Recorder, WorkerMail, WorkerSetup, WorkerSummary};
 use crate::admission::{Bell, Seat, SourcePermit, WaitingLine};
 use crate::balance::{Random, Request};
 use crate::control::access_log::AccessRecord;
@@ -74,6 +74,9 @@ pub(super) struct Connections {
     /// Of the sessions that wait for a backend with room, by their places.
     seats: HashMap<u32, Seat>,
     bell: Arc<dyn Bell>,
+    /// To this worker.
+    mailer: Mailer<WorkerMail>,
+    loader: Loader,
     /// Place and number of sessions that wait to be admitted.
     line: WaitingLine<(u32, u32)>,
     limit_timer: TimerId,
@@ -125,7 +128,9 @@ impl Connections {
             buffers: Buffers::default(),
             transformed: HashMap::new(),
             seats: HashMap::new(),
-            bell: Arc::new(MailBell(mailer)),
+            bell: Arc::new(MailBell(mailer.clone())),
+            mailer,
+            loader: setup.loader,
             line: WaitingLine::new(setup.admission),
             limit_timer: TimerId::NONE,
             ejections: Ejections::default(),

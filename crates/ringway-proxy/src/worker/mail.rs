@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use ringway::Mailer;
 
 use super::listening::LentListener;
+use super::loading::Asker;
 use super::moving::{Arrivals, MovedSession, TakeOut, Taken};
 use crate::admission::{Bell, Call};
 use crate::endpoint::Endpoint;
@@ -33,6 +34,8 @@ pub enum WorkerMail {
     },
     /// One of its clients that wait for a backend is called: there may be room.
     Room(Call),
+    /// The certificate that one of its clients waits for is loaded, or cannot be.
+    Loaded(Asker),
     /// Give connections away.
     TakeOut(TakeOut),
     /// Carry these on.

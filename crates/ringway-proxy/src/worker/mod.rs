@@ -12,6 +12,7 @@ mod connections;
 mod endpoint_table;
 mod handover;
 mod listening;
+mod loading;
 mod mail;
 mod moving;
 mod preface;
@@ -33,6 +34,7 @@ use ringway::{
 
 pub use arrival::Homes;
 pub use listening::LentListener;
+pub use loading::{Asker, Loader};
 pub use mail::{
     CopiedAhead, CopyAhead, Legacy, LetGo, MESSAGE_BYTES, MESSAGE_DESCRIPTORS, Parcel, Rested, WorkerMail,
 };
@@ -63,6 +65,8 @@ pub struct WorkerSetup {
     pub metrics: Arc<WorkerMetrics>,
     /// Where ended connections are told of.
     pub recorder: Box<dyn Recorder>,
+    /// Loads certificates, for all workers.
+    pub loader: Loader,
     /// TCP_CONGESTION of all its sockets.
     pub congestion: Option<String>,
     /// Decides what is chosen at random; a different one for each worker.
@@ -359,6 +363,7 @@ impl EventHandler for ProxyHandler {
             WorkerMail::Endpoints { app } => self.connections.refresh(app),
             WorkerMail::Serve { app } => self.serve(ops, app),
             WorkerMail::Room(call) => self.connections.handle_call(ops, call),
+            WorkerMail::Loaded(client) => self.connections.handle_loaded(ops, client),
             WorkerMail::TakeOut(request) => self.connections.take_out(ops, request),
             WorkerMail::PutIn(parcel) => {
                 if let Some(arrivals) = parcel.open() {

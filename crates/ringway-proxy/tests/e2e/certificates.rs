@@ -26,6 +26,7 @@ on_both_engines!(
     certificates_and_authorities_are_exchanged_under_load_and_no_connection_is_lost,
     a_certificate_that_changes_is_served_when_files_are_watched,
     each_name_gets_its_certificate_and_the_status_tells_of_all,
+    a_certificate_that_takes_its_time_to_load_keeps_nobody_else_waiting,
     sessions_are_resumed_by_all_workers,
     no_resumption_gets_around_terms_that_it_was_not_issued_under,
     sessions_are_resumed_after_upgrades_and_not_after_a_restart,
@@ -295,6 +296,67 @@ fn each_name_gets_its_certificate_and_the_status_tells_of_all(engine: Engine) {
     let output = command(&ringway, &["status"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("CERTIFICATE") && text.contains("*.example.com and 1 more"), "{text}");
+}
+
+fn a_certificate_that_takes_its_time_to_load_keeps_nobody_else_waiting(engine: Engine) {
+    let rig = Rig::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let frontend = free_address();
+    // So many that keys are not loaded at the start. The first one's never comes, so that the background looks at none of them.
+    let issued = rig.authority.issue(&["first.example.com"]);
+    rig.write("hosts/0.pem", &issued.chain);
+    for number in 1..=1_000 {
+        rig.put(&format!("hosts/{number}"), &issued);
+    }
+    let slow = rig.authority.issue(&["slow.example.com"]);
+    rig.write("hosts/slow.pem", &slow.chain);
+    for name in ["hosts/0.key", "hosts/slow.key"] {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, rig.path(name), mode).expect("a pipe");
+    }
+    let text = rig
+        .app("web", frontend, backend.address(), "")
+        .replace("}]\n", &format!("}}, {{ directory = \"{}\" }}]\n", rig.path("hosts").display()));
+    let ringway = ringway(engine).config(&text).start();
+    let client = || rig.client(BOTH, None);
+    client().open(frontend).expect("it is let in, and its certificate is loaded from here on");
+    thread::scope(|scope| {
+        let waits =
+            scope.spawn(|| client().open_as(frontend, "slow.example.com").map(|tls| tls.certificate()));
+        // This ends when somebody reads it: the client has been heard.
+        let mut key = fs::OpenOptions::new().write(true).open(rig.path("hosts/slow.key")).expect("a pipe");
+        // As many as find each worker.
+        for _ in 0..10 {
+            client().open(frontend).expect("the workers turn");
+        }
+        let listed = command(&ringway, &["connections", "--json"]);
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        assert!(listed.contains("\"waiting\""), "{listed}");
+        key.write_all(slow.key.as_bytes()).expect("it is read");
+        drop(key);
+        assert_eq!(waits.join().expect("no panic").expect("it is let in"), der(&slow));
+    });
+    client().open_as(frontend, "slow.example.com").expect("it is loaded now");
+
+    // One that leaves while it waits is gone.
+    let greet = || {
+        let mut socket = connect(frontend).expect("it listens");
+        let name = ServerName::try_from("first.example.com").expect("a name");
+        let mut hello = ClientConnection::new(Arc::clone(&client().0), name).expect("a client");
+        hello.write_tls(&mut socket).expect("it is sent");
+        socket
+    };
+    let gone = greet();
+    let address = gone.local_addr().expect("an address");
+    drop(gone);
+    let line = access_line(&ringway, address);
+    assert_eq!(field(&line, "by"), "client", "{line}");
+    // More than can wait: the last ones are refused at once, and nobody else is.
+    let waiting: Vec<TcpStream> = (0..1_030).map(|_| greet()).collect();
+    let refused = "tls_failure=no_certificate";
+    ringway.process().wait_for_line(refused, PATIENCE, |line| line.contains(refused));
+    client().open(frontend).expect("the worker turns");
+    drop(waiting);
 }
 
 fn sessions_are_resumed_by_all_workers(engine: Engine) {

@@ -9,7 +9,7 @@ use ringway::{Engine, EngineConfig, EngineKind, Worker};
 use ringway_proxy::admission::Admission;
 use ringway_proxy::model;
 use ringway_proxy::snapshot::Lineage;
-use ringway_proxy::worker::{CopiedAhead, CopyAhead, LetGo, ProxyHandler, WorkerMail, WorkerSetup};
+use ringway_proxy::worker::{CopiedAhead, CopyAhead, LetGo, Loader, ProxyHandler, WorkerMail, WorkerSetup};
 use testkit::PATIENCE;
 
 use crate::world::{Shelf, app};
@@ -50,6 +50,7 @@ impl Rested {
             admission: Arc::new(Admission::new(100)),
             metrics: Arc::default(),
             recorder: Box::new(Shelf::default()),
+            loader: Loader::default(),
             congestion: None,
             seed: 1,
         };

@@ -16,7 +16,7 @@ use ringway_proxy::endpoint::AppState;
 use ringway_proxy::model;
 use ringway_proxy::prober::{ProbeHandler, ProbeMail, ProbeSetup};
 use ringway_proxy::snapshot::{Adoption, Lineage, Origin};
-use ringway_proxy::worker::{ProxyHandler, Recorder, WorkerMail, WorkerSetup};
+use ringway_proxy::worker::{Loader, ProxyHandler, Recorder, WorkerMail, WorkerSetup};
 
 /// More turns than any of these tests takes.
 const TURNS_MAX: usize = 200_000;
@@ -92,6 +92,7 @@ impl World {
             admission: Arc::clone(&admission),
             metrics: Arc::default(),
             recorder: Box::new(Shelf(Arc::clone(&records))),
+            loader: Loader::default(),
             congestion: None,
             seed: worker.into(),
         };

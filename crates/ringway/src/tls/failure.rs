@@ -88,6 +88,11 @@ impl Failure {
         Self { kind: FailureKind::PeerCertificateMisnamed, words: "there is no name to ask for".to_owned() }
     }
 
+    /// The certificate for the name that was asked for cannot be loaded, as too many wait to be.
+    pub fn overloaded() -> Self {
+        Self { kind: FailureKind::NoCertificate, words: "too many certificates wait to be loaded".to_owned() }
+    }
+
     /// The other end's certificate held when its session began, and holds no longer.
     pub(super) fn expired() -> Self {
         Self {

@@ -123,6 +123,19 @@ impl Connections {
         }
     }
 
+    /// There can be no handshake with the client at `place`.
+    pub(super) fn refuse_handshake(
+        &mut self,
+        ops: &mut Operations<'_>,
+        place: u32,
+        asked: Asked,
+        failure: &Failure,
+    ) {
+        self.first_bytes.note(place, Arc::new(asked));
+        let event = self.fail_handshake(place, failure);
+        self.handle(ops, place, event);
+    }
+
     /// Bytes of the client wait, or its end.
     pub(super) fn continue_handshake(
         &mut self,

@@ -1,9 +1,10 @@
 //! Where a client goes: by what it is, or by its first bytes, which are looked at and stay where they are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ringway::Operations;
+use ringway::tls::Failure;
 use ringway_proto::sniff::{SNIFF_BYTES_MAX, Sniffed, sniff};
 
 use super::Connections;
@@ -13,7 +14,8 @@ use crate::control::access_log::Asked;
 use crate::model::{Client, Unreadable};
 use crate::routing::{Decision, Inquirer};
 use crate::session::CloseReason;
-use crate::session::tcp::Event;
+use crate::session::tcp::{Event, Identity, Session};
+use crate::worker::loading::{Asker, Order};
 
 const _: () = assert!(SNIFF_BYTES_MAX <= ringway::PEEK_BYTES_MAX);
 
@@ -24,6 +26,8 @@ pub(super) struct FirstBytes {
     pending: HashMap<u32, bool>,
     /// Of those that are waited for, where that is limited.
     permits: HashMap<u32, HandshakePermit>,
+    /// Those whose certificates were ordered.
+    fetched: HashSet<u32>,
     asked: HashMap<u32, Arc<Asked>>,
 }
 
@@ -56,6 +60,9 @@ impl FirstBytes {
         if !self.permits.is_empty() {
             self.permits.remove(&place);
         }
+        if !self.fetched.is_empty() {
+            self.fetched.remove(&place);
+        }
     }
 
     /// The session at `place` ended. Gives what its client asked for.
@@ -63,6 +70,16 @@ impl FirstBytes {
         self.settle(place);
         if self.asked.is_empty() { None } else { self.asked.remove(&place) }
     }
+}
+
+/// Whether a handshake can begin.
+enum Fetch {
+    /// No file has to be read for it.
+    Ready,
+    /// The certificate is being loaded: the hello is looked at again then.
+    Ordered,
+    /// Too many wait.
+    Impossible,
 }
 
 /// What a client says of itself with its first bytes.
@@ -128,6 +145,13 @@ impl Connections {
                     ..Asked::new(Client::Tls)
                 };
                 if let Some(terms) = self.terms(place) {
+                    match self.fetch_certificate(ops, place, &asked) {
+                        Fetch::Ready => {}
+                        Fetch::Ordered => return,
+                        Fetch::Impossible => {
+                            return self.refuse_handshake(ops, place, asked, &Failure::overloaded());
+                        }
+                    }
                     return self.begin_handshake(ops, place, asked, &terms, bytes);
                 }
                 self.take_route(ops, place, Some(&Said { asked, offers: &offers, path: None }))
@@ -149,6 +173,40 @@ impl Connections {
             ops.stop_peek(entry.client);
         }
         self.handle(ops, place, event);
+    }
+
+    /// Has the certificate that the client at `place` asks for loaded if it is not, elsewhere.
+    fn fetch_certificate(&mut self, ops: &mut Operations<'_>, place: u32, asked: &Asked) -> Fetch {
+        let Some(entry) = self.entries.get(place) else { return Fetch::Ready };
+        let Identity { frontend, number, .. } = *entry.session.identity();
+        let Some(certificates) = self.apps[self.routes.app_of(frontend)].state.certificates() else {
+            return Fetch::Ready;
+        };
+        // One that could not be loaded is tried by the handshake, which tells of it.
+        if certificates.is_ready(asked.sni()) || !self.first_bytes.fetched.insert(place) {
+            return Fetch::Ready;
+        }
+        let order = Order {
+            certificates: Arc::clone(certificates),
+            host: asked.sni().map(Box::from),
+            mailer: self.mailer.clone(),
+            client: Asker { place, number },
+        };
+        // That it leaves is heard of all the same.
+        ops.stop_peek(entry.client);
+        ops.watch(entry.client);
+        // It has spoken.
+        self.first_bytes.pending.insert(place, true);
+        if self.loader.order(order) { Fetch::Ordered } else { Fetch::Impossible }
+    }
+
+    /// The certificate that a client waits for is loaded, or cannot be.
+    pub(in crate::worker) fn handle_loaded(&mut self, ops: &mut Operations<'_>, client: Asker) {
+        let is_meant =
+            |session: &Session| session.identity().number == client.number && session.awaits_route();
+        if let Some(entry) = self.entries.get(client.place).filter(|entry| is_meant(&entry.session)) {
+            ops.start_peek(entry.client, SNIFF_BYTES_MAX);
+        }
     }
 
     /// The client at `place` had time to speak first.

@@ -59,6 +59,11 @@ impl Entry {
         }
     }
 
+    /// Whether it is loaded, or known to be of no use.
+    pub(super) fn is_settled(&self) -> bool {
+        self.loaded.get().is_some()
+    }
+
     /// About how much memory its key and chain take, if they are loaded.
     pub(super) fn loaded_bytes(&self) -> usize {
         self.loaded.get().and_then(|loaded| loaded.as_ref().ok()).map_or(0, |key| bytes_of(key))

@@ -14,7 +14,7 @@ mod index;
 mod read;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -39,6 +39,8 @@ pub struct CertificateStore {
     /// Shared with the stores before and behind it.
     entries: Vec<Arc<Entry>>,
     names: Arc<NameIndex>,
+    /// All of them are loaded.
+    is_loaded: AtomicBool,
 }
 
 /// What a store says of a certificate.
@@ -89,7 +91,7 @@ impl CertificateStore {
             Some(before) if before.has_names_of(&entries) => Arc::clone(&before.names),
             _ => Arc::new(index_of(&entries)),
         };
-        Ok(Self { entries, names })
+        Ok(Self { entries, names, is_loaded: AtomicBool::new(false) })
     }
 
     /// Whether these certificates, in this order, are for the same names.
@@ -130,7 +132,21 @@ impl CertificateStore {
     /// # Errors
     /// What cannot be served.
     pub fn load_all(&self) -> Result<(), Vec<CertificateFault>> {
-        none_of(on_threads(usize::MAX, self.len(), |number| self.entries[number].load().err()))
+        none_of(on_threads(usize::MAX, self.len(), |number| self.entries[number].load().err()))?;
+        self.is_loaded.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether whoever asks for this host gets its certificate, or is refused, without that a file is read.
+    pub fn is_ready(&self, host: Option<&str>) -> bool {
+        self.is_loaded.load(Ordering::Relaxed)
+            || self.candidates(canonical(host).as_deref()).all(|number| self.entries[number].is_settled())
+    }
+
+    /// Loads the certificates for this host, for whoever must not wait for a file when it is asked for.
+    pub fn prepare(&self, host: Option<&str>) {
+        // What cannot be loaded is told to whoever asks.
+        self.candidates(canonical(host).as_deref()).for_each(|number| drop(self.entries[number].load()));
     }
 
     /// Looks whether all can be served, as far as this is not known yet, on at most so many threads. What it loads is kept as long as
@@ -187,25 +203,30 @@ impl CertificateStore {
     /// The certificate for a host, in lower case; of several the first whose key `suits`. If none does, the first that can
     /// be served: why a client cannot use it the handshake tells best.
     fn find(&self, host: Option<&str>, suits: impl Fn(&CertifiedKey) -> bool) -> Option<Arc<CertifiedKey>> {
-        let mut of_host = host.into_iter().flat_map(|host| self.names.find(host)).peekable();
-        let default_name = match of_host.peek() {
-            Some(_) => None,
-            None => Some(self.entries[0].facts.names.first()),
-        };
-        // The default, and what is for the same host with a key of another kind.
-        let default = default_name.into_iter().flat_map(|name| {
-            let others = name.into_iter().flat_map(|name| self.names.with_name(name));
-            std::iter::once(0).chain(others.filter(|number| *number != 0))
-        });
         let mut first = None;
-        for number in of_host.chain(default) {
-            let Ok(key) = self.entries[number as usize].load() else { continue };
+        for number in self.candidates(host) {
+            let Ok(key) = self.entries[number].load() else { continue };
             if suits(&key) {
                 return Some(key);
             }
             first.get_or_insert(key);
         }
         first
+    }
+
+    /// The numbers of those for a host, in lower case; if there are none, the default and what is for the same host with a key
+    /// of another kind.
+    fn candidates(&self, host: Option<&str>) -> impl Iterator<Item = usize> + use<'_> {
+        let mut of_host = host.map(|host| self.names.find(host)).into_iter().flatten().peekable();
+        let default_name = match of_host.peek() {
+            Some(_) => None,
+            None => Some(self.entries[0].facts.names.first()),
+        };
+        let default = default_name.into_iter().flat_map(|name| {
+            let others = name.into_iter().flat_map(|name| self.names.with_name(name));
+            std::iter::once(0).chain(others.filter(|number| *number != 0))
+        });
+        of_host.chain(default).map(|number| number as usize)
     }
 
     /// Why no client would get a certificate, if none would.
@@ -229,9 +250,10 @@ impl CertificateStore {
 }
 
 impl ResolvesServerCert for CertificateStore {
-    /// Loads a certificate that is asked for the first time: two short files, on the thread of the connection.
+    /// Loads a certificate that is asked for the first time, two short files, on the thread of the connection: see
+    /// [`CertificateStore::prepare`].
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let host = hello.server_name().and_then(|name| HostName::new(name.as_bytes()).ok());
+        let host = canonical(hello.server_name());
         let schemes = hello.signature_schemes();
         self.find(host.as_deref(), |key| key.key.choose_scheme(schemes).is_some())
     }
@@ -243,6 +265,11 @@ impl PartialEq for CertificateStore {
         let is_same = |(own, other): (&Arc<Entry>, &Arc<Entry>)| Arc::ptr_eq(own, other) || own == other;
         self.len() == other.len() && self.entries.iter().zip(&other.entries).all(is_same)
     }
+}
+
+/// A host in the form in which certificates are found for it, if it can have any.
+fn canonical(host: Option<&str>) -> Option<HostName> {
+    host.and_then(|host| HostName::new(host.as_bytes()).ok())
 }
 
 fn index_of(entries: &[Arc<Entry>]) -> NameIndex {

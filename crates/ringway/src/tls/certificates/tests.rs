@@ -338,6 +338,35 @@ fn what_is_verified_is_kept_up_to_a_bound_and_never_read_for_that_again() {
     assert!(after.reports().all(|report| report.problem.is_none()), "and what is wrong is not kept");
 }
 
+#[test]
+fn whether_a_host_is_ready_is_known_without_reading_and_what_is_prepared_is() {
+    let rig = Rig::new();
+    let names = &["a.example.com"];
+    let request = Request { names, is_ed25519: true, ..Request::default() };
+    let bad = CertificateFiles { key: rig.write("bad.key", "nothing"), ..rig.issue("bad", &["bad.com"]) };
+    let files = vec![
+        rig.issue("default", &["default.com"]),
+        rig.issue("ec", names),
+        rig.put("ed", &rig.authority.issue_as(&request)),
+        bad,
+    ];
+    let store = CertificateStore::read(files.clone(), None).expect("names are good");
+    let all = [None, Some("default.com"), Some("A.example.com"), Some("bad.com"), Some("other.com")];
+    let ready = |store: &CertificateStore| all.map(|host| store.is_ready(host));
+    assert_eq!(ready(&store), [false; 5]);
+    assert!(served(&store, Some("a.example.com")).is_some());
+    assert_eq!(ready(&store), [false; 5], "one of two is not");
+    store.prepare(Some("a.EXAMPLE.com"));
+    assert_eq!(ready(&store), [false, false, true, false, false]);
+    store.prepare(Some("nobody.com"));
+    assert_eq!(ready(&store), [true, true, true, false, true], "the default is for whoever has no other");
+    store.prepare(Some("bad.com"));
+    assert_eq!(ready(&store), [true; 5]);
+    let good = CertificateStore::read(files[..3].to_vec(), None).expect("names are good");
+    good.load_all().expect("they are good");
+    assert_eq!(ready(&good), [true; 5]);
+}
+
 /// A step in the life of a directory, by the number of a certificate.
 #[derive(Clone, Copy, Debug)]
 enum Step {
