@@ -90,6 +90,9 @@ macro_rules! with_connection {
 }
 
 impl Conversation {
+    /// What is held at most: memory that grows by doubling.
+    pub const HELD_BYTES_MAX: usize = 2 * PENDING_BYTES_MAX;
+
     /// The server's side of a connection whose client speaks first.
     ///
     /// # Errors
@@ -129,13 +132,16 @@ impl Conversation {
     /// is. `is_all`: there is no room for more where the bytes are, so that the begin of a record is taken too.
     ///
     /// # Errors
-    /// When the handshake failed: `answer` is the alert to send, and nothing else is.
+    /// When the handshake failed: `answer` is the alert to send, and nothing else is. When anything failed before, without one.
     pub fn handshake(
         &mut self,
         bytes: &mut [u8],
         is_all: bool,
         answer: &mut Scratch,
     ) -> Result<Progress, Failure> {
+        if self.has_failed {
+            return Err(Failure::protocol("nothing is taken in any more"));
+        }
         let (mut payload, mut taken) = (Scratch::default(), 0);
         while self.is_handshaking() && !self.has_peer_finished && taken < bytes.len() {
             let rest = &mut bytes[taken..];
@@ -200,7 +206,7 @@ impl Conversation {
         self.common().peer_certificates()?.first().map(|certificate| certificate.as_ref())
     }
 
-    /// Bytes that are held because they are not complete.
+    /// Bytes that are held because they are not complete; at most [`HELD_BYTES_MAX`](Self::HELD_BYTES_MAX).
     pub fn held_bytes(&self) -> usize {
         self.pending.capacity()
     }
