@@ -26,6 +26,7 @@ contract!(
     sending_to_a_closed_peer_fails_later,
     sends_of_one_call_keep_their_order_with_queued_ones,
     an_engine_that_goes_away_takes_its_connections_along,
+    nobody_starves_beside_one_that_sends_without_a_pause,
 );
 
 fn bytes_arrive_in_order_both_ways(rig: &mut Rig) {
@@ -304,4 +305,34 @@ fn an_engine_that_goes_away_takes_its_connections_along(rig: &mut Rig) {
     rig.ops(left).start_receive(a);
     rig.drop_last_node();
     rig.until("the end, clean or not", |rig| rig.log(left).ended(a) || rig.log(left).is_dead(a));
+}
+
+fn nobody_starves_beside_one_that_sends_without_a_pause(rig: &mut Rig) {
+    let (left, right) = (rig.node(), rig.node());
+    let (greedy, heard) = rig.pair(left, right);
+    let (quiet, quietly_heard) = rig.pair(left, right);
+    for connection in [heard, quietly_heard] {
+        rig.ops(right).start_receive(connection);
+    }
+    let payload = rig.bulk();
+    let go_on = |rig: &mut Rig| {
+        if rig.ops(left).queued_bytes(greedy) < payload.len() / 2 {
+            rig.ops(left).send(greedy, &payload).expect("to send");
+        }
+    };
+    // Until the kernel has learned to keep more of it than a turn takes.
+    rig.until("a lot", |rig| {
+        go_on(rig);
+        rig.log(right).bytes(heard).len() >= 3 * payload.len()
+    });
+    for words in 1..=5 {
+        rig.ops(left).send(quiet, b"w").expect("to send");
+        let mut turns = 0;
+        rig.until("a word", |rig| {
+            go_on(rig);
+            turns += 1;
+            assert!(turns <= 100, "nobody listens");
+            rig.log(right).bytes(quietly_heard).len() == words
+        });
+    }
 }
