@@ -263,7 +263,8 @@ async fn serve(
     // Processes that watch the same backends should not act together.
     let seed = RandomState::new().hash_one(std::process::id());
     tokio::spawn(rebalance::run(operator.clone(), seed));
-    let removals = Removals::new(operator.clone());
+    let mut removals = Removals::new(operator.clone());
+    removals.go_on_with(std::mem::take(&mut estate.removals));
     let certificates = CertificateWatch::default();
     tokio::spawn(certificates.clone().run(Arc::clone(&lineage)));
     if let Some(admin) = &config.admin {

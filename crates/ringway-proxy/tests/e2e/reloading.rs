@@ -2,11 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use testkit::backend::{Backend, Behaviour};
 use testkit::{PATIENCE, Ringway, Signal, client, eventually, free_address};
 
-use crate::support::{Engine, NO_CHECKS, access_line, command, start, status, wait_connections};
+use crate::support::{Engine, NO_CHECKS, access_line, command, field, start, status, wait_connections};
+use crate::upgrade::upgrade;
 
 on_both_engines!(
     backends_of_a_reload_get_new_connections_and_open_ones_go_on,
@@ -18,6 +20,7 @@ on_both_engines!(
     configuration_that_is_put_is_applied_or_refused_whole,
     clients_in_the_kernels_queue_are_served_by_the_app_that_gets_their_address,
     connections_of_removed_backends_end_as_the_policy_says,
+    connections_of_removed_backends_end_when_it_is_time_whichever_process_serves,
     apps_of_included_files_come_and_go_with_their_files,
     logs_and_the_limit_on_connections_change_while_the_process_runs,
 );
@@ -261,7 +264,7 @@ fn connections_of_removed_backends_end_as_the_policy_says(engine: Engine) {
         assert!(!matches!(stream.read(&mut [0]), Ok(1..)), "it is closed");
     }
     let client = one.local_addr().expect("it was connected");
-    assert_eq!(crate::support::field(&crate::support::access_line(&ringway, client), "why"), "removed");
+    assert_eq!(field(&access_line(&ringway, client), "why"), "removed");
 
     let mut spared = opened(frontend);
     write_config(&ringway, &with("1h", &first));
@@ -279,6 +282,29 @@ fn connections_of_removed_backends_end_as_the_policy_says(engine: Engine) {
     reload(&ringway);
     assert!(!matches!(spared.read(&mut [0]), Ok(1..)), "its time is over");
     says(&mut untouched, "still here");
+}
+
+fn connections_of_removed_backends_end_when_it_is_time_whichever_process_serves(engine: Engine) {
+    let time = Duration::from_secs(4);
+    let (first, second) = (Backend::start(Behaviour::Echo), Backend::start(Behaviour::Echo));
+    let frontend = free_address();
+    let with = |backend: &Backend| {
+        let policy = "removed_backends = \"4s\"\n[app.health]";
+        app("web", frontend, backend.address()).replacen("[app.health]", policy, 1)
+    };
+    let ringway = start(engine, &with(&first));
+    let mut old = opened(frontend);
+    let client = old.local_addr().expect("it was connected");
+    write_config(&ringway, &with(&second));
+    let begun = Instant::now();
+    assert!(reload(&ringway).contains("(1 connection: closed after 4s)"));
+    upgrade(&ringway, &[]);
+    upgrade(&ringway, &[]);
+    let mut new = opened(frontend);
+    assert!(!matches!(old.read(&mut [0]), Ok(1..)), "its time is over");
+    assert!(begun.elapsed() >= time, "{:?}", begun.elapsed());
+    assert_eq!(field(&access_line(&ringway, client), "why"), "removed");
+    says(&mut new, "still here");
 }
 
 fn apps_of_included_files_come_and_go_with_their_files(engine: Engine) {

@@ -35,7 +35,7 @@ use crate::plan::Difference;
 use crate::snapshot::{Lineage, Origin, Settings, Snapshot};
 pub(super) use history::{History, VersionRecord};
 pub use pages::{BinaryPage, FaultPage, Outcome, RefusalPage, VersionPage, VersionsPage};
-pub(super) use removed::Removals;
+pub(super) use removed::{RemovalRecord, Removals};
 
 /// How long names that are new in a configuration may hold it up: a client that comes at once should find a backend.
 pub(super) const FIRST_LOOKUPS: Duration = Duration::from_secs(1);
@@ -337,6 +337,7 @@ impl Reloader {
             elders: Arc::clone(elders),
             gate: operator.gate(),
             drains: operator.drains(),
+            removals: self.removals.records(),
             is_draining: Arc::clone(&self.is_draining),
             admission: Arc::clone(admission),
         };

@@ -4,7 +4,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use ringway::{Clock, Time};
+use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 
 use crate::control::operator::Operator;
@@ -21,7 +24,24 @@ type Target = (String, Option<String>, Option<String>);
 pub(in crate::control) struct Removals {
     operator: Operator,
     /// By app, route and backend; without a backend, of the app or pool as a whole.
-    pending: BTreeMap<Target, AbortHandle>,
+    pending: BTreeMap<Target, Pending>,
+}
+
+struct Pending {
+    /// When they are ended, by the process clock.
+    moment: Time,
+    task: AbortHandle,
+}
+
+/// Connections that are to be ended, as another process goes on with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::control) struct RemovalRecord {
+    app: String,
+    route: Option<String>,
+    backend: Option<String>,
+    /// In nanoseconds of the process clock.
+    until: u64,
 }
 
 impl Removals {
@@ -52,21 +72,45 @@ impl Removals {
                 _ => self.end(target(old, None), old.model().removed_backends),
             }
         }
-        self.pending.retain(|_, task| !task.is_finished());
+        self.pending.retain(|_, pending| !pending.task.is_finished());
+    }
+
+    /// What is still to be ended.
+    pub(super) fn records(&self) -> Vec<RemovalRecord> {
+        let pending = self.pending.iter().filter(|(_, pending)| !pending.task.is_finished());
+        let record = |((app, route, backend), pending): (&Target, &Pending)| RemovalRecord {
+            app: app.clone(),
+            route: route.clone(),
+            backend: backend.clone(),
+            until: pending.moment.as_nanos(),
+        };
+        pending.map(record).collect()
+    }
+
+    /// Ends what the process before would have ended, when it would have. What stays in that one it ends itself.
+    pub(in crate::control) fn go_on_with(&mut self, records: Vec<RemovalRecord>) {
+        for RemovalRecord { app, route, backend, until } in records {
+            self.end_at((app, route, backend), Time::from_nanos(until));
+        }
     }
 
     fn spare(&mut self, target: Target) {
-        if let Some(task) = self.pending.remove(&target) {
-            task.abort();
+        if let Some(pending) = self.pending.remove(&target) {
+            pending.task.abort();
         }
     }
 
     fn end(&mut self, target: Target, policy: RemovedBackends) {
         let wait = match policy {
             RemovedBackends::Keep => return,
-            RemovedBackends::Close => std::time::Duration::ZERO,
+            RemovedBackends::Close => Duration::ZERO,
             RemovedBackends::CloseAfter(time) => time,
         };
+        self.end_at(target, Clock::process().now() + wait);
+    }
+
+    fn end_at(&mut self, target: Target, moment: Time) {
+        let wait = moment.since(Clock::process().now());
         let operator = self.operator.clone();
         let (app, route, backend) = target.clone();
         // Of an app that is gone, whatever route its connections took.
@@ -85,10 +129,48 @@ impl Removals {
                 tracing::info!(app, route, backend, closed, "connections closed: their backend was removed");
             }
         });
-        self.pending.insert(target, task.abort_handle());
+        self.pending.insert(target, Pending { moment, task: task.abort_handle() });
     }
 }
 
 fn target(pool: &AppState, backend: Option<&str>) -> Target {
     (pool.name().to_string(), pool.route().map(|route| route.to_string()), backend.map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::control::status::testing;
+
+    #[tokio::test(start_paused = true)]
+    async fn another_process_ends_what_is_left_to_be_ended_when_it_is_time() {
+        let start = || {
+            let process = Arc::new(testing::process());
+            Removals::new(Operator::new(process, Vec::new(), unbounded_channel().0))
+        };
+        let (mut old, mut new) = (start(), start());
+        let target = |backend: &str| ("app".to_owned(), Some("eu".to_owned()), Some(backend.to_owned()));
+        old.end(target("kept"), RemovedBackends::Keep);
+        old.end(target("now"), RemovedBackends::Close);
+        old.end(target("later"), RemovedBackends::CloseAfter(Duration::from_secs(3_600)));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let records = old.records();
+        assert_eq!(
+            records.iter().map(|record| record.backend.as_deref()).collect::<Vec<_>>(),
+            [Some("later")]
+        );
+
+        let told = serde_json::to_string(&records).expect("JSON");
+        let far = RemovalRecord { until: u64::MAX, ..RemovalRecord::default() };
+        new.go_on_with(serde_json::from_str(&told).expect("what was told"));
+        assert_eq!(new.records(), records);
+        new.go_on_with(vec![far.clone()]);
+        tokio::time::sleep(Duration::from_secs(3_601)).await;
+        assert_eq!(new.records(), [far], "its time is over, and the other's is not");
+        new.spare(Target::default());
+        tokio::task::yield_now().await;
+        assert_eq!(new.records(), []);
+    }
 }

@@ -27,7 +27,7 @@ use crate::config::{Known, render_faults};
 use crate::control::Source;
 use crate::control::drain::DrainRecord;
 use crate::control::fleet::Crew;
-use crate::control::reload::{Overrides, VersionRecord};
+use crate::control::reload::{Overrides, RemovalRecord, VersionRecord};
 use crate::endpoint::{Endpoint, PassedSockets};
 use crate::metrics::Metrics;
 use crate::model::Config;
@@ -57,6 +57,8 @@ pub(crate) struct Heir {
     binaries: Vec<BinaryRecord>,
     /// Each with its line.
     elders: Vec<(Elder, Option<OwnedFd>)>,
+    /// Connections that are to be ended later.
+    removals: Vec<RemovalRecord>,
     /// Connections come ahead.
     comes_ahead: bool,
     /// Keys of session tickets come.
@@ -110,6 +112,8 @@ pub(in crate::control) struct Estate {
     pub(in crate::control) elders: Arc<Elders>,
     /// The drains that have a time.
     pub(in crate::control) drains: Vec<DrainRecord>,
+    /// Connections that are to be ended later, since reloads removed their backends.
+    pub(in crate::control) removals: Vec<RemovalRecord>,
     /// The admin interface's socket.
     pub(in crate::control) admin: Option<OwnedFd>,
     /// Where the old process tells what it had counted; none if it is gone.
@@ -165,7 +169,7 @@ impl Heir {
         }
         // While this process has one thread; without it, everything takes longer.
         let _ = ringway::reserve_descriptors(configure.descriptors.saturating_add(DESCRIPTORS_SPARE));
-        let Configure { file, running, versions, binaries, passed, elders, .. } = configure;
+        let Configure { file, running, versions, binaries, passed, elders, removals, .. } = configure;
         let (comes_ahead, comes_with_tickets) = (configure.sends_ahead, configure.sends_tickets);
         let passed = passed.into_iter().zip(descriptors.by_ref());
         let passed = passed.map(|(name, descriptor)| PassedDescriptor { name, descriptor }).collect();
@@ -184,8 +188,18 @@ impl Heir {
             (elder, line)
         };
         let elders = elders.into_iter().map(with_line).collect();
-        let heir =
-            Self { line, old, word, versions, running, binaries, elders, comes_ahead, comes_with_tickets };
+        let heir = Self {
+            line,
+            old,
+            word,
+            versions,
+            running,
+            binaries,
+            elders,
+            removals,
+            comes_ahead,
+            comes_with_tickets,
+        };
         Ok(Meeting { heir, config, source: Source { file: Some(file), document }, passed })
     }
 
@@ -235,6 +249,7 @@ impl Heir {
             lines: self.elders.iter().filter_map(|(elder, line)| Some((elder.pid, line_of(line)?))).collect(),
             elders: Arc::new(Elders::new(self.elders)),
             drains: inheritance.drains,
+            removals: self.removals,
             admin: inheritance.admin,
             line: is_told.then_some(self.line),
         })
@@ -572,6 +587,7 @@ impl Estate {
             binaries,
             elders: Arc::default(),
             drains: Vec::new(),
+            removals: Vec::new(),
             admin: None,
             line: None,
             lines: Vec::new(),

@@ -35,7 +35,7 @@ use crate::control::drain::Drains;
 use crate::control::fleet::Crew;
 use crate::control::operator::Gate;
 use crate::control::private_directory::PrivateDirectory;
-use crate::control::reload::VersionRecord;
+use crate::control::reload::{RemovalRecord, VersionRecord};
 use crate::control::supervisor;
 use crate::metrics::Metrics;
 use crate::session::progress;
@@ -70,6 +70,8 @@ pub(in crate::control) struct House {
     /// Held while connections go from one worker to another, or an order is given.
     pub(in crate::control) gate: Arc<Mutex<Gate>>,
     pub(in crate::control) drains: Drains,
+    /// What is to be ended of what reloads removed; none is done while it hands over.
+    pub(in crate::control) removals: Vec<RemovalRecord>,
     pub(in crate::control) is_draining: Arc<AtomicBool>,
     pub(in crate::control) admission: Arc<Admission>,
 }
@@ -251,6 +253,7 @@ impl House {
             versions: self.versions.clone(),
             binaries: self.binaries.clone(),
             elders,
+            removals: self.removals.clone(),
             sends_ahead: ahead.is_some(),
             sends_tickets: hello.tickets,
         };

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Elder;
 use super::state::AllowanceRecord;
-use crate::control::reload::VersionRecord;
+use crate::control::reload::{RemovalRecord, VersionRecord};
 
 /// The order of the messages and what they mean. Another one is refused.
 pub(super) const PROTOCOL: u32 = 1;
@@ -124,6 +124,9 @@ pub(super) struct Configure {
     /// Processes before the one that sends this that have connections to finish.
     #[serde(default)]
     pub(super) elders: Vec<Elder>,
+    /// Connections that are to be ended later, since reloads removed their backends.
+    #[serde(default)]
+    pub(super) removals: Vec<RemovalRecord>,
     /// Connections will be sent ahead: `AheadEnd` follows `State`.
     #[serde(default)]
     pub(super) sends_ahead: bool,
