@@ -1,6 +1,7 @@
 //! Two ends of TLS on a wire that anybody may cut, hold up and tamper with: no panic, bounded memory, and at most one alert,
 //! after which nothing is said. What arrives is the begin of what was sent; an end is one that was said; what two open ends
-//! agreed on is the same. Where nobody tampered all of it arrives.
+//! agreed on is the same; a client that has to show a certificate and has none is not let in. Where nobody tampered all of it
+//! arrives.
 //!
 //! Shared by the fuzz target and by the test that replays its seeds. The first two bytes say who talks, the others what happens.
 
@@ -27,10 +28,10 @@ pub(crate) fn check(bytes: &[u8]) {
     let setup = Setup::of([script.byte(), script.byte()]);
     let pair = World::get().pair(setup);
     if setup.is_resumed() {
-        let mut first = Talk::between(pair.begin(), setup.is_old());
+        let mut first = Talk::between(pair.begin(), setup);
         first.conclude();
     }
-    let mut talk = Talk::between(pair.begin(), setup.is_old());
+    let mut talk = Talk::between(pair.begin(), setup);
     for _ in 0..STEPS_MAX {
         if script.0.is_empty() {
             break;
@@ -39,7 +40,7 @@ pub(crate) fn check(bytes: &[u8]) {
     }
     talk.conclude();
     let is_resumed = talk.ends[0].agreed().is_some_and(|agreed| agreed.is_resumed);
-    assert!(is_resumed == setup.is_resumed() || talk.is_tampered());
+    assert!(is_resumed == setup.is_resumed() || talk.may_fail());
 }
 
 /// What is left of the input.
@@ -91,10 +92,11 @@ struct Talk {
     /// Something that it said was changed, lost, or made up.
     tampered: [bool; 2],
     is_old: bool,
+    is_unknown: bool,
 }
 
 impl Talk {
-    fn between((ends, hello): ([End; 2], Vec<u8>), is_old: bool) -> Self {
+    fn between((ends, hello): ([End; 2], Vec<u8>), setup: Setup) -> Self {
         Self {
             ends,
             wires: [hello, Vec::new()],
@@ -104,12 +106,13 @@ impl Talk {
             has_begun: [false; 2],
             refreshes: 0,
             tampered: [false; 2],
-            is_old,
+            is_old: setup.is_old(),
+            is_unknown: setup.is_unknown(),
         }
     }
 
-    fn is_tampered(&self) -> bool {
-        self.tampered.contains(&true)
+    fn may_fail(&self) -> bool {
+        self.is_unknown || self.tampered.contains(&true)
     }
 
     fn step(&mut self, script: &mut Script<'_>) {
@@ -151,7 +154,7 @@ impl Talk {
         self.has_begun[from] |= count > 0;
         let Heard { payload, answer } = self.ends[1 - from].hear(&piece, is_all);
         self.wires[1 - from].extend(answer);
-        assert!(self.is_tampered() || !self.ends[1 - from].has_failed(), "it failed, and nobody tampered");
+        assert!(self.may_fail() || !self.ends[1 - from].has_failed(), "it failed for no reason");
         let heard = self.heard[from];
         assert!(heard + payload.len() <= self.sent[from], "more than was said");
         assert!(
@@ -246,12 +249,13 @@ impl Talk {
             self.finish(side);
         }
         self.settle();
+        assert!(!(self.is_unknown && self.ends[1].is_open()), "somebody unknown was let in");
         if self.ends.iter().all(End::is_open) {
             let [client, server] = self.ends.each_ref().map(|end| end.agreed().expect("it is open"));
             assert_eq!(client, server);
             assert_eq!(client.is_old, self.is_old);
         }
-        if !self.is_tampered() {
+        if !self.may_fail() {
             for side in [0, 1] {
                 assert!(self.ends[1 - side].has_heard_end());
                 assert_eq!(self.ends[side].held_bytes(), 0);

@@ -75,6 +75,11 @@ impl Setup {
         self.has(3)
     }
 
+    /// It has none to show: there is no agreement.
+    pub(crate) fn is_unknown(self) -> bool {
+        self.is_mutual() && self.has(10) && !self.is_resumed()
+    }
+
     fn has_protocols(self) -> bool {
         self.has(4)
     }
@@ -183,13 +188,14 @@ impl World {
     pub(crate) fn pair(&self, setup: Setup) -> Pair {
         let who = setup.who();
         let [is_old, is_mutual] = [setup.is_old(), setup.is_mutual()].map(usize::from);
+        let has_certificate = usize::from(setup.is_mutual() && !setup.is_unknown());
         let client = match who {
             Who::Client | Who::Both => {
-                let at = is_mutual | usize::from(setup.has_protocols()) << 1;
+                let at = has_certificate | usize::from(setup.has_protocols()) << 1;
                 Client::Ours(self.client_terms[at].clone())
             }
             Who::Server | Who::ServerAgain => {
-                let mut config = self.client_configs[is_old | is_mutual << 1].clone();
+                let mut config = self.client_configs[is_old | has_certificate << 1].clone();
                 config.max_fragment_size = setup.record_max();
                 // What was said in one input means nothing in the next.
                 config.resumption = match setup.is_resumed() {
