@@ -15,8 +15,8 @@ use ringway_proxy::control::upgrade::{
 use ringway_proxy::endpoint::AppState;
 use ringway_proxy::metrics::Metrics;
 use ringway_proxy::model;
-use ringway_proxy::session::CloseReason;
 use ringway_proxy::session::record::{self, EndState, RecordParts, SessionRecord};
+use ringway_proxy::session::{CloseReason, progress};
 use ringway_proxy::snapshot::Lineage;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -24,13 +24,14 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// Takes the bytes for what the first of them says.
 pub(crate) fn check(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else { return };
-    match kind % 6 {
+    match kind % 7 {
         0 => check_records(bytes),
         1 => check_line(bytes),
         2 => check_state(bytes),
         3 => check_counters(bytes),
         4 => check_allowances(bytes),
-        _ => check_tickets(bytes),
+        5 => check_tickets(bytes),
+        _ => check_progress(bytes),
     }
 }
 
@@ -187,4 +188,15 @@ fn check_tickets(bytes: &[u8]) {
         again.go_on_with(&keys.made());
         assert_eq!(again.made(), keys.made());
     }
+}
+
+/// How far connections have come, one behind the other.
+fn check_progress(bytes: &[u8]) {
+    let Some(found) = progress::read_all(bytes) else { return };
+    let ends = found.iter().flat_map(|found| [&found.client, &found.backend]);
+    let held: usize = ends.map(|end| end.received.len() + end.queued.len()).sum();
+    assert!(held <= bytes.len(), "more than came");
+    let mut again = Vec::new();
+    found.iter().for_each(|found| progress::write(found, &mut again));
+    assert_eq!(progress::read_all(&again), Some(found));
 }
