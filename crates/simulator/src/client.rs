@@ -13,6 +13,7 @@ use crate::ledger::{ClientView, SharedLedger};
 use crate::opening::Openings;
 use crate::preamble::Preambles;
 use crate::script::{ClientEnd, HEADER, Script, pattern};
+use crate::tls::{Line, Speakers, is_refusal};
 
 /// All clients.
 pub(crate) struct Clients {
@@ -21,12 +22,16 @@ pub(crate) struct Clients {
     frontends: Vec<SocketAddress>,
     preambles: Preambles,
     openings: Openings,
+    /// What those share that speak TLS with the proxy.
+    speakers: Option<Speakers>,
     clients: Vec<Client>,
 }
 
 struct Client {
     script: Script,
     connection: ConnectionId,
+    /// What it speaks TLS by.
+    line: Option<Box<Line>>,
     view: ClientView,
     sending: bool,
     /// It sends nothing before.
@@ -73,11 +78,13 @@ impl Clients {
         let clients = scripts.iter().map(|script| Client {
             script: *script,
             connection: ConnectionId::NONE,
+            line: None,
             view: ClientView::default(),
             sending: true,
             silent_until: Time::ZERO,
         });
-        Self { clients: clients.collect(), ledger, random, frontends, preambles, openings }
+        let speakers = openings.iter().any(|opening| opening.tls.is_some()).then(Speakers::new);
+        Self { clients: clients.collect(), ledger, random, frontends, preambles, openings, speakers }
     }
 
     pub(crate) fn all_done(&self) -> bool {
@@ -108,11 +115,11 @@ impl Clients {
 
     /// Sends the next pieces, until the connection takes no more, all is sent, or it is time for a pause.
     fn send(&mut self, ops: &mut Operations<'_>, number: usize) {
-        let client = &mut self.clients[number];
-        let (script, connection) = (client.script, client.connection);
-        if ops.now() < client.silent_until {
+        if ops.now() < self.clients[number].silent_until || !self.shake(ops, number) {
             return;
         }
+        let client = &mut self.clients[number];
+        let (script, connection) = (client.script, client.connection);
         let opening = &self.openings[number];
         let before = opening.len();
         let total = before + HEADER as u64 + u64::from(script.request);
@@ -131,6 +138,14 @@ impl Clients {
             let len_of_opening = bytes.len() as u64;
             let of_script = (start + len_of_opening).saturating_sub(before);
             bytes.extend(script.request_bytes(of_script, len - bytes.len()));
+            client.view.spoke = true;
+            let bytes = match &mut client.line {
+                None => bytes,
+                Some(line) => {
+                    line.say(&bytes);
+                    line.take(u64::MAX)
+                }
+            };
             match ops.send(connection, &bytes) {
                 Ok(0) => client.view.sent += len as u64,
                 Ok(_queued) => {
@@ -159,16 +174,72 @@ impl Clients {
         }
     }
 
+    /// Sends what TLS has to say itself, in pieces with pauses now and then. Says whether the client can speak.
+    fn shake(&mut self, ops: &mut Operations<'_>, number: usize) -> bool {
+        let piece_max = self.openings[number].piece_max;
+        let client = &mut self.clients[number];
+        let (script, connection) = (client.script, client.connection);
+        let Some(line) = &mut client.line else { return true };
+        if ops.queued_bytes(connection) > 0 {
+            // It is told when they have left.
+            return false;
+        }
+        loop {
+            let piece = line.take(self.random.between(1, piece_max));
+            if piece.is_empty() {
+                break;
+            }
+            client.view.spoke = true;
+            if !matches!(ops.send(connection, &piece), Ok(0)) {
+                return false;
+            }
+            if self.random.chance(0.1) && !script.pause.is_zero() {
+                let at = ops.now() + self.random_pause(script.pause.min(OPENING_PAUSE_MAX));
+                ops.set_timer(at, Token(number as u32 * KINDS + SEND));
+                return false;
+            }
+        }
+        if line.is_cut() && client.sending {
+            client.sending = false;
+            match script.client_end {
+                ClientEnd::Finish => self.finish(ops, number),
+                ClientEnd::Reset(_) => {
+                    client.view.broken = true;
+                    ops.reset(connection);
+                }
+                _ => {}
+            }
+            return false;
+        }
+        line.is_open()
+    }
+
+    /// Nothing more comes: TLS says so, if the client speaks it and is one that does.
+    fn end_stream(&mut self, ops: &mut Operations<'_>, number: usize) {
+        let client = &mut self.clients[number];
+        client.sending = false;
+        let Some(line) = &mut client.line else {
+            client.view.shut = true;
+            return;
+        };
+        let is_said = line.finish();
+        // An error comes as an event, too.
+        let _ = ops.send(client.connection, &line.take(u64::MAX));
+        client.view.shut |= is_said;
+        client.view.truncated |= !is_said;
+    }
+
     fn random_pause(&mut self, most: Duration) -> Duration {
         Duration::from_nanos(self.random.below(most.as_nanos() as u64))
     }
 
     fn finish(&mut self, ops: &mut Operations<'_>, number: usize) {
+        self.end_stream(ops, number);
+        let keeps_open = self.openings[number].tls.is_some_and(|manner| manner.keeps_open);
         let client = &mut self.clients[number];
-        client.sending = false;
-        client.view.shut = true;
         match client.view.ended {
             true => ops.close(client.connection),
+            false if keeps_open && client.view.shut && client.line.is_some() => {}
             false => ops.shut(client.connection),
         }
     }
@@ -181,12 +252,40 @@ impl Clients {
         }
         match client.script.client_end {
             ClientEnd::FinishAfterResponse => self.finish(ops, number),
-            ClientEnd::CloseAfterResponse => {
-                client.view.shut = true;
-                ops.close(client.connection);
-            }
+            ClientEnd::CloseAfterResponse => self.close(ops, number),
             _ => {}
         }
+    }
+
+    /// What is not sent by now is not part of the request.
+    fn close(&mut self, ops: &mut Operations<'_>, number: usize) {
+        self.end_stream(ops, number);
+        ops.close(self.clients[number].connection);
+    }
+
+    /// The response is over.
+    fn on_last_byte(&mut self, ops: &mut Operations<'_>, number: usize) {
+        let client = &mut self.clients[number];
+        client.view.ended = true;
+        match client.script.client_end {
+            // They go on sending, or sit there.
+            ClientEnd::Finish | ClientEnd::Reset(_) if client.sending => {}
+            ClientEnd::Stay => {
+                let at = ops.now() + Duration::from_secs(1) + self.random_pause(Duration::from_secs(10));
+                ops.set_timer(at, Token(number as u32 * KINDS + CLOSE));
+            }
+            _ => self.close(ops, number),
+        }
+    }
+
+    /// The server's part in TLS broke a rule, or it refused the client.
+    fn on_failure(&mut self, ops: &mut Operations<'_>, number: usize, error: &rustls::Error) {
+        if !is_refusal(error) {
+            self.ledger.borrow_mut().fault(format!("client {number} got what is no TLS: {error}"));
+        }
+        let client = &mut self.clients[number];
+        (client.sending, client.view.broken) = (false, true);
+        ops.close(client.connection);
     }
 }
 
@@ -218,11 +317,7 @@ impl EventHandler for Clients {
         match token.0 % KINDS {
             DIAL => self.dial(ops, number),
             SEND => self.send(ops, number),
-            CLOSE => {
-                self.clients[number].sending = false;
-                self.clients[number].view.shut = true;
-                ops.close(self.clients[number].connection);
-            }
+            CLOSE => self.close(ops, number),
             _ => ops.start_receive(self.clients[number].connection),
         }
         self.publish(number);
@@ -248,6 +343,9 @@ impl EventHandler for Clients {
             }
             _ => {
                 ops.start_receive(connection);
+                let opening = &self.openings[number];
+                let line = opening.tls.and_then(|manner| self.speakers.as_ref()?.begin(opening.says, manner));
+                self.clients[number].line = line.map(Box::new);
                 let silence = self.openings[number].silence;
                 if !silence.is_zero() {
                     let until = ops.now() + silence;
@@ -282,7 +380,18 @@ impl EventHandler for Clients {
     ) {
         let number = token.0 as usize;
         self.note(ops, "client read", number, bytes.len() as u64);
-        let view = &mut self.clients[number].view;
+        let client = &mut self.clients[number];
+        let heard = client.line.as_mut().map(|line| line.hear(bytes));
+        if let Some(line) = &client.line
+            && client.view.accord.is_none()
+        {
+            client.view.accord = line.accord();
+        }
+        let (bytes, finished) = match &heard {
+            None => (&*bytes, false),
+            Some(heard) => (&heard.payload[..], heard.finished),
+        };
+        let view = &mut client.view;
         let start = view.received;
         view.received += bytes.len() as u64;
         if let Some(at) = (0..bytes.len()).find(|at| bytes[*at] != pattern(token.0, 1, start + *at as u64)) {
@@ -296,6 +405,13 @@ impl EventHandler for Clients {
             ops.set_timer(at, Token(token.0 * KINDS + READ));
         }
         self.after_bytes(ops, number);
+        if let Some(error) = heard.as_ref().and_then(|heard| heard.error.as_ref()) {
+            self.on_failure(ops, number, error);
+        } else if finished {
+            self.on_last_byte(ops, number);
+        } else if heard.is_some() {
+            self.send(ops, number);
+        }
         self.publish(number);
     }
 
@@ -303,18 +419,13 @@ impl EventHandler for Clients {
         let number = token.0 as usize;
         self.note(ops, "client saw the end", number, 0);
         let client = &mut self.clients[number];
-        client.view.ended = true;
-        match client.script.client_end {
-            // They go on sending, or sit there.
-            ClientEnd::Finish | ClientEnd::Reset(_) if client.sending => {}
-            ClientEnd::Stay => {
-                let at = ops.now() + Duration::from_secs(1) + self.random_pause(Duration::from_secs(10));
-                ops.set_timer(at, Token(token.0 * KINDS + CLOSE));
-            }
-            _ => {
-                // What is not sent by now is not part of the request.
-                client.sending = false;
-                client.view.shut = true;
+        match (&client.line, client.view.ended) {
+            (None, _) => self.on_last_byte(ops, number),
+            // TLS told of it.
+            (Some(_), true) => {}
+            (Some(line), false) => {
+                client.view.cut_short = line.is_open();
+                (client.sending, client.view.broken) = (false, true);
                 ops.close(connection);
             }
         }

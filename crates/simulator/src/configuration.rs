@@ -7,7 +7,7 @@ use ringway::SocketAddress;
 use ringway::simulated::Random;
 use ringway_proxy::model;
 
-use crate::routes;
+use crate::{routes, tls};
 
 /// So many other configurations. The last one is `base` again, so that everything can be found well in the end.
 pub(crate) fn variations(base: &[model::App], count: usize, random: &mut Random) -> Vec<Vec<model::App>> {
@@ -80,6 +80,9 @@ fn vary_app(app: &mut model::App, random: &mut Random) {
     }
     if !app.routes.is_empty() && random.chance(0.4) {
         routes::vary(&mut app.routes, random);
+    }
+    if app.tls.as_ref().is_some_and(|tls| tls.termination.is_some()) && random.chance(0.5) {
+        tls::vary(app, random);
     }
     if random.chance(0.3) {
         app.frontends.push(beside(&app.frontends[0]));

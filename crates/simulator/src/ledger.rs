@@ -6,14 +6,14 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 
 use ringway::Time;
-use ringway_proxy::control::access_log::AccessRecord;
+use ringway_proxy::control::access_log::{AccessRecord, Secured};
 use ringway_proxy::model::{self, Target};
 
-use crate::Routes;
 use crate::opening::Says;
 use crate::routes::{Goes, UNREADABLE, destinations, is_asked, serves_silence};
-use crate::scenario::{Scenario, is_denied};
-use crate::script::Script;
+use crate::scenario::{Ending, Scenario, is_denied};
+use crate::tls::{self, Accord};
+use crate::{Handshakes, Routes};
 
 /// Shared by all handlers of a simulation.
 pub(crate) type SharedLedger = Rc<RefCell<Ledger>>;
@@ -31,6 +31,7 @@ pub(crate) struct Ledger {
     /// What the proxy was told to do, and since when.
     configurations: Vec<(Time, Vec<model::App>)>,
     routes: Routes,
+    handshakes: Handshakes,
     faults: Vec<String>,
     trace: Trace,
 }
@@ -41,8 +42,16 @@ pub(crate) struct ClientView {
     pub(crate) connected: bool,
     /// Bytes given to the network, header and what is said first included.
     pub(crate) sent: u64,
+    /// Something was, be it of TLS.
+    pub(crate) spoke: bool,
     pub(crate) shut: bool,
+    /// It ended its connection, but in TLS it did not say so.
+    pub(crate) truncated: bool,
+    /// What it agreed on with the proxy, in TLS.
+    pub(crate) accord: Option<Accord>,
     pub(crate) received: u64,
+    /// The connection ended, without an end of the stream in TLS.
+    pub(crate) cut_short: bool,
     /// A clean end came.
     pub(crate) ended: bool,
     /// It broke, or this side reset it.
@@ -102,6 +111,11 @@ impl Ledger {
         self.routes
     }
 
+    /// What came of TLS.
+    pub(crate) fn handshakes(&self) -> Handshakes {
+        self.handshakes
+    }
+
     pub(crate) fn faults(&self) -> &[String] {
         &self.faults
     }
@@ -145,7 +159,7 @@ impl Ledger {
         for script in &scenario.scripts {
             let number = &script.number;
             let (Some([record]), Some(client)) =
-                (records.get(number).map(Vec::as_slice), self.clients.get(number))
+                (records.get(number).map(Vec::as_slice), self.clients.get(number).cloned())
             else {
                 continue;
             };
@@ -153,22 +167,23 @@ impl Ledger {
                 continue;
             }
             let opening = &scenario.openings[*number as usize];
-            let says = if client.sent == 0 { Says::Nothing } else { opening.says };
+            let says = if client.spoke { opening.says } else { Says::Nothing };
             let first = self.configurations.iter().rposition(|(since, _)| *since < script.dial_at);
             let held = self.configurations[first.unwrap_or(0)..].iter();
             let apps: Vec<&model::App> = held
                 .take_while(|(since, _)| *since <= record.ended)
                 .filter_map(|(_, apps)| apps.iter().find(|app| app.name == *record.app))
                 .collect();
-            let goes: Vec<Goes> = apps.iter().flat_map(|app| destinations(app, says)).collect();
+            let goes: Vec<Goes> = apps.iter().flat_map(|app| destinations(app, says, opening)).collect();
             let got = self.backends.get(number).map(|backend| backend.backend);
             let fault = check_route(&goes, got, record, scenario);
-            let is_asked = record.asked.as_ref().is_none_or(|asked| is_asked(asked, says));
+            let is_asked = record.asked.as_ref().is_none_or(|asked| is_asked(asked, says, opening));
             let fault = fault.or((!is_asked).then_some("the record is wrong about what was asked for"));
             let was_silent = !opening.silence.is_zero() && opening.silence >= record.total;
             let in_vain = was_silent && record.reason == "hello_timeout" && !apps.is_empty();
             let in_vain = in_vain && apps.iter().all(|app| serves_silence(app));
             let fault = fault.or(in_vain.then_some("a client waited in vain for the server to speak first"));
+            let fault = fault.or_else(|| check_accord(&apps, &client, record));
             if let Some(fault) = fault {
                 self.fault(format!("{fault}: {script:?}, {says:?}, {goes:?}, backend {got:?}, {record:?}"));
             }
@@ -177,6 +192,9 @@ impl Ledger {
             self.routes.taken += u32::from(is_taken);
             self.routes.unreadable += u32::from(is_taken && record.route.as_deref() == Some(UNREADABLE));
             self.routes.silent += u32::from(is_taken && protocol == Some(model::Client::Silent));
+            if opening.tls.is_some() {
+                self.handshakes.count(&client, self.backends.get(number), record);
+            }
             if let Some(which) = REFUSALS.iter().position(|reason| *reason == record.reason) {
                 self.routes.refused[which] += 1;
             }
@@ -184,8 +202,12 @@ impl Ledger {
     }
 
     /// Holds the two ends of every connection, and the proxy's record of it, against each other.
-    pub(crate) fn check(&mut self, scripts: &[Script], records: &BTreeMap<u32, Vec<AccessRecord>>) {
-        for script in scripts {
+    pub(crate) fn check(&mut self, scenario: &Scenario, records: &BTreeMap<u32, Vec<AccessRecord>>) {
+        let close_now = match scenario.ending {
+            Ending::AfterTraffic => None,
+            Ending::DuringTraffic { close_now, .. } => Some(close_now),
+        };
+        for script in &scenario.scripts {
             let client = self.clients.get(&script.number).cloned().unwrap_or_default();
             let backend = self.backends.get(&script.number).cloned();
             let records = records.get(&script.number).map_or(&[][..], Vec::as_slice);
@@ -197,6 +219,13 @@ impl Ledger {
             };
             check_ends(&client, backend.as_ref(), fate, &mut faults);
             check_records(&client, backend.as_ref(), fate, records, &mut faults);
+            let is_early = |record: &AccessRecord| {
+                let is_cut = (record.phase, record.reason) == ("relay", "shutdown");
+                is_cut && close_now.is_none_or(|at| record.ended < at)
+            };
+            if !fate.orphaned && !fate.cut && records.iter().any(is_early) {
+                faults.push("a connection was cut before it was time");
+            }
             for fault in faults {
                 self.fault(format!("{fault}: {script:?}, {client:?}, {backend:?}, {records:?}"));
             }
@@ -215,6 +244,8 @@ struct Fate {
 
 /// Why clients end by what they said, or did not.
 const REFUSALS: [&str; 4] = ["hello_unreadable", "no_route", "hello_timeout", "limit_handshakes"];
+/// What follows from what was said alone.
+const CERTAIN: [&str; 3] = ["hello_unreadable", "no_route", "handshake_failed"];
 /// Why they end where backends were looked for.
 const BEYOND: [&str; 4] = ["no_backend", "backends_full", "queue_full", "queue_timeout"];
 
@@ -240,9 +271,43 @@ fn check_route(
     if (has_gone || BEYOND.contains(&record.reason)) && !goes.iter().any(leads) {
         return Some("a client went where no route sends it");
     }
-    let is_refusal = REFUSALS[..2].contains(&record.reason);
+    let is_refusal = CERTAIN.contains(&record.reason);
     let is_refused = |one: &Goes| matches!(one, Goes::Refused(reason) if *reason == record.reason);
     (is_refusal && !goes.iter().any(is_refused)).then_some("a client was refused that goes somewhere")
+}
+
+/// Both ends of a client's TLS tell the same of it, and the certificate was one of a configuration that held.
+fn check_accord(apps: &[&model::App], client: &ClientView, record: &AccessRecord) -> Option<&'static str> {
+    let Some(Secured::Agreed { version, alpn, is_resumed, .. }) = &record.asked.as_ref()?.secured else {
+        return None;
+    };
+    let Some(accord) = &client.accord else {
+        // In TLS 1.2 the client is told last.
+        return (*version == "1.3").then_some("the proxy agreed with a client that knows of nothing");
+    };
+    if (accord.version, accord.alpn.as_deref(), accord.is_resumed) != (*version, alpn.as_deref(), *is_resumed)
+    {
+        return Some("the record is wrong about what was agreed on");
+    }
+    let terms = apps.iter().filter_map(|app| app.tls.as_ref()?.termination.as_ref());
+    let is_shown = |shown| terms.clone().any(|terms| tls::is_shown(terms, shown));
+    (!accord.store.is_none_or(is_shown)).then_some("a certificate is none of its configuration")
+}
+
+impl Handshakes {
+    fn count(&mut self, client: &ClientView, backend: Option<&BackendView>, record: &AccessRecord) {
+        let secured = record.asked.as_ref().and_then(|asked| asked.secured.as_ref());
+        if let Some(Secured::Agreed { version, is_resumed, .. }) = secured {
+            self.agreed += 1;
+            self.resumed += u32::from(*is_resumed);
+            self.old += u32::from(*version == "1.2");
+        }
+        self.failed += u32::from(record.reason == "handshake_failed");
+        let of_parting = ["handshake_timeout", "left_handshake", "failed_handshake"];
+        self.broken_off += u32::from(of_parting.contains(&record.reason));
+        self.clean += u32::from(client.ended && backend.is_some_and(|backend| backend.ended));
+        self.cut_short += u32::from(record.reason == "cut_short");
+    }
 }
 
 fn check_ends(
@@ -270,7 +335,10 @@ fn check_ends(
     if fate.orphaned {
         return;
     }
-    if backend.ended && !fate.dialled && !(client.shut && backend.received == client.sent) {
+    let has_finished = client.shut && backend.received == client.sent;
+    // Once the response is over, an end of the connection is as good as one of TLS.
+    let has_left = client.truncated && backend.shut;
+    if backend.ended && !fate.dialled && !has_finished && !has_left {
         faults.push("a request that was cut looks complete");
     }
     if client.ended && !backend.crashed && !(backend.shut && client.received == backend.sent) {
@@ -297,8 +365,13 @@ fn check_records(
         return;
     }
     let [there, back] = record.bytes;
-    if there > client.sent || back < client.received {
+    // What TLS adds to bytes that were not taken is taken for payload, so that some seem to be on their way.
+    let may_miss = client.accord.is_some() && (client.broken || !client.ended);
+    if there > client.sent || back < client.received && !may_miss {
         faults.push("the record counts bytes that never were");
+    }
+    if client.cut_short && record.reason == "finished" {
+        faults.push("a stream that is complete ended without an end of TLS");
     }
     if let Some(backend) = backend {
         if there < backend.received || back > backend.sent {
@@ -308,7 +381,7 @@ fn check_records(
             && client.ended
             && !client.broken
             && !backend.crashed
-            && [there, back] != [client.sent, backend.sent]
+            && [there, back] != [if client.truncated { backend.received } else { client.sent }, backend.sent]
         {
             faults.push("the record of a clean end is wrong about its bytes");
         }

@@ -9,8 +9,9 @@
 //! connections that are moved between workers, in whatever they do, go on; so they do when another process follows, with at most
 //! one of the two using the sockets, whichever of them dies, hangs or refuses, and when;
 //! every client's PROXY header names it to its backend; a hello of TLS, a request or whatever else clients say first arrives
-//! untouched, at a backend of the route that it asks for, or at none if it cannot be read; every thread adopts each snapshot of
-//! the configuration, and an app that was removed is gone with its last connection.
+//! untouched, at a backend of the route that it asks for, or at none if it cannot be read; where TLS ends at the proxy, no stream
+//! looks complete that is not, and both ends tell the same of it; every thread adopts each snapshot of the configuration, and an
+//! app that was removed is gone with its last connection.
 #![forbid(unsafe_code)]
 
 mod backend;
@@ -23,6 +24,7 @@ mod proxy;
 mod routes;
 mod scenario;
 mod script;
+mod tls;
 mod upgrade;
 mod world;
 
@@ -39,6 +41,19 @@ pub enum Workload {
     /// An operator's whole day, in a minute: names change what they mean, backends flap, and the configuration is
     /// reloaded every second.
     Day,
+    /// The usual, and the proxy ends the TLS of its clients.
+    Tls,
+}
+
+impl Workload {
+    /// How the command line asks for it.
+    pub fn argument(self) -> &'static str {
+        match self {
+            Self::Usual => "",
+            Self::Day => " --day",
+            Self::Tls => " --tls",
+        }
+    }
 }
 
 /// What came of a simulation.
@@ -60,6 +75,8 @@ pub struct Outcome {
     pub clean: usize,
     /// What routes did.
     pub routes: Routes,
+    /// What came of TLS that the proxy ended.
+    pub handshakes: Handshakes,
     /// How often another process was to follow, and what came of it.
     pub upgrades: Upgrades,
     /// Simulated time that passed.
@@ -78,6 +95,25 @@ pub struct Routes {
     /// Those that were refused by what they said or did not say: hello unreadable, no route, not said in time, too many that
     /// have not said it.
     pub refused: [u32; 4],
+}
+
+/// What came of clients whose TLS the proxy ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handshakes {
+    /// The two ends agreed.
+    pub agreed: u32,
+    /// Of these, those that went on with a session of earlier.
+    pub resumed: u32,
+    /// Of these, those in TLS 1.2.
+    pub old: u32,
+    /// The handshake failed.
+    pub failed: u32,
+    /// It was not over in time, or the client left in it.
+    pub broken_off: u32,
+    /// Bytes went from end to end, and both said that they were all.
+    pub clean: u32,
+    /// The client's stream ended without an end of TLS, and was not taken for complete.
+    pub cut_short: u32,
 }
 
 /// What came of upgrades.
@@ -107,8 +143,8 @@ impl fmt::Display for Outcome {
             write!(f, "\n  FAULT {fault}")?;
         }
         if !self.faults.is_empty() {
-            let day = if *workload == Workload::Day { " --day" } else { "" };
-            write!(f, "\n  replay with: cargo run -p simulator -- --seed {seed}{day} --trace")?;
+            let argument = workload.argument();
+            write!(f, "\n  replay with: cargo run -p simulator -- --seed {seed}{argument} --trace")?;
         }
         Ok(())
     }
@@ -137,6 +173,7 @@ pub fn play(workload: Workload, seed: u64, keep_lines: bool) -> Outcome {
             connections: 0,
             clean: 0,
             routes: Routes::default(),
+            handshakes: Handshakes::default(),
             upgrades: Upgrades::default(),
             time: Duration::ZERO,
         }

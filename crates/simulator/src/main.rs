@@ -23,6 +23,9 @@ struct Arguments {
     /// Plays an operator's whole day instead of the usual quarter of a minute.
     #[arg(long)]
     day: bool,
+    /// Plays clients that speak TLS with the proxy.
+    #[arg(long, conflicts_with = "day")]
+    tls: bool,
     /// Prints everything that happens (with --seed).
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -30,7 +33,11 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let workload = if arguments.day { Workload::Day } else { Workload::Usual };
+    let workload = match (arguments.day, arguments.tls) {
+        (true, _) => Workload::Day,
+        (false, true) => Workload::Tls,
+        (false, false) => Workload::Usual,
+    };
     match arguments.seed {
         Some(seed) => run_one(workload, seed, arguments.trace),
         None => run_many(workload, arguments.from, arguments.seeds),
@@ -69,7 +76,7 @@ fn run_many(workload: Workload, from: u64, count: u64) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("{} of {count} seeds failed: {failed:?}", failed.len());
-    let day = if workload == Workload::Day { " --day" } else { "" };
-    println!("replay one with: cargo run -p simulator -- --seed {}{day} --trace", failed[0]);
+    let argument = workload.argument();
+    println!("replay one with: cargo run -p simulator -- --seed {}{argument} --trace", failed[0]);
     ExitCode::FAILURE
 }

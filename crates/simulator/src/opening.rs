@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use ringway::simulated::Random;
 
+use crate::tls::Manner;
+
 /// Of all clients, by their numbers; empty ones where nothing goes by them.
 pub(crate) type Openings = Rc<[Opening]>;
 
@@ -16,6 +18,8 @@ pub(crate) type Openings = Rc<[Opening]>;
 pub(crate) struct Opening {
     pub(crate) bytes: Vec<u8>,
     pub(crate) says: Says,
+    /// It says them within TLS that the proxy ends, like everything else.
+    pub(crate) tls: Option<Manner>,
     /// So long it sends nothing.
     pub(crate) silence: Duration,
     /// The client sends so many bytes and no more.
@@ -33,6 +37,8 @@ pub(crate) enum Says {
     Tls {
         name: Option<&'static str>,
         alpn: &'static [&'static str],
+        /// It knows TLS 1.2 only.
+        is_old: bool,
     },
     /// A request of HTTP/1.
     Http {
@@ -49,21 +55,45 @@ pub(crate) enum Says {
     Part,
 }
 
+/// Who comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crowd {
+    Mixed,
+    /// Most of them speak TLS, or what looks so.
+    MostlyTls,
+    /// They do, and with the proxy.
+    Secured,
+}
+
 /// Hosts that are asked for, some by nobody's route.
 const NAMES: [&str; 5] = ["a.test", "www.b.test", "x.y.b.test", "b.test", "nowhere.invalid"];
 const PROTOCOLS: [&[&str]; 4] = [&[], &["h2", "http/1.1"], &["http/1.1"], &["sim/1", "h2"]];
+/// The longest piece that a client sends of what it says first.
+const PIECES: [u64; 5] = [5, 100, 100, 20_000, 20_000];
 /// More than the proxy looks at is refused.
 const HELLO_BYTES_MAX: usize = 15_000;
 
 impl Opening {
-    /// That of the client with this number. `sniff`: after which silence the server is to speak; `tls`: most are to speak TLS.
-    pub(crate) fn draw(number: u32, sniff: Duration, tls: bool, random: &mut Random) -> Self {
+    /// That of the client with this number. `sniff`: after which silence the server is to speak.
+    pub(crate) fn draw(number: u32, sniff: Duration, crowd: Crowd, random: &mut Random) -> Self {
         let name = NAMES[random.index(NAMES.len())];
         let alpn = PROTOCOLS[random.index(PROTOCOLS.len())];
         let named = random.chance(0.8).then_some(name);
-        let kind = if tls && random.chance(0.5) { 0 } else { random.index(30) };
+        let kind = match crowd {
+            Crowd::Secured if random.chance(0.8) => {
+                let manner = Manner::draw(random);
+                let bytes = format!("within {number:08x} ").into_bytes();
+                let says = Says::Tls { name: named, alpn, is_old: manner.is_old };
+                let piece_max = PIECES[random.index(PIECES.len())];
+                return Self { bytes, says, tls: Some(manner), piece_max, ..Self::default() };
+            }
+            // No hello that is whole: its client would have to go on.
+            Crowd::Secured => random.between(15, 29) as usize,
+            Crowd::MostlyTls if random.chance(0.5) => 0,
+            Crowd::Mixed | Crowd::MostlyTls => random.index(30),
+        };
         let (bytes, says) = match kind {
-            0..=14 => (hello(number, named, alpn, random), Says::Tls { name: named, alpn }),
+            0..=14 => (hello(number, named, alpn, random), Says::Tls { name: named, alpn, is_old: false }),
             15..=19 => (request(number, name, random), Says::Http { name }),
             20 | 21 => (format!("SSH-2.0-simulated_{number}\r\n").into_bytes(), Says::Ssh),
             22 | 23 => (garbage(number, random), Says::Other),
@@ -77,8 +107,13 @@ impl Opening {
             _ => Duration::ZERO,
         };
         let stops_at = (says == Says::Part).then(|| random.between(6, bytes.len() as u64 - 1));
-        let piece_max = [5, 100, 100, 20_000, 20_000][random.index(5)];
-        Self { bytes, says, silence, stops_at, piece_max }
+        let piece_max = PIECES[random.index(PIECES.len())];
+        Self { bytes, says, tls: None, silence, stops_at, piece_max }
+    }
+
+    /// Whether it ends before it can be told from what is no TLS.
+    pub(crate) fn says_little(&self) -> bool {
+        self.tls.and_then(|manner| manner.cut_at).is_some_and(|at| at < 6)
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -198,7 +233,10 @@ mod tests {
     #[test]
     fn no_opening_is_the_beginning_of_another() {
         let mut random = Random::new(5);
-        let draw = |number| Opening::draw(number, Duration::from_secs(1), number % 2 == 0, &mut random);
+        let draw = |number| {
+            let crowd = [Crowd::Mixed, Crowd::MostlyTls, Crowd::Secured][number as usize % 3];
+            Opening::draw(number, Duration::from_secs(1), crowd, &mut random)
+        };
         let all: Vec<Opening> = (0..300).map(draw).collect();
         for (number, one) in all.iter().enumerate() {
             assert!(!one.bytes.is_empty());
@@ -206,6 +244,7 @@ mod tests {
             assert_eq!(same, 1, "client {number}");
         }
         let hellos = all.iter().filter(|one| matches!(one.says, Says::Tls { .. } | Says::Part));
+        let hellos = hellos.filter(|one| one.tls.is_none());
         assert!(hellos.clone().all(|one| one.bytes.len() <= HELLO_BYTES_MAX));
         assert!(hellos.clone().any(|one| one.bytes.len() > 8_000));
     }

@@ -13,7 +13,8 @@ use ringway_proxy::model::{
     self, Client, NamePattern, Protocols, Route, Rule, RulesOfTls, Target, Unreadable,
 };
 
-use crate::opening::Says;
+use crate::opening::{Opening, Says};
+use crate::tls;
 
 /// Where a client goes.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,13 +108,27 @@ fn rules() -> Vec<(&'static str, Rule)> {
     ]
 }
 
-/// Where a client goes that says this: one place, or several if chance decides what is heard.
-pub(crate) fn destinations(app: &model::App, says: Says) -> Vec<Goes> {
+/// Where a client goes that says this, `opening` in the way of that one: one place, or several if chance decides what is heard.
+pub(crate) fn destinations(app: &model::App, says: Says, opening: &Opening) -> Vec<Goes> {
     if app.tls.is_none() && app.routes.is_empty() {
         return vec![own(app)];
     }
     match says {
-        Says::Tls { name, alpn } => vec![decide(app, Client::Tls, name, alpn)],
+        Says::Tls { name, alpn, is_old } => {
+            let Some(termination) = app.tls.as_ref().and_then(|tls| tls.termination.as_ref()) else {
+                return vec![decide(app, Client::Tls, name, alpn)];
+            };
+            let can_agree = opening.tls.is_some_and(|manner| !manner.spoils);
+            let whole = match tls::agreed(termination, alpn, is_old).filter(|_| can_agree) {
+                // What was not agreed on is not spoken.
+                Some(agreed) => decide(app, Client::Tls, name, agreed),
+                None => Goes::Refused("handshake_failed"),
+            };
+            match opening.says_little() {
+                true => vec![whole, decide(app, Client::Other, None, &[])],
+                false => vec![whole],
+            }
+        }
         Says::Http { name } => vec![decide(app, Client::Http1, Some(name), &[])],
         Says::Ssh => vec![decide(app, Client::Ssh, None, &[])],
         Says::Other => vec![decide(app, Client::Other, None, &[])],
@@ -134,12 +149,13 @@ pub(crate) fn serves_silence(app: &model::App) -> bool {
 }
 
 /// What the access log may say that such a client asked for.
-pub(crate) fn is_asked(asked: &Asked, says: Says) -> bool {
+pub(crate) fn is_asked(asked: &Asked, says: Says, opening: &Opening) -> bool {
     let (name, alpn) = (asked.name.as_deref(), asked.alpn.as_deref());
     match says {
-        Says::Tls { name: own, alpn: offered } => {
+        Says::Tls { name: own, alpn: offered, .. } => {
             let offered = (!offered.is_empty()).then(|| offered.join(","));
-            asked.protocol == Client::Tls && name == own && alpn == offered.as_deref()
+            let is_whole = asked.protocol == Client::Tls && name == own && alpn == offered.as_deref();
+            is_whole || opening.says_little() && asked.protocol == Client::Other
         }
         Says::Http { name: own } => asked.protocol == Client::Http1 && name == Some(own) && alpn.is_none(),
         Says::Ssh => asked.protocol == Client::Ssh,

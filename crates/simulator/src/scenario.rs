@@ -9,10 +9,11 @@ use ringway_proxy::model;
 
 use crate::Workload;
 use crate::configuration;
-use crate::opening::{Opening, Openings};
+use crate::opening::{Crowd, Opening, Openings};
 use crate::preamble::Preambles;
 use crate::routes;
 use crate::script::Script;
+use crate::tls;
 use crate::upgrade::Plan;
 
 /// Everything that a seed decides before the first packet leaves.
@@ -78,7 +79,7 @@ impl Workload {
     /// When all trouble is over.
     fn calm_at(self) -> Duration {
         match self {
-            Self::Usual => Duration::from_secs(12),
+            Self::Usual | Self::Tls => Duration::from_secs(12),
             Self::Day => Duration::from_secs(60),
         }
     }
@@ -109,9 +110,13 @@ impl Scenario {
         }
         // Chance of its own: a seed without routes is what it was.
         let mut of_routes = Random::new(seed ^ 0x726f_7574);
-        let has_routes = of_routes.chance(0.4);
+        let ends_tls = workload == Workload::Tls;
+        let has_routes = of_routes.chance(if ends_tls { 1.0 } else { 0.4 });
         if has_routes {
             add_routes(&mut apps, &mut backends, &mut of_routes);
+        }
+        if ends_tls {
+            apps.iter_mut().for_each(|app| tls::terminate(app, &mut of_routes));
         }
         let of_any_kind = if is_day { random.between(100, 300) } else { random.between(5, 60) } as u32;
         // Where many say what gets them nowhere, more come that do no harm besides.
@@ -147,9 +152,13 @@ impl Scenario {
                 if number < of_any_kind { script } else { script.without_harm() }
             })
             .collect();
-        let has_tls = apps.iter().any(|app| app.tls.is_some());
+        let crowd = match apps.iter().any(|app| app.tls.is_some()) {
+            _ if ends_tls => Crowd::Secured,
+            true => Crowd::MostlyTls,
+            false => Crowd::Mixed,
+        };
         let openings = (0..script_count).map(|number| match has_routes {
-            true => Opening::draw(number, apps[0].timeouts.sniff, has_tls, &mut of_routes),
+            true => Opening::draw(number, apps[0].timeouts.sniff, crowd, &mut of_routes),
             false => Opening::default(),
         });
         let openings = openings.collect();

@@ -374,7 +374,7 @@ impl World {
         if has_run_through {
             let faults = self.proxy.check_end();
             let mut ledger = self.ledger.borrow_mut();
-            ledger.check(&self.scenario.scripts, &records);
+            ledger.check(&self.scenario, &records);
             ledger.check_routes(&self.scenario, &records);
             if self.scenario.denies {
                 ledger.check_denied();
@@ -406,6 +406,7 @@ impl World {
             connections: self.scenario.scripts.len(),
             clean,
             routes: ledger.routes(),
+            handshakes: ledger.handshakes(),
             upgrades: self.upgrades,
             time,
         }

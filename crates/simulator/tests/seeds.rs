@@ -1,6 +1,6 @@
 //! Two hundred seeds hold, and a seed replays.
 
-use simulator::{Routes, Upgrades};
+use simulator::{Handshakes, Routes, Upgrades, Workload};
 
 /// A few tests instead of one, so that they run side by side.
 fn hold(seeds: std::ops::Range<u64>) -> Upgrades {
@@ -46,7 +46,7 @@ fn fourth_fifty_seeds_hold() {
 
 #[test]
 fn ten_days_of_an_operator_hold() {
-    let days = (0..10).map(|seed| simulator::play(simulator::Workload::Day, seed, false));
+    let days = (0..10).map(|seed| simulator::play(Workload::Day, seed, false));
     let failed: Vec<_> = days.filter(|outcome| !outcome.faults.is_empty()).collect();
     for outcome in &failed {
         println!("{outcome}");
@@ -90,4 +90,37 @@ fn clients_go_by_what_they_say_first_in_every_way() {
     ];
     println!("{taken} took routes; {others:?}");
     assert!(taken > 50 && others.iter().all(|count| *count > 0));
+}
+
+#[test]
+fn sixty_seeds_of_clients_in_tls_hold_and_end_in_every_way() {
+    let outcomes: Vec<_> = (0..60).map(|seed| simulator::play(Workload::Tls, seed, false)).collect();
+    let failed: Vec<_> = outcomes.iter().filter(|outcome| !outcome.faults.is_empty()).collect();
+    for outcome in &failed {
+        println!("{outcome}");
+    }
+    assert!(failed.is_empty(), "{} seeds failed", failed.len());
+    // A checker that nothing ever reaches would be content with everything.
+    let count =
+        |of: fn(&Handshakes) -> u32| -> u32 { outcomes.iter().map(|outcome| of(&outcome.handshakes)).sum() };
+    let agreed = count(|handshakes| handshakes.agreed);
+    let rarer = [
+        count(|handshakes| handshakes.resumed),
+        count(|handshakes| handshakes.old),
+        count(|handshakes| handshakes.failed),
+        count(|handshakes| handshakes.broken_off),
+        count(|handshakes| handshakes.cut_short),
+    ];
+    let clean = count(|handshakes| handshakes.clean);
+    let followed: u32 = outcomes.iter().map(|outcome| outcome.upgrades.followed).sum();
+    println!("{agreed} handshakes, {clean} clean; {rarer:?}; {followed} upgrades");
+    assert!(clean * 4 > agreed && rarer.iter().all(|count| *count > 5) && followed > 10);
+}
+
+#[test]
+fn same_seed_gives_the_same_trace_in_tls() {
+    for seed in [3, 11] {
+        let play = || simulator::play(Workload::Tls, seed, true);
+        assert_eq!(play(), play());
+    }
 }
