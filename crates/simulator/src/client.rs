@@ -13,7 +13,7 @@ use crate::ledger::{ClientView, SharedLedger};
 use crate::opening::Openings;
 use crate::preamble::Preambles;
 use crate::script::{ClientEnd, HEADER, Script, pattern};
-use crate::tls::{Line, Speakers, is_refusal};
+use crate::tls::{BABBLE, Line, Speakers, is_refusal};
 
 /// All clients.
 pub(crate) struct Clients {
@@ -265,8 +265,16 @@ impl Clients {
 
     /// The response is over.
     fn on_last_byte(&mut self, ops: &mut Operations<'_>, number: usize) {
+        let babbles = self.openings[number].tls.is_some_and(|manner| manner.babbles);
         let client = &mut self.clients[number];
         client.view.ended = true;
+        if babbles && client.line.is_some() && !client.view.shut {
+            (client.sending, client.view.truncated) = (false, true);
+            // An error comes as an event, too.
+            let _ = ops.send(client.connection, &BABBLE);
+            ops.close(client.connection);
+            return;
+        }
         match client.script.client_end {
             // They go on sending, or sit there.
             ClientEnd::Finish | ClientEnd::Reset(_) if client.sending => {}

@@ -147,6 +147,8 @@ pub(crate) struct Manner {
     pub(crate) cut_at: Option<u64>,
     /// It ends its connection without an end of TLS.
     pub(crate) truncates: bool,
+    /// Once the response is over it sends what is no TLS.
+    pub(crate) babbles: bool,
     /// It says the end of its stream in TLS alone, and leaves its connection open.
     pub(crate) keeps_open: bool,
 }
@@ -160,6 +162,7 @@ impl Manner {
             // A hello is of some 250 or 1,700 bytes, what ends the handshake of 80.
             cut_at: is_cut.then(|| random.between(1, 2_600)),
             truncates: random.chance(0.08),
+            babbles: random.chance(0.08),
             keeps_open: random.chance(0.3),
         }
     }
@@ -324,6 +327,14 @@ impl Line {
         heard
     }
 }
+
+/// A record that nobody can open.
+pub(crate) const BABBLE: [u8; 40] = {
+    let mut record = [0x5a; 40];
+    // Payload, of 35 bytes.
+    (record[0], record[1], record[2], record[3], record[4]) = (23, 3, 3, 0, 35);
+    record
+};
 
 /// Whether a server may refuse a handshake so.
 pub(crate) fn is_refusal(error: &Error) -> bool {

@@ -292,7 +292,10 @@ impl Conversation {
                 Err(error) => {
                     let is_server = matches!(self.connection, Connection::Server(_));
                     let lacks_certificate = is_server && self.is_handshaking();
-                    self.collect_alert(answer);
+                    // Nobody says anything behind the end of what he says.
+                    if !self.has_finished {
+                        self.collect_alert(answer);
+                    }
                     if matches!(error, Error::NoCertificatesPresented) {
                         self.correct_alert(answer);
                     }

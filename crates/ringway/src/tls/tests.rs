@@ -284,6 +284,25 @@ fn a_flipped_bit_ends_it_with_an_alert_after_what_was_good() {
 }
 
 #[test]
+fn who_has_finished_says_nothing_more_also_to_what_breaks_the_rules() {
+    let world = world(&[]);
+    for version in [&version::TLS12, &version::TLS13] {
+        let mut server = Conversation::accept(&world.terms).expect("terms");
+        let mut client = client(&world, version, &[]);
+        shake(&mut server, &mut client, usize::MAX).expect("a handshake");
+        server.finish(&mut Scratch::default());
+        client.writer().write_all(b"bad").expect("memory");
+        let mut said = said_by(&mut client);
+        *said.last_mut().expect("a record") ^= 1;
+        let (mut payload, mut answer) = (Scratch::default(), Scratch::default());
+        let heard = server.receive(&mut said, &mut payload, &mut answer);
+        assert!(heard.payload.is_empty());
+        assert!(heard.failure.is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData));
+        assert!(answer.is_empty());
+    }
+}
+
+#[test]
 fn a_message_in_more_records_than_anybody_needs_is_refused() {
     let world = world(&[]);
     let mut server = Conversation::accept(&world.terms).expect("terms");
