@@ -125,7 +125,7 @@ impl Talk {
             3 => self.say(side, script.length()),
             4 => self.finish(side),
             5 => self.refresh(side),
-            // rustls asserts, in debug builds, that it says nothing about a record which is bad once it has said the end.
+            // rustls, as cargo-fuzz builds it, asserts that no record is bad once it has said the end itself.
             6..=10 if self.has_finished[1 - side] => {}
             6 => self.flip(side, script),
             7 => {
