@@ -245,6 +245,10 @@ impl Clients {
     }
 
     fn after_bytes(&mut self, ops: &mut Operations<'_>, number: usize) {
+        if self.openings[number].tls.is_some_and(|manner| manner.babbles) {
+            // It waits for the end, to say something behind it.
+            return;
+        }
         let client = &mut self.clients[number];
         let complete = client.view.received == u64::from(client.script.response);
         if !complete || client.sending || client.view.shut {

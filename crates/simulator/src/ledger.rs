@@ -307,6 +307,8 @@ impl Handshakes {
         self.broken_off += u32::from(of_parting.contains(&record.reason));
         self.clean += u32::from(client.ended && backend.is_some_and(|backend| backend.ended));
         self.cut_short += u32::from(record.reason == "cut_short");
+        let is_against_rules = (record.initiator, record.reason) == ("client", "tls_failed");
+        self.against_rules += u32::from(is_against_rules);
     }
 }
 

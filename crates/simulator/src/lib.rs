@@ -114,6 +114,8 @@ pub struct Handshakes {
     pub clean: u32,
     /// The client's stream ended without an end of TLS, and was not taken for complete.
     pub cut_short: u32,
+    /// The client broke the rules after the handshake.
+    pub against_rules: u32,
 }
 
 /// What came of upgrades.

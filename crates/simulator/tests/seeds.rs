@@ -110,6 +110,7 @@ fn sixty_seeds_of_clients_in_tls_hold_and_end_in_every_way() {
         count(|handshakes| handshakes.failed),
         count(|handshakes| handshakes.broken_off),
         count(|handshakes| handshakes.cut_short),
+        count(|handshakes| handshakes.against_rules),
     ];
     let clean = count(|handshakes| handshakes.clean);
     let followed: u32 = outcomes.iter().map(|outcome| outcome.upgrades.followed).sum();
