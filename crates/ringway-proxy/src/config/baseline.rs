@@ -5,6 +5,7 @@
 //! what is right: where anything is not, the file is read as if for the first time, so that faults and their places are
 //! those of the whole.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -60,7 +61,9 @@ impl Baseline {
         let Outline { text: old, starts, server, admin } = &self.outline;
         let change = Change::between(old, text, starts)?;
         let is_apps = change.start == change.end || text.get(change.start..)?.starts_with(check::APP);
-        if !is_apps {
+        // A table of another kind that stood among them may be gone.
+        let replaced = change.replaced(starts, old.len());
+        if !is_apps || !old.get(replaced).is_some_and(check::has_only_apps) {
             return None;
         }
         let part = Part {
@@ -92,6 +95,12 @@ struct Change {
 }
 
 impl Change {
+    /// What it takes the place of in the old text.
+    fn replaced(&self, starts: &[usize], old_len: usize) -> Range<usize> {
+        let place_of = |app: usize| starts.get(app).copied().unwrap_or(old_len);
+        place_of(self.first)..place_of(self.last)
+    }
+
     /// None if what differs begins before the first app.
     fn between(old: &str, new: &str, starts: &[usize]) -> Option<Self> {
         let (old, new) = (old.as_bytes(), new.as_bytes());
@@ -193,6 +202,8 @@ mod tests {
             ("connections = 4", "connections = 0"),
             ("check = \"none\"\n", "check = \"none\"\nfall = 0\n"),
             ("127.0.0.1:9", "127.0.0.1:10"),
+            ("\n[admin]\nlisten = \"127.0.0.1:9\"\n", ""),
+            ("4\n\n[admin]\n", "4#"),
             ("[[app]] # b", "[server]\n[[app]] # b"),
             ("[[app]] # b", "[[ app ]]"),
         ] {

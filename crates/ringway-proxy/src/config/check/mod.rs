@@ -42,7 +42,7 @@ use fields::{Checker, Item};
 
 pub(super) use fields::nearest;
 pub(super) use files::files;
-pub(super) use part::{HEADER as APP, Part, of_part};
+pub(super) use part::{HEADER as APP, Part, has_only_apps, of_part};
 pub(super) use value::{duration, log_level};
 
 /// What a file says.

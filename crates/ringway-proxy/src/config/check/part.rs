@@ -4,7 +4,7 @@
 //! and ends before another one can be read without the rest, if the rest was read before. Only a configuration without
 //! faults is ever read this way: whoever finds anything wrong reads the whole file, and reports by that.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringway::SocketAddress;
@@ -76,6 +76,15 @@ pub(in crate::config) fn of_part(
     across(&all, part.admin.map(|listen| (listen, &admin_item, &document)), &mut checker);
     let is_good = checker.faults.is_empty() && !all.is_empty();
     is_good.then(|| (all.into_iter().map(|app| app.app).collect(), starts))
+}
+
+/// Whether a text, of which it is known that it begins with an app or is empty, has nothing but apps.
+pub(in crate::config) fn has_only_apps(text: &str) -> bool {
+    let document = Document::parse(Source::new(None, text), Format::Toml, PathBuf::new());
+    match &document.root.value {
+        Value::Table(entries) => document.syntax.is_empty() && entries.iter().all(|entry| entry.key == "app"),
+        _ => false,
+    }
 }
 
 /// Where the line `[[app]]` of each app stands; none if an app is written in another way.
