@@ -18,7 +18,7 @@ pub(crate) enum Seen {
     ListenerReleased { listener: ListenerId, token: Token },
     Connected { connection: ConnectionId, token: Token },
     ConnectFailed { connection: ConnectionId, token: Token, error: Option<i32> },
-    Received { connection: ConnectionId, token: Token },
+    Received { connection: ConnectionId, token: Token, count: usize },
     Peeked { connection: ConnectionId, token: Token, bytes: Vec<u8>, ended: bool },
     Ended { connection: ConnectionId, token: Token },
     Writable { connection: ConnectionId, token: Token },
@@ -163,7 +163,7 @@ impl Sink for Log {
                 self.bytes.entry(connection).or_default().extend_from_slice(bytes);
                 // They may be changed in place, and nobody else may notice.
                 bytes.fill(0xee);
-                Seen::Received { connection, token }
+                Seen::Received { connection, token, count: bytes.len() }
             }
             Event::Peeked { connection, token, bytes, ended } => {
                 assert!(!bytes.is_empty() || ended, "Peeked without news");

@@ -16,6 +16,7 @@ contract!(
     consumed_bytes_are_seen_by_nobody_again,
     peek_goes_on_behind_what_was_consumed,
     bytes_held_from_a_paused_receive_are_peeked_at_first,
+    what_comes_behind_a_flood_is_peeked_at,
     reset_ends_a_peeked_connection_though_bytes_wait,
     stopped_peek_is_silent_and_a_watch_may_follow,
     peeked_connection_can_be_exported_with_its_bytes,
@@ -192,6 +193,34 @@ fn bytes_held_from_a_paused_receive_are_peeked_at_first(rig: &mut Rig) {
     rig.ops(two).start_receive(b);
     rig.wait_bytes(two, b, 7);
     assert_eq!(rig.log(two).bytes(b), b"ly late");
+}
+
+/// A ring reads a flood without its buffers, until nothing is left: the peek begins within the last of it, and is not ended
+/// with that.
+fn what_comes_behind_a_flood_is_peeked_at(rig: &mut Rig) {
+    let (one, two) = (rig.node(), rig.node());
+    let (a, b) = rig.pair(one, two);
+    let flood = rig.payload(if rig.is_simulated() { 200_000 } else { 4 << 20 });
+    for round in 1..=10 {
+        let mut left = flood.len();
+        rig.log_mut(two).hook = Some(Box::new(move |ops, seen| {
+            if let Seen::Received { connection, count, .. } = seen {
+                left -= count;
+                if left == 0 {
+                    ops.pause_receive(*connection);
+                    ops.start_peek(*connection, 100);
+                }
+            }
+        }));
+        rig.ops(one).send(a, &flood).expect("to send");
+        rig.ops(two).start_receive(b);
+        rig.wait_bytes(two, b, round * flood.len());
+        rig.settle();
+        let behind = format!("behind {round}");
+        rig.ops(one).send(a, behind.as_bytes()).expect("to send");
+        wait_peek(rig, two, b, behind.as_bytes());
+        assert_eq!(rig.ops(two).consume(b, behind.len()), behind.len());
+    }
 }
 
 fn reset_ends_a_peeked_connection_though_bytes_wait(rig: &mut Rig) {

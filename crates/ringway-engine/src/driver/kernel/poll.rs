@@ -82,10 +82,13 @@ impl Core {
     pub(crate) fn end_draining(&mut self, id: ConnectionId) {
         let Some(index) = self.place(id) else { return };
         let entry = self.entry(index);
-        let is_drained = entry.phase() == Phase::Open && !entry.has(flag::READABLE) && !entry.stands();
+        let is_drained = entry.phase() == Phase::Open && !entry.has(flag::READABLE);
+        // One that stands, or began to be peeked at meanwhile, goes on to be polled.
+        let is_polled = entry.stands() || entry.is_peeking();
         let receives = entry.has(flag::RECEIVING) && !entry.has(flag::READ_ENDED);
         if let Poller::Ring(ring) = &mut self.poller
             && is_drained
+            && !is_polled
             && ring.reads_by_hand(index)
         {
             ring.end_by_hand(id);

@@ -2,7 +2,8 @@
 //! closes by submission; bulk goes over to polling and splice, which the ring only starts.
 //!
 //! Bytes are handed on within the handling of their completion, so every buffer is back in the ring at the end of a
-//! batch, and a receive that ended because buffers ran out is simply started again.
+//! batch, and a receive that ended because buffers ran out is simply started again; on an open connection once it was read by
+//! hand until nothing was left.
 
 mod buffers;
 mod poller;
@@ -40,7 +41,7 @@ struct Completion {
 pub(crate) struct UringDriver {
     core: Core,
     buffers: BufferRing,
-    /// What relays copy through when they read by hand.
+    /// What is read by hand goes through here.
     buffer: Box<[u8]>,
     datagrams: DatagramBatch,
     completions: Vec<Completion>,
