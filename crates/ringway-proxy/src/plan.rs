@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -129,14 +128,17 @@ fn fate(app: &model::App) -> String {
     }
 }
 
+/// A key of which only new connections notice another value.
+fn of_new(details: &mut Vec<Detail>, key: &str, old: &dyn Debug, new: &dyn Debug) {
+    let (old, new) = (shown(old), shown(new));
+    if old != new {
+        details.push(untouching(format!("{key}: {old} -> {new}")));
+    }
+}
+
 /// What a client meets before it is let in. Those that are in already are not asked again.
 fn entrance(old: &model::App, new: &model::App, details: &mut Vec<Detail>) {
-    let mut of_new = |key: &str, old: &dyn Debug, new: &dyn Debug| {
-        let (old, new) = (shown(old), shown(new));
-        if old != new {
-            details.push(untouching(format!("{key}: {old} -> {new}")));
-        }
-    };
+    let mut of_new = |key: &str, old: &dyn Debug, new: &dyn Debug| of_new(details, key, old, new);
     of_new("timeouts.handshake", &old.timeouts.handshake, &new.timeouts.handshake);
     of_new("timeouts.sniff", &old.timeouts.sniff, &new.timeouts.sniff);
     // All of them are named, here or where pools are compared.
@@ -249,12 +251,6 @@ fn pool(state: &AppState, new: &model::App, details: &mut Vec<Detail>) {
     let old = state.model();
     let connections = state.active().get();
     backends(state, new, details);
-    let of_new = |details: &mut Vec<Detail>, key: &str, old: &dyn Debug, new: &dyn Debug| {
-        let (old, new) = (shown(old), shown(new));
-        if old != new {
-            details.push(untouching(format!("{key}: {old} -> {new}")));
-        }
-    };
     of_new(details, "balance", &old.balance, &new.balance);
     of_new(details, "source", &old.source, &new.source);
     of_new(details, "timeouts.connect", &old.timeouts.connect, &new.timeouts.connect);
@@ -263,28 +259,22 @@ fn pool(state: &AppState, new: &model::App, details: &mut Vec<Detail>) {
     of_new(details, "slow_start", &old.slow_start, &new.slow_start);
     of_new(details, "limits.queue", &old.limits.queue, &new.limits.queue);
     of_new(details, "limits.queue_timeout", &old.limits.queue_timeout, &new.limits.queue_timeout);
-    for (key, old, new) in [
-        ("limits.bandwidth", old.limits.bandwidth, new.limits.bandwidth),
-        (
-            "limits.bandwidth_per_connection",
-            old.limits.bandwidth_per_connection,
-            new.limits.bandwidth_per_connection,
-        ),
-    ] {
+    let mut of_all = |key: &str, old: &dyn Debug, new: &dyn Debug| {
+        let (old, new) = (shown(old), shown(new));
         if old != new {
-            let what = format!("{key}: {} -> {}", shown(&old), shown(&new));
-            details.push(touching(what, connections, "get the new limit"));
-        }
-    }
-    let of_all = |details: &mut Vec<Detail>, key: &str, old: Option<Duration>, new: Option<Duration>| {
-        if old != new {
-            let what = format!("{key}: {} -> {}", shown(&old), shown(&new));
-            details.push(touching(what, connections, "get the new limit"));
+            details.push(touching(format!("{key}: {old} -> {new}"), connections, "get the new limit"));
         }
     };
-    of_all(details, "timeouts.idle", old.timeouts.idle, new.timeouts.idle);
-    of_all(details, "timeouts.half_close", old.timeouts.half_close, new.timeouts.half_close);
-    of_all(details, "timeouts.lifetime", old.timeouts.lifetime, new.timeouts.lifetime);
+    let (old_limits, new_limits) = (&old.limits, &new.limits);
+    of_all("limits.bandwidth", &old_limits.bandwidth, &new_limits.bandwidth);
+    of_all(
+        "limits.bandwidth_per_connection",
+        &old_limits.bandwidth_per_connection,
+        &new_limits.bandwidth_per_connection,
+    );
+    of_all("timeouts.idle", &old.timeouts.idle, &new.timeouts.idle);
+    of_all("timeouts.half_close", &old.timeouts.half_close, &new.timeouts.half_close);
+    of_all("timeouts.lifetime", &old.timeouts.lifetime, &new.timeouts.lifetime);
     if old.health != new.health {
         details.push(untouching("health: backends are checked in another way".to_owned()));
     }
@@ -408,6 +398,8 @@ fn shown(value: &dyn Debug) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use testkit::certificates::Authority;
 
     use super::*;
