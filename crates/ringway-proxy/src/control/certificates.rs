@@ -19,7 +19,7 @@ use crate::snapshot::{Lineage, Snapshot};
 const LOADED_BYTES_MAX: usize = 64 << 20;
 /// Between two looks at what expires.
 const INTERVAL: Duration = Duration::from_secs(3_600);
-/// So many of an app are told of at once: the status has all.
+/// So many of an app are told of at once, and of the others how many there are; `ringway check` tells of each.
 const TOLD_AT_ONCE_MAX: usize = 20;
 
 /// Tells the log of certificates that cannot be served, or should not be any more.

@@ -21,7 +21,7 @@ struct Open {
 }
 
 impl TicketOffice {
-    /// The terms of a configuration of the app of this name.
+    /// The terms of a configuration of the app of this name. They read no file: what is not loaded the worker has loaded.
     pub(super) fn terms(&self, app: &str, termination: &Termination) -> ServerTerms {
         ServerTerms::new(ServerTermsPlan {
             alpn: termination.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect(),
@@ -29,7 +29,7 @@ impl TicketOffice {
             clients: termination.clients.clone(),
             tickets: termination.ticket_lifetime.map(|lifetime| self.keys(lifetime, termination)),
             owner: app.to_owned(),
-            ..ServerTermsPlan::new(Arc::clone(&termination.certificates) as _)
+            ..ServerTermsPlan::new(termination.certificates.only_loaded())
         })
     }
 

@@ -95,6 +95,8 @@ rows! {
         in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
     HandshakesWithoutCertificate = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "no_certificate"}
         in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
+    HandshakesOverloaded = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "overloaded"}
+        in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
     HandshakesOfNothingInCommon = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "nothing_in_common"}
         in "handshakes": "Handshakes of TLS with clients that failed, by reason.";
     HandshakesWithoutProtocol = Counter "ringway_tls_handshake_failures_total" ["app"] {"reason" = "no_protocol"}

@@ -109,11 +109,11 @@ close_reasons! {
     HeaderMalformed: Ringway, Accept, "header_malformed";
     /// PROXY headers are taken, and the client is none of those that are trusted.
     Untrusted: Ringway, Accept, "untrusted";
-    /// The client left before its first bytes said where it goes.
+    /// The client left before its first bytes said where it goes, or while its certificate was being loaded.
     ClientLeftBeforeRoute: Client, Accept, "left_hello";
     /// The client's connection broke before its first bytes said where it goes.
     ClientFailedBeforeRoute: System, Accept, "failed_hello";
-    /// The client's first bytes did not say within `timeouts.handshake` where it goes.
+    /// The client's first bytes did not say within `timeouts.handshake` where it goes, or its certificate was not loaded by then.
     HelloTimedOut: Ringway, Accept, "hello_timeout";
     /// The client's first bytes are no hello of TLS that can be read, where one must come, or break a rule of HTTP/1.
     HelloUnreadable: Ringway, Accept, "hello_unreadable";

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use ringway::Mailer;
@@ -19,8 +19,8 @@ const WAITING_MAX: usize = 1_024;
 /// Has certificates loaded. Cheap to clone: all clones are one.
 #[derive(Clone, Default)]
 pub struct Loader {
-    /// Made when the first one is needed; none if there can be no thread.
-    line: Arc<OnceLock<Option<SyncSender<Order>>>>,
+    /// To its thread, which is made when the first one is needed.
+    line: Arc<Mutex<Option<SyncSender<Order>>>>,
 }
 
 /// What is to be loaded, and for whom.
@@ -44,24 +44,23 @@ pub struct Asker {
 impl Loader {
     /// Takes an order, after which the worker gets [`WorkerMail::Loaded`]; says whether there is room for it.
     pub(super) fn order(&self, order: Order) -> bool {
-        let line = self.line.get_or_init(|| {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        if line.is_none() {
             let (sender, receiver) = sync_channel(WAITING_MAX);
             let thread = thread::Builder::new().name("loader".to_owned());
             match thread.spawn(move || load(&receiver)) {
-                Ok(_) => Some(sender),
-                Err(error) => {
-                    tracing::error!(%error, "certificates cannot be loaded");
-                    None
-                }
+                Ok(_) => *line = Some(sender),
+                // There may be room for a thread when the next client asks.
+                Err(error) => tracing::debug!(%error, "no thread to load certificates"),
             }
-        });
+        }
         line.as_ref().is_some_and(|line| line.try_send(order).is_ok())
     }
 }
 
 impl fmt::Debug for Loader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loader").field("is_running", &self.line.get().is_some()).finish()
+        f.debug_struct("Loader").finish_non_exhaustive()
     }
 }
 

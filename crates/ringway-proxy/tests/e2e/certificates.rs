@@ -16,7 +16,7 @@ use testkit::backend::{Backend, Behaviour};
 use testkit::certificates::{Authority, Issued, Request};
 use testkit::client::connect;
 use testkit::server::{Postgres, Redis, need, run};
-use testkit::{PATIENCE, eventually, free_address, skip};
+use testkit::{PATIENCE, eventually, free_address, raise_descriptor_limit, skip};
 
 use crate::reloading::{reload, write_config};
 use crate::support::{Engine, NO_CHECKS, access_line, command, field, ringway, status};
@@ -299,14 +299,16 @@ fn each_name_gets_its_certificate_and_the_status_tells_of_all(engine: Engine) {
 }
 
 fn a_certificate_that_takes_its_time_to_load_keeps_nobody_else_waiting(engine: Engine) {
+    raise_descriptor_limit();
     let rig = Rig::new();
     let backend = Backend::start(Behaviour::Echo);
     let frontend = free_address();
     // So many that keys are not loaded at the start. The first one's never comes, so that the background looks at none of them.
     let issued = rig.authority.issue(&["first.example.com"]);
     rig.write("hosts/0.pem", &issued.chain);
+    let seventh = rig.authority.issue(&["seven.example.com"]);
     for number in 1..=1_000 {
-        rig.put(&format!("hosts/{number}"), &issued);
+        rig.put(&format!("hosts/{number}"), if number == 7 { &seventh } else { &issued });
     }
     let slow = rig.authority.issue(&["slow.example.com"]);
     rig.write("hosts/slow.pem", &slow.chain);
@@ -323,20 +325,37 @@ fn a_certificate_that_takes_its_time_to_load_keeps_nobody_else_waiting(engine: E
     thread::scope(|scope| {
         let waits =
             scope.spawn(|| client().open_as(frontend, "slow.example.com").map(|tls| tls.certificate()));
-        // This ends when somebody reads it: the client has been heard.
-        let mut key = fs::OpenOptions::new().write(true).open(rig.path("hosts/slow.key")).expect("a pipe");
+        // It can be opened once somebody reads it: the client has been heard.
+        let key = eventually("somebody reads the key", PATIENCE, || {
+            let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK;
+            rustix::fs::open(rig.path("hosts/slow.key"), flags, rustix::fs::Mode::empty()).ok()
+        });
+        let mut key = fs::File::from(key);
         // As many as find each worker.
         for _ in 0..10 {
             client().open(frontend).expect("the workers turn");
         }
         let listed = command(&ringway, &["connections", "--json"]);
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-        assert!(listed.contains("\"waiting\""), "{listed}");
+        assert!(listed.contains("\"waiting\"") && listed.contains("slow.example.com"), "{listed}");
+        // Another version of its files comes meanwhile, of which nothing is loaded.
+        rig.write("slow.key", &slow.key);
+        fs::rename(rig.path("slow.key"), rig.path("hosts/slow.key")).expect("it is moved");
+        assert!(command(&ringway, &["reload"]).status.success());
         key.write_all(slow.key.as_bytes()).expect("it is read");
         drop(key);
         assert_eq!(waits.join().expect("no panic").expect("it is let in"), der(&slow));
     });
     client().open_as(frontend, "slow.example.com").expect("it is loaded now");
+
+    // One whose key is gone is refused, until it is back.
+    let (file, away) = (rig.path("hosts/7.pem"), rig.path("away"));
+    fs::rename(&file, &away).expect("it is moved");
+    assert!(client().open_as(frontend, "seven.example.com").is_err(), "there is no key");
+    let refused = "tls_failure=no_certificate";
+    ringway.process().wait_for_line(refused, PATIENCE, |line| line.contains(refused));
+    fs::rename(&away, &file).expect("it is moved back");
+    client().open_as(frontend, "seven.example.com").expect("its key is back");
 
     // One that leaves while it waits is gone.
     let greet = || {
@@ -353,7 +372,7 @@ fn a_certificate_that_takes_its_time_to_load_keeps_nobody_else_waiting(engine: E
     assert_eq!(field(&line, "by"), "client", "{line}");
     // More than can wait: the last ones are refused at once, and nobody else is.
     let waiting: Vec<TcpStream> = (0..1_030).map(|_| greet()).collect();
-    let refused = "tls_failure=no_certificate";
+    let refused = "tls_failure=overloaded";
     ringway.process().wait_for_line(refused, PATIENCE, |line| line.contains(refused));
     client().open(frontend).expect("the worker turns");
     drop(waiting);

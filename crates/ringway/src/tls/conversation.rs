@@ -14,7 +14,7 @@ use rustls::{AlertDescription, CipherSuite, CommonState, Error, HandshakeKind, P
 
 use super::client_terms::ClientTerms;
 use super::failure::Failure;
-use super::terms::ServerTerms;
+use super::terms::{ServerTerms, TlsVersion};
 use crate::layer::{Heard, Layer, Scratch};
 
 /// Bytes before the payload of a record (RFC 8446, section 5.1).
@@ -192,8 +192,8 @@ impl Conversation {
         let common = self.common();
         Some(Agreed {
             version: match common.protocol_version()? {
-                ProtocolVersion::TLSv1_2 => "1.2",
-                _ => "1.3",
+                ProtocolVersion::TLSv1_2 => TlsVersion::Tls12.as_str(),
+                _ => TlsVersion::Tls13.as_str(),
             },
             cipher: name_of(common.negotiated_cipher_suite()?.suite()),
             alpn: common.alpn_protocol().map(Box::from),

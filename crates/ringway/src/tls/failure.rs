@@ -17,8 +17,10 @@ pub struct Failure {
 pub enum FailureKind {
     /// The other end gave up, with an alert: it does not trust the certificate, say.
     PeerAlert,
-    /// No certificate fits the name that was asked for.
+    /// There is no certificate for the name that was asked for, or it cannot be loaded.
     NoCertificate,
+    /// Too many certificates wait to be loaded for one more.
+    Overloaded,
     /// There is no version, cipher suite, or group in common.
     NothingInCommon,
     /// There is no application protocol in common.
@@ -43,9 +45,10 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::PeerAlert,
         Self::NoCertificate,
+        Self::Overloaded,
         Self::NothingInCommon,
         Self::NoProtocol,
         Self::PeerCertificateMissing,
@@ -63,6 +66,7 @@ impl FailureKind {
         match self {
             Self::PeerAlert => "peer_alert",
             Self::NoCertificate => "no_certificate",
+            Self::Overloaded => "overloaded",
             Self::NothingInCommon => "nothing_in_common",
             Self::NoProtocol => "no_protocol",
             Self::PeerCertificateMissing => "peer_certificate_missing",
@@ -90,7 +94,7 @@ impl Failure {
 
     /// The certificate for the name that was asked for cannot be loaded, as too many wait to be.
     pub fn overloaded() -> Self {
-        Self { kind: FailureKind::NoCertificate, words: "too many certificates wait to be loaded".to_owned() }
+        Self { kind: FailureKind::Overloaded, words: "too many certificates wait to be loaded".to_owned() }
     }
 
     /// The other end's certificate held when its session began, and holds no longer.

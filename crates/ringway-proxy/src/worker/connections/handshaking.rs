@@ -124,14 +124,7 @@ impl Connections {
     }
 
     /// There can be no handshake with the client at `place`.
-    pub(super) fn refuse_handshake(
-        &mut self,
-        ops: &mut Operations<'_>,
-        place: u32,
-        asked: Asked,
-        failure: &Failure,
-    ) {
-        self.first_bytes.note(place, Arc::new(asked));
+    pub(super) fn refuse_handshake(&mut self, ops: &mut Operations<'_>, place: u32, failure: &Failure) {
         let event = self.fail_handshake(place, failure);
         self.handle(ops, place, event);
     }
@@ -198,6 +191,7 @@ impl Connections {
             match kind {
                 FailureKind::PeerAlert => AppCounter::HandshakesFailedByAlert,
                 FailureKind::NoCertificate => AppCounter::HandshakesWithoutCertificate,
+                FailureKind::Overloaded => AppCounter::HandshakesOverloaded,
                 FailureKind::NothingInCommon => AppCounter::HandshakesOfNothingInCommon,
                 FailureKind::NoProtocol => AppCounter::HandshakesWithoutProtocol,
                 FailureKind::PeerCertificateMissing => AppCounter::HandshakesOfMissingCertificates,

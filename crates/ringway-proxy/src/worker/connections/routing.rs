@@ -1,10 +1,10 @@
 //! Where a client goes: by what it is, or by its first bytes, which are looked at and stay where they are.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
 use ringway::Operations;
-use ringway::tls::Failure;
+use ringway::tls::{CertificateStore, Failure};
 use ringway_proto::sniff::{SNIFF_BYTES_MAX, Sniffed, sniff};
 
 use super::Connections;
@@ -26,8 +26,8 @@ pub(super) struct FirstBytes {
     pending: HashMap<u32, bool>,
     /// Of those that are waited for, where that is limited.
     permits: HashMap<u32, HandshakePermit>,
-    /// Those whose certificates were ordered.
-    fetched: HashSet<u32>,
+    /// Of those whose certificates were ordered: from which store.
+    fetched: HashMap<u32, Weak<CertificateStore>>,
     asked: HashMap<u32, Arc<Asked>>,
 }
 
@@ -149,7 +149,7 @@ impl Connections {
                         Fetch::Ready => {}
                         Fetch::Ordered => return,
                         Fetch::Impossible => {
-                            return self.refuse_handshake(ops, place, asked, &Failure::overloaded());
+                            return self.refuse_handshake(ops, place, &Failure::overloaded());
                         }
                     }
                     return self.begin_handshake(ops, place, asked, &terms, bytes);
@@ -182,10 +182,19 @@ impl Connections {
         let Some(certificates) = self.apps[self.routes.app_of(frontend)].state.certificates() else {
             return Fetch::Ready;
         };
-        // One that could not be loaded is tried by the handshake, which tells of it.
-        if certificates.is_ready(asked.sni()) || !self.first_bytes.fetched.insert(place) {
+        if certificates.is_ready(asked.sni()) {
             return Fetch::Ready;
         }
+        let store = Arc::downgrade(certificates);
+        // A reload may have come meanwhile, with another store.
+        if let Some(before) = self.first_bytes.fetched.insert(place, Weak::clone(&store))
+            && before.ptr_eq(&store)
+        {
+            // It could not be loaded: the handshake finds none, and tells of it.
+            return Fetch::Ready;
+        }
+        // If it waits in vain, this is what for.
+        self.first_bytes.note(place, Arc::new(asked.clone()));
         let order = Order {
             certificates: Arc::clone(certificates),
             host: asked.sni().map(Box::from),

@@ -66,7 +66,12 @@ impl Entry {
 
     /// About how much memory its key and chain take, if they are loaded.
     pub(super) fn loaded_bytes(&self) -> usize {
-        self.loaded.get().and_then(|loaded| loaded.as_ref().ok()).map_or(0, |key| bytes_of(key))
+        self.loaded().map_or(0, |key| bytes_of(&key))
+    }
+
+    /// The key and chain, if they are loaded.
+    pub(super) fn loaded(&self) -> Option<Arc<CertifiedKey>> {
+        self.loaded.get()?.as_ref().ok().cloned()
     }
 
     /// The key and chain, loaded now if they were not before. What comes of it is kept, unless a file could not be read: there

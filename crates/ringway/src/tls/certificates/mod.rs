@@ -200,12 +200,34 @@ impl CertificateStore {
         })
     }
 
-    /// The certificate for a host, in lower case; of several the first whose key `suits`. If none does, the first that can
-    /// be served: why a client cannot use it the handshake tells best.
-    fn find(&self, host: Option<&str>, suits: impl Fn(&CertifiedKey) -> bool) -> Option<Arc<CertifiedKey>> {
+    /// Gives clients what is loaded, and reads no file: for threads that must not wait for one. Whoever asks for what is not
+    /// loaded has no certificate; see [`Self::is_ready`] and [`Self::prepare`].
+    pub fn only_loaded(self: &Arc<Self>) -> Arc<dyn ResolvesServerCert> {
+        Arc::new(OnlyLoaded(Arc::clone(self)))
+    }
+
+    /// The certificate for whoever says this hello.
+    fn answer(
+        &self,
+        hello: &ClientHello<'_>,
+        get: impl Fn(&Entry) -> Option<Arc<CertifiedKey>>,
+    ) -> Option<Arc<CertifiedKey>> {
+        let host = canonical(hello.server_name());
+        let schemes = hello.signature_schemes();
+        self.find(host.as_deref(), get, |key| key.key.choose_scheme(schemes).is_some())
+    }
+
+    /// The certificate for a host, in lower case; of several that one can `get` the first whose key `suits`. If none does, the
+    /// first of them: why a client cannot use it the handshake tells best.
+    fn find(
+        &self,
+        host: Option<&str>,
+        get: impl Fn(&Entry) -> Option<Arc<CertifiedKey>>,
+        suits: impl Fn(&CertifiedKey) -> bool,
+    ) -> Option<Arc<CertifiedKey>> {
         let mut first = None;
         for number in self.candidates(host) {
-            let Ok(key) = self.entries[number].load() else { continue };
+            let Some(key) = get(&self.entries[number]) else { continue };
             if suits(&key) {
                 return Some(key);
             }
@@ -250,12 +272,20 @@ impl CertificateStore {
 }
 
 impl ResolvesServerCert for CertificateStore {
-    /// Loads a certificate that is asked for the first time, two short files, on the thread of the connection: see
-    /// [`CertificateStore::prepare`].
+    /// Loads a certificate that is asked for the first time, two short files, on the thread of the connection; where that must
+    /// not be there is [`CertificateStore::only_loaded`].
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let host = canonical(hello.server_name());
-        let schemes = hello.signature_schemes();
-        self.find(host.as_deref(), |key| key.key.choose_scheme(schemes).is_some())
+        self.answer(&hello, |entry| entry.load().ok())
+    }
+}
+
+/// The certificates of a store that are loaded.
+#[derive(Debug)]
+struct OnlyLoaded(Arc<CertificateStore>);
+
+impl ResolvesServerCert for OnlyLoaded {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.answer(&hello, Entry::loaded)
     }
 }
 

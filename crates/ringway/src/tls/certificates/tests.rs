@@ -49,8 +49,13 @@ impl Rig {
 }
 
 /// The second name or the first of the certificate that is served, which tests take for its own.
+/// From its files, if need be.
+fn load(entry: &Entry) -> Option<Arc<CertifiedKey>> {
+    entry.load().ok()
+}
+
 fn served(store: &CertificateStore, host: Option<&str>) -> Option<String> {
-    let found = store.find(host, |_| true)?;
+    let found = store.find(host, load, |_| true)?;
     Some(Certificate::parse(&found.cert[0]).expect("it is one").dns_names().next()?.to_owned())
 }
 
@@ -84,7 +89,7 @@ fn of_two_kinds_of_key_the_client_gets_the_one_that_it_can_use() {
     let files = vec![rig.put("ed", &rig.authority.issue_as(&request)), rig.issue("ec", names)];
     let store = CertificateStore::read(files, None).expect("they can be read");
     let kind = |host, wanted| {
-        let found = store.find(host, |key| key.key.algorithm() == wanted);
+        let found = store.find(host, load, |key| key.key.algorithm() == wanted);
         found.expect("there is one").key.algorithm()
     };
     for host in [Some("a.example.com"), None, Some("other.org")] {
@@ -167,7 +172,7 @@ fn every_key_and_staple_that_does_not_belong_is_told_and_the_others_are_served()
     assert_eq!(store.reports().filter(|report| report.problem.is_some()).count(), 4);
     assert_eq!(served(&store, Some("other.com")), None, "and not the certificate of somebody else");
     assert_eq!(served(&store, Some("both.com")).as_deref(), Some("both.com"));
-    let stapled = store.find(Some("stapled.com"), |_| true).expect("it is served");
+    let stapled = store.find(Some("stapled.com"), load, |_| true).expect("it is served");
     assert_eq!(stapled.ocsp.as_deref(), Some(&STAPLE[..]));
 }
 
@@ -279,7 +284,7 @@ fn what_did_not_change_is_taken_over_with_its_key_and_what_did_is_read() {
     let rig = Rig::new();
     let [a, b, c] = ["a", "b", "c"].map(|name| rig.issue(name, &[&format!("{name}.com")]));
     let before = CertificateStore::read(vec![a.clone(), b.clone(), c.clone()], None).expect("they are good");
-    let key = |store: &CertificateStore, host| store.find(Some(host), |_| true).expect("it is served");
+    let key = |store: &CertificateStore, host| store.find(Some(host), load, |_| true).expect("it is served");
     let of_before = ["a.com", "b.com", "c.com"].map(|host| key(&before, host));
     exchange(&rig, "b", &rig.authority.issue(&["b.com"]));
 
@@ -354,10 +359,13 @@ fn whether_a_host_is_ready_is_known_without_reading_and_what_is_prepared_is() {
     let all = [None, Some("default.com"), Some("A.example.com"), Some("bad.com"), Some("other.com")];
     let ready = |store: &CertificateStore| all.map(|host| store.is_ready(host));
     assert_eq!(ready(&store), [false; 5]);
+    let only_loaded = |host| store.find(Some(host), Entry::loaded, |_| true);
+    assert!(only_loaded("a.example.com").is_none(), "it reads no file");
     assert!(served(&store, Some("a.example.com")).is_some());
     assert_eq!(ready(&store), [false; 5], "one of two is not");
     store.prepare(Some("a.EXAMPLE.com"));
     assert_eq!(ready(&store), [false, false, true, false, false]);
+    assert!(only_loaded("a.example.com").is_some());
     store.prepare(Some("nobody.com"));
     assert_eq!(ready(&store), [true, true, true, false, true], "the default is for whoever has no other");
     store.prepare(Some("bad.com"));
@@ -415,7 +423,7 @@ proptest! {
             prop_assert_eq!(&after, &whole);
             for host in ["a.com", "b.com", "c.com", "d.com"] {
                 let found = [&after, &whole].map(|store| {
-                    let found = store.find(Some(host), |_| true);
+                    let found = store.find(Some(host), load, |_| true);
                     found.map(|key| (key.cert[0].to_vec(), key.keys_match().is_ok()))
                 });
                 prop_assert_eq!(&found[0], &found[1], "{}", host);
