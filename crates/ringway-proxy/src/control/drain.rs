@@ -241,17 +241,20 @@ impl Operator {
     /// Ends what is open at that time, unless the drain was ended or begun anew before.
     async fn end_at(self, target: Target, until: Instant) {
         tokio::time::sleep_until(until).await;
+        // An order that came before this has its turn before.
+        let gate = self.gate();
+        let gate = gate.lock().await;
         let is_this = |drain: &Drain| drain.until == until;
         if !self.drains.lock().get(&target).is_some_and(is_this) {
             return;
         }
         let (app, backend) = target.clone();
         let selection = Selection { app: Some(app), backend, ..Selection::default() };
-        let cut = self.close(selection, Ending::Drained).await;
+        let cut = self.close_under(&gate, selection, Ending::Drained).await;
         if cut > 0 {
             tracing::warn!(app = %target.0, backend = target.1, cut, "the time of a drain is over: connections were cut");
         }
-        if let Some(drain) = self.drains.lock().get_mut(&target).filter(|drain| is_this(drain)) {
+        if let Some(drain) = self.drains.lock().get_mut(&target) {
             drain.cut = Some(cut);
         }
     }
@@ -259,10 +262,55 @@ impl Operator {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use ringway::{ConnectionId, EngineConfig, EventHandler, ListenerId, Operations, SocketAddress, Token};
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
     use crate::control::status::testing;
+    use crate::control::threads;
+    use crate::inspection::{Piece, Verb};
+
+    /// A worker without connections that tells when it is to close some.
+    struct Stub {
+        closes: mpsc::Sender<Ending>,
+        has_left: bool,
+    }
+
+    impl EventHandler for Stub {
+        type Mail = WorkerMail;
+
+        fn on_accept(
+            &mut self,
+            _: &mut Operations<'_>,
+            _: ListenerId,
+            _: Token,
+            _: ConnectionId,
+            _: SocketAddress,
+        ) {
+        }
+
+        fn on_read(&mut self, _: &mut Operations<'_>, _: ConnectionId, _: Token, _: &mut [u8]) {}
+
+        fn on_mail(&mut self, _: &mut Operations<'_>, mail: WorkerMail) {
+            match mail {
+                WorkerMail::Inspect(inquiry) => {
+                    if let Verb::Close(ending) = inquiry.verb {
+                        self.closes.send(ending).expect("the test listens");
+                    }
+                    let nothing = Piece { matched: 0, rows: Vec::new(), next: None };
+                    inquiry.reply.send(nothing).expect("the operator waits");
+                }
+                WorkerMail::Leave => self.has_left = true,
+                _ => {}
+            }
+        }
+
+        fn is_finished(&self) -> bool {
+            self.has_left
+        }
+    }
 
     fn query(text: &str) -> DrainQuery {
         serde_urlencoded::from_str(text).expect("a query")
@@ -285,6 +333,36 @@ mod tests {
         let status = operator.undrain(&wanted).await.expect("it ends");
         assert_eq!((status.state.as_str(), status.seconds_left), ("ready", None));
         assert_eq!(endpoint.weight(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_cut_by_a_drain_that_is_taken_back_before_its_end_has_its_turn() {
+        let (closes, closed) = mpsc::channel();
+        let stub = Stub { closes, has_left: false };
+        let worker =
+            threads::spawn("stub", &EngineConfig::default(), move |_| stub, drop).expect("an engine");
+        let operator =
+            Operator::new(Arc::new(testing::process()), vec![worker.clone()], unbounded_channel().0);
+        let wanted = query("app=app&backend=b0:80&timeout=10s");
+        operator.drain(&wanted).await.expect("it drains");
+        let gate = operator.gate().lock_owned().await;
+        let order = async {
+            assert_eq!(operator.undrain(&wanted).await.map(|status| status.state), Ok("ready".to_owned()));
+        };
+        let time_goes_on = async {
+            tokio::time::sleep(Duration::from_secs(11)).await;
+            drop(gate);
+        };
+        tokio::join!(order, time_goes_on);
+        // Whoever came before has had its turn.
+        drop(operator.gate().lock().await);
+        assert_eq!(closed.try_iter().collect::<Vec<_>>(), []);
+
+        operator.drain(&wanted).await.expect("it drains");
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        drop(operator.gate().lock().await);
+        assert_eq!(closed.try_iter().collect::<Vec<_>>(), [Ending::Drained]);
+        worker.send(WorkerMail::Leave);
     }
 
     #[tokio::test(start_paused = true)]

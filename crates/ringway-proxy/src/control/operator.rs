@@ -420,8 +420,13 @@ impl Operator {
 
     /// Ends connections; says how many.
     pub async fn close(&self, selection: Selection, ending: Ending) -> u64 {
+        let gate = self.gate.lock().await;
+        self.close_under(&gate, selection, ending).await
+    }
+
+    /// The same for whoever holds the gate: no connection moves.
+    pub(super) async fn close_under(&self, _gate: &Gate, selection: Selection, ending: Ending) -> u64 {
         let selection = Arc::new(selection);
-        let _none_moves = self.gate.lock().await;
         let mut closed = 0;
         for worker in &self.workers {
             let mut from = Some(0);
