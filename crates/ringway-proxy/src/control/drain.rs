@@ -35,6 +35,13 @@ pub struct DrainQuery {
     pub timeout: Option<String>,
 }
 
+impl DrainQuery {
+    /// Whether it is about the process as a whole.
+    fn is_of_process(&self) -> bool {
+        self.app.is_none() && self.backend.is_none()
+    }
+}
+
 /// How a drain goes. Fields are only ever added.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DrainStatus {
@@ -109,10 +116,11 @@ impl Operator {
     /// # Errors
     /// When the query names what is not there.
     pub fn drain_status(&self, query: &DrainQuery) -> Result<DrainStatus, Refusal> {
-        let Some((app, pools)) = self.drain_target(query)? else {
+        if query.is_of_process() {
             let connections = self.process.admission.open();
             return Ok(DrainStatus { state: "ready".to_owned(), connections, seconds_left: None, cut: 0 });
-        };
+        }
+        let (app, pools) = self.drain_target(query)?;
         let (connections, drains) = match &query.backend {
             None => (pools[0].active().get(), pools[0].core().is_drained()),
             Some(backend) => {
@@ -154,7 +162,7 @@ impl Operator {
             })?),
             None => query.backend.as_ref().map(|_| BACKEND_TIMEOUT),
         };
-        let Some((app, pools)) = self.drain_target(query)? else {
+        if query.is_of_process() {
             if timeout.is_some() {
                 let why = "timeout: the process drains for server.drain_timeout";
                 return Err(Refusal::Wrong(why.to_owned()));
@@ -163,8 +171,9 @@ impl Operator {
             let _ = self.events.send(Event::Drain);
             let status = self.drain_status(query)?;
             return Ok(DrainStatus { state: "draining".to_owned(), ..status });
-        };
+        }
         let _turn = self.turn().await?;
+        let (app, pools) = self.drain_target(query)?;
         for pool in &pools {
             self.set_draining(pool, query.backend.as_deref(), true).await;
         }
@@ -200,11 +209,12 @@ impl Operator {
     /// # Errors
     /// When the query names what is not there, or the process, or another process serves.
     pub async fn undrain(&self, query: &DrainQuery) -> Result<DrainStatus, Refusal> {
-        let Some((app, pools)) = self.drain_target(query)? else {
+        if query.is_of_process() {
             let why = "a process that drains cannot be told to go on; name an app or a backend";
             return Err(Refusal::Wrong(why.to_owned()));
-        };
+        }
         let _turn = self.turn().await?;
+        let (app, pools) = self.drain_target(query)?;
         self.drains.forget(&app, query.backend.as_deref());
         for pool in &pools {
             self.set_draining(pool, query.backend.as_deref(), false).await;
@@ -213,13 +223,15 @@ impl Operator {
     }
 
     /// The name of the app that is meant, and the app; or the pools of it that have the backend that is meant.
-    fn drain_target(&self, query: &DrainQuery) -> Result<Option<(String, Pools)>, Refusal> {
-        match (&query.app, &query.backend) {
-            (None, None) => Ok(None),
-            (None, Some(_)) => Err(Refusal::Wrong("a backend is named, and not its app".to_owned())),
-            (Some(app), None) => Ok(Some((app.clone(), vec![self.find_app(app)?]))),
-            (Some(app), Some(backend)) => Ok(Some((app.clone(), self.find_backend(app, backend)?))),
-        }
+    fn drain_target(&self, query: &DrainQuery) -> Result<(String, Pools), Refusal> {
+        let Some(app) = &query.app else {
+            return Err(Refusal::Wrong("a backend is named, and not its app".to_owned()));
+        };
+        let pools = match &query.backend {
+            None => vec![self.find_app(app)?],
+            Some(backend) => self.find_backend(app, backend)?,
+        };
+        Ok((app.clone(), pools))
     }
 
     async fn set_draining(&self, app: &Arc<AppState>, backend: Option<&str>, drain: bool) {
@@ -271,6 +283,7 @@ mod tests {
     use crate::control::status::testing;
     use crate::control::threads;
     use crate::inspection::{Piece, Verb};
+    use crate::snapshot::Origin;
 
     /// A worker without connections that tells when it is to close some.
     struct Stub {
@@ -363,6 +376,27 @@ mod tests {
         drop(operator.gate().lock().await);
         assert_eq!(closed.try_iter().collect::<Vec<_>>(), [Ending::Drained]);
         worker.send(WorkerMail::Leave);
+    }
+
+    #[tokio::test]
+    async fn a_drain_that_waits_for_its_turn_goes_by_the_configuration_of_then() {
+        let process = Arc::new(testing::process());
+        let operator = Operator::new(Arc::clone(&process), Vec::new(), unbounded_channel().0);
+        let (gone, new) = (query("app=app&backend=b1:80"), query("app=app&backend=b2:80"));
+        let gate = operator.gate().lock_owned().await;
+        let orders =
+            async { tokio::join!(operator.drain(&gone), operator.undrain(&gone), operator.drain(&new)) };
+        let reload = async {
+            tokio::task::yield_now().await;
+            let mut config = process.lineage.current().config();
+            config.apps[0].backends[1].name = "b2:80".to_owned();
+            process.lineage.advance(config, Origin::Admin);
+            drop(gate);
+        };
+        let ((drained, undrained, new), ()) = tokio::join!(orders, reload);
+        assert!(matches!(drained, Err(Refusal::Unknown(_))), "{drained:?}");
+        assert!(matches!(undrained, Err(Refusal::Unknown(_))), "{undrained:?}");
+        assert_eq!(new.map(|status| status.state), Ok("drained".to_owned()));
     }
 
     #[tokio::test(start_paused = true)]
