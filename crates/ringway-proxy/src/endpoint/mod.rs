@@ -353,6 +353,13 @@ impl Endpoint {
         self.change_health(health, reason, now, |before, _| before != health)
     }
 
+    /// Goes on with the health that it has in another process with the same clock, which knows best since when and why.
+    pub(crate) fn go_on_with_health(&self, health: Health, reason: Option<DownReason>, since: Time) {
+        if self.health_report() != (health, since, reason) {
+            self.change_health(health, reason, since, |_, _| true);
+        }
+    }
+
     /// Leaves the endpoint out after a failed dial, if it is up; says whether that changed anything.
     pub fn eject(&self, reason: DialFailure, now: Time) -> bool {
         let is_up = |before, _| before == Health::Up;

@@ -295,7 +295,7 @@ impl EndpointRecord {
         let last = self.ejection.as_ref().map(EjectionRecord::report).unwrap_or_default();
         endpoint.go_on(self.outcomes.as_deref().unwrap_or(&[]), &last);
         let reason = self.reason.as_deref().and_then(DownReason::from_word);
-        endpoint.set_health(health, reason, Time::from_nanos(self.since));
+        endpoint.go_on_with_health(health, reason, Time::from_nanos(self.since));
     }
 }
 
@@ -528,15 +528,20 @@ mod tests {
     fn what_changed_since_it_was_told_is_told_once_more_and_what_was_taken_back_too() {
         let (old, new) = (lineage(), lineage());
         let before = app(&old);
-        before.resolve(&[vec![address(1), address(2)], vec![address(3)]]);
+        before.resolve(&[vec![address(1), address(2), address(5), address(6)], vec![address(3)]]);
         let name = |index: usize| before.model().backends[index].name.clone();
         let out = Steering { weight: None, duty: Duty::Maintenance };
         before.steer(&name(0), out);
-        before.endpoints().endpoints()[1].set_health(Health::Down, None, Time::from_nanos(6_400));
+        let endpoint = |index: usize| Arc::clone(&before.endpoints().endpoints()[index]);
+        let early = Time::from_nanos(6_400);
+        endpoint(1).set_health(Health::Down, None, early);
+        assert!(
+            endpoint(2).eject(DialFailure::Refused, early) && endpoint(3).eject(DialFailure::Refused, early)
+        );
         let (window, now) = (Duration::from_secs(8), Time::from_nanos(19_200_000_000));
         let tally = Tally { failed: 3, connections: 4 };
         let left_out = EjectionReport { tally, until: now + window, time: window, in_a_row: 2 };
-        assert!(before.endpoints().endpoints()[2].eject_outlier(&left_out, now));
+        assert!(endpoint(4).eject_outlier(&left_out, now));
         let told = State::of(&old.current());
         told.restore(&new.current());
         assert!(State::of(&old.current()).since(&told).is_empty());
@@ -544,16 +549,25 @@ mod tests {
         before.steer(&name(0), Steering::default());
         before.steer(&name(1), out);
         before.core().set_drained(true);
-        before.endpoints().endpoints()[1].set_health(Health::Up, None, now);
-        assert!(before.endpoints().endpoints()[2].readmit_outlier(now));
+        endpoint(1).set_health(Health::Up, None, now);
+        // What is left out still may be so for another reason, or once more.
+        assert!(endpoint(2).eject_outlier(&left_out, now));
+        endpoint(3).set_health(Health::Up, None, now);
+        assert!(endpoint(3).eject(DialFailure::Refused, now));
+        assert!(endpoint(4).readmit_outlier(now));
         let after = app(&new);
-        after.resolve(&[vec![address(1), address(2)], vec![address(3), address(4)]]);
+        let first = vec![address(1), address(2), address(5), address(6)];
+        after.resolve(&[first.clone(), vec![address(3), address(4)]]);
         let sent = serde_json::to_string(&State::of(&old.current()).since(&told)).expect("JSON");
         let received: State = serde_json::from_str(&sent).expect("what was sent");
         received.restore_again(&new.current());
-        assert_eq!(after.endpoints().endpoints().len(), 4, "it has looked up a name meanwhile");
-        assert_eq!(outliers_of(&new.current()).len(), 0);
-        after.resolve(&[vec![address(1), address(2)], vec![address(3)]]);
+        assert_eq!(after.endpoints().endpoints().len(), 6, "it has looked up a name meanwhile");
+        let outliers = outliers_of(&new.current());
+        assert_eq!(
+            outliers.iter().map(|(_, endpoint)| endpoint.address()).collect::<Vec<_>>(),
+            [&address(5)]
+        );
+        after.resolve(&[first, vec![address(3)]]);
         assert_eq!(State::of(&new.current()), State::of(&old.current()));
     }
 
