@@ -28,7 +28,7 @@ use crate::control::Source;
 use crate::control::drain::DrainRecord;
 use crate::control::fleet::Crew;
 use crate::control::reload::{Overrides, RemovalRecord, VersionRecord};
-use crate::endpoint::{Endpoint, PassedSockets};
+use crate::endpoint::{AppState, Endpoint, PassedSockets};
 use crate::metrics::Metrics;
 use crate::model::Config;
 use crate::session::SessionFacts;
@@ -269,8 +269,8 @@ impl Heir {
         inheritance.take_listeners(packet, snapshot)?;
         let packet = hear(&mut self.line, Kind::State)?;
         let state = wire::read::<State>(&packet.body)?;
-        state.restore(snapshot);
-        inheritance.go_by(state, snapshot, house);
+        let known = state.restore(snapshot);
+        inheritance.go_by(state, &known, snapshot, house);
         if self.comes_with_tickets {
             let packet = hear(&mut self.line, Kind::Tickets)?;
             self.take_tickets(packet, snapshot)?;
@@ -289,8 +289,8 @@ impl Heir {
                 Kind::Progress => inheritance.take_progress(&packet)?,
                 Kind::State => {
                     let state = wire::read::<State>(&packet.body)?;
-                    state.restore_again(snapshot);
-                    inheritance.go_by(state, snapshot, house);
+                    let changed = state.restore_again(snapshot);
+                    inheritance.go_by(state, &changed, snapshot, house);
                 }
                 Kind::Tickets => self.take_tickets(packet, snapshot)?,
                 Kind::End => break wire::read(&packet.body)?,
@@ -419,17 +419,17 @@ struct Arrived {
 }
 
 impl Inheritance {
-    /// What is known of the apps is known to all workers.
-    fn go_by(&mut self, state: State, snapshot: &Snapshot, house: &HouseParts) {
+    /// What is known of these apps and pools is known to all workers.
+    fn go_by(&mut self, state: State, known: &[Arc<AppState>], snapshot: &Snapshot, house: &HouseParts) {
         if let Some(drains) = state.drains {
             self.drains = drains;
         }
         self.outliers = outliers_of(snapshot);
-        for app in snapshot.pools() {
-            house.crew.tell_workers(&WorkerMail::Endpoints { app: app.slot() });
+        for pool in known {
+            house.crew.tell_workers(&WorkerMail::Endpoints { app: pool.slot() });
         }
         // They bind nothing yet, and nothing for those that are drained.
-        for app in snapshot.apps() {
+        for app in known.iter().filter(|pool| pool.route().is_none()) {
             house.crew.tell_workers(&WorkerMail::Serve { app: app.slot() });
         }
     }

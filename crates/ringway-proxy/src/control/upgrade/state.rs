@@ -173,30 +173,33 @@ impl State {
         self.apps.is_empty() && self.drains.is_none()
     }
 
-    /// Has the apps of another snapshot go on from here.
-    pub fn restore(&self, snapshot: &Snapshot) {
+    /// Has the apps of another snapshot go on from here; gives those apps and pools of which something is known.
+    pub fn restore(&self, snapshot: &Snapshot) -> Vec<Arc<AppState>> {
         self.each(snapshot, |record, app| {
             record.restore_addresses(app);
             record.restore(app);
-        });
+        })
     }
 
-    /// The same when it is known more of it. What names mean, this process looks up itself meanwhile.
-    pub fn restore_again(&self, snapshot: &Snapshot) {
-        self.each(snapshot, AppRecord::restore);
+    /// The same when more is known of them. What names mean, this process looks up itself meanwhile.
+    pub fn restore_again(&self, snapshot: &Snapshot) -> Vec<Arc<AppState>> {
+        self.each(snapshot, AppRecord::restore)
     }
 
-    fn each(&self, snapshot: &Snapshot, restore: impl Fn(&AppRecord, &AppState)) {
+    fn each(&self, snapshot: &Snapshot, restore: impl Fn(&AppRecord, &AppState)) -> Vec<Arc<AppState>> {
         let by_name: BTreeMap<(&str, Option<&str>), &AppRecord> = self
             .apps
             .iter()
             .map(|record| ((record.name.as_str(), record.route.as_deref()), record))
             .collect();
+        let mut known = Vec::new();
         for app in snapshot.pools() {
             if let Some(record) = by_name.get(&(&**app.name(), app.route().map(|route| &**route))) {
                 restore(record, app);
+                known.push(Arc::clone(app));
             }
         }
+        known
     }
 }
 
@@ -473,6 +476,7 @@ mod tests {
     use super::*;
     use crate::endpoint::testing::app_of_hosts;
     use crate::endpoint::{DialFailure, Outcome};
+    use crate::model;
     use crate::snapshot::Lineage;
 
     fn lineage() -> Lineage {
@@ -569,6 +573,21 @@ mod tests {
         );
         after.resolve(&[first, vec![address(3)]]);
         assert_eq!(State::of(&new.current()), State::of(&old.current()));
+    }
+
+    #[test]
+    fn only_apps_of_which_something_else_is_known_are_gone_by_again() {
+        let other = model::App { name: "other".to_owned(), ..app_of_hosts(&[(1, false)]) };
+        let lineage = || Lineage::of_apps(vec![app_of_hosts(&[(1, false)]), other.clone()]);
+        let (old, new) = (lineage(), lineage());
+        let names =
+            |apps: Vec<Arc<AppState>>| apps.iter().map(|app| app.name().to_string()).collect::<Vec<_>>();
+        let told = State::of(&old.current());
+        assert_eq!(names(told.restore(&new.current())), ["app", "other"]);
+        app(&old).core().set_drained(true);
+        let changes = State::of(&old.current()).since(&told);
+        assert_eq!(names(changes.restore_again(&new.current())), ["app"]);
+        assert!(app(&new).core().is_drained());
     }
 
     #[test]
