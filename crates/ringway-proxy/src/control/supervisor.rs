@@ -241,6 +241,10 @@ impl Server {
                     continue;
                 }
             };
+            // Two tell of each: what one says late must not turn back what was said since.
+            if self.old.contains(&pid) {
+                continue;
+            }
             if let Some(before) = self.pid.filter(|before| *before != pid) {
                 self.old.push(before);
                 say(&format!("process {pid} serves now: {}", program.display()));
@@ -370,5 +374,19 @@ mod tests {
         {
             assert_eq!(parse(wrong), None);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_told_late_of_a_process_that_another_one_follows_changes_nothing() {
+        let (processes, announcements) = UnixDatagram::pair().expect("two sockets");
+        let mut server = server();
+        for told in ["5 /first", "6 /second", "7 /third", "6 /second"] {
+            processes.send(told.as_bytes()).await.expect("it is heard");
+        }
+        announcements.readable().await.expect("it was told");
+        assert_eq!(server.hear(&announcements), []);
+        let old: Vec<i32> = server.old.iter().map(|pid| pid.as_raw_pid()).collect();
+        let program = server.program.display().to_string();
+        assert_eq!((server.pid.map(Pid::as_raw_pid), &old[..], &*program), (Some(7), &[5, 6][..], "/third"));
     }
 }
