@@ -155,6 +155,7 @@ mod tests {
         assert!(living.path().exists() && next.path().exists());
         assert!(of_others.iter().all(|path| path.join("socket").exists()) && link.is_symlink());
     }
+
     #[test]
     fn directory_that_cannot_be_locked_is_removed_and_it_is_said_why() {
         let parent = tempfile::tempdir().expect("a temporary directory");
