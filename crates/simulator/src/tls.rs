@@ -26,43 +26,37 @@ const ADDRESS: &str = "192.0.2.7";
 /// What the certificates of a store are for, the default one first.
 const NAMES: [&[&str]; 2] = [&["a.test", "b.test", "nowhere.invalid", ADDRESS], &["*.b.test", "x.y.b.test"]];
 
-/// The certificates of all simulations of this process.
-struct Certificates {
-    stores: [Arc<CertificateStore>; STORES],
-    /// Of each store.
-    shown: [Vec<CertificateDer<'static>>; STORES],
+/// Certificates of a configuration.
+struct Store {
+    store: Arc<CertificateStore>,
+    /// What clients see of it.
+    shown: Vec<CertificateDer<'static>>,
 }
 
-fn certificates() -> &'static Certificates {
-    static CERTIFICATES: OnceLock<Certificates> = OnceLock::new();
-    CERTIFICATES.get_or_init(|| {
+/// Those of all simulations of this process.
+fn stores() -> &'static [Store; STORES] {
+    static ALL: OnceLock<[Store; STORES]> = OnceLock::new();
+    ALL.get_or_init(|| std::array::from_fn(Store::new))
+}
+
+impl Store {
+    fn new(number: usize) -> Self {
         let directory = tempfile::tempdir().expect("a directory is made");
-        let (mut stores, mut shown) = (Vec::new(), Vec::new());
-        for store in 0..STORES {
-            let mut files = Vec::new();
-            let mut ders = Vec::new();
-            for (place, names) in NAMES.iter().enumerate() {
-                let (chain, key, der) = certificate(names, (store * NAMES.len() + place) as u64 + 1);
-                let path = |kind: &str| directory.path().join(format!("{store}-{place}.{kind}"));
-                let of = CertificateFiles { chain: path("pem"), key: path("key"), ocsp: None };
-                std::fs::write(&of.chain, chain).expect("a file is written");
-                std::fs::write(&of.key, key).expect("a file is written");
-                files.push(of);
-                ders.push(der);
-            }
-            let read = CertificateStore::read(files, None).expect("they can be read");
-            // Now: the files go.
-            read.load_all().expect("they can be served");
-            stores.push(Arc::new(read));
-            shown.push(ders);
+        let (mut files, mut shown) = (Vec::new(), Vec::new());
+        for (place, names) in NAMES.iter().enumerate() {
+            let (chain, key, der) = certificate(names, (number * NAMES.len() + place) as u64 + 1);
+            let path = |kind: &str| directory.path().join(format!("{place}.{kind}"));
+            let of = CertificateFiles { chain: path("pem"), key: path("key"), ocsp: None };
+            std::fs::write(&of.chain, chain).expect("a file is written");
+            std::fs::write(&of.key, key).expect("a file is written");
+            files.push(of);
+            shown.push(der);
         }
-        let mut shown = shown.into_iter();
-        let mut stores = stores.into_iter();
-        Certificates {
-            stores: std::array::from_fn(|_| stores.next().expect("as many were made")),
-            shown: std::array::from_fn(|_| shown.next().expect("as many were made")),
-        }
-    })
+        let store = CertificateStore::read(files, None).expect("they can be read");
+        // Now: the files go.
+        store.load_all().expect("they can be served");
+        Self { store: Arc::new(store), shown }
+    }
 }
 
 /// A certificate that signs itself, and its key, in PEM; and the first in DER.
@@ -80,8 +74,7 @@ fn certificate(names: &[&str], serial: u64) -> (String, String, CertificateDer<'
 
 /// The store that has this certificate; more than there are if none has.
 fn store_of(certificate: &CertificateDer<'_>) -> usize {
-    let shown = &certificates().shown;
-    shown.iter().position(|shown| shown.contains(certificate)).unwrap_or(STORES)
+    stores().iter().position(|store| store.shown.contains(certificate)).unwrap_or(STORES)
 }
 
 /// Has an app end TLS.
@@ -96,7 +89,7 @@ pub(crate) fn vary(app: &mut model::App, random: &mut Random) {
     *old = match random.chance(0.5) {
         true => Arc::new(termination(random)),
         false => {
-            let certificates = Arc::clone(&certificates().stores[random.index(STORES)]);
+            let certificates = Arc::clone(&stores()[random.index(STORES)].store);
             Arc::new(Termination { certificates, ..Termination::clone(old) })
         }
     };
@@ -105,7 +98,7 @@ pub(crate) fn vary(app: &mut model::App, random: &mut Random) {
 fn termination(random: &mut Random) -> Termination {
     let alpn: &[&str] = [&[][..], &["h2", "http/1.1"], &["http/1.1"], &["h2"]][random.index(4)];
     Termination {
-        certificates: Arc::clone(&certificates().stores[random.index(STORES)]),
+        certificates: Arc::clone(&stores()[random.index(STORES)].store),
         alpn: alpn.iter().map(|protocol| (*protocol).to_owned()).collect(),
         min_version: if random.chance(0.15) { TlsVersion::Tls13 } else { TlsVersion::Tls12 },
         clients: None,
@@ -133,7 +126,7 @@ pub(crate) fn agreed<'a>(
 
 /// Whether these terms show the certificates of this store.
 pub(crate) fn is_shown(termination: &Termination, store: usize) -> bool {
-    certificates().stores.get(store).is_some_and(|store| Arc::ptr_eq(store, &termination.certificates))
+    stores().get(store).is_some_and(|of| Arc::ptr_eq(&of.store, &termination.certificates))
 }
 
 /// How a client speaks TLS, beside what it asks for.
@@ -177,7 +170,7 @@ pub(crate) struct Speakers {
 impl Speakers {
     pub(crate) fn new() -> Self {
         let mut roots = RootCertStore::empty();
-        for certificate in certificates().shown.iter().flatten() {
+        for certificate in stores().iter().flat_map(|store| &store.shown) {
             roots.add(certificate.clone()).expect("it can be an authority");
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -340,8 +333,8 @@ pub(crate) const BABBLE: [u8; 40] = {
 pub(crate) fn is_refusal(error: &Error) -> bool {
     use AlertDescription::{
         BadRecordMac, DecryptError, HandshakeFailure, IllegalParameter, NoApplicationProtocol,
+        ProtocolVersion, UnexpectedMessage,
     };
-    use AlertDescription::{ProtocolVersion, UnexpectedMessage};
     let alerts = [
         BadRecordMac,
         DecryptError,
@@ -386,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_handshake_says_as_much_each_time() {
-        let mut plan = ServerTermsPlan::new(Arc::clone(&certificates().stores[0]) as _);
+        let mut plan = ServerTermsPlan::new(Arc::clone(&stores()[0].store) as _);
         plan.tickets = Some(Arc::new(ringway::tls::TicketKeys::random(Duration::from_secs(60))));
         let terms = ServerTerms::new(plan);
         for is_old in [false, true] {
