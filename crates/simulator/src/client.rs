@@ -162,15 +162,21 @@ impl Clients {
             }
         }
         if client.sending && client.view.sent == stop_at {
-            client.sending = false;
-            match script.client_end {
-                ClientEnd::Finish => self.finish(ops, number),
-                ClientEnd::Reset(_) => {
-                    client.view.broken = true;
-                    ops.reset(connection);
-                }
-                _ => self.after_bytes(ops, number),
+            self.on_all_sent(ops, number);
+        }
+    }
+
+    /// It sends no more payload.
+    fn on_all_sent(&mut self, ops: &mut Operations<'_>, number: usize) {
+        let client = &mut self.clients[number];
+        client.sending = false;
+        match client.script.client_end {
+            ClientEnd::Finish => self.finish(ops, number),
+            ClientEnd::Reset(_) => {
+                client.view.broken = true;
+                ops.reset(client.connection);
             }
+            _ => self.after_bytes(ops, number),
         }
     }
 
@@ -200,15 +206,7 @@ impl Clients {
             }
         }
         if line.is_cut() && client.sending {
-            client.sending = false;
-            match script.client_end {
-                ClientEnd::Finish => self.finish(ops, number),
-                ClientEnd::Reset(_) => {
-                    client.view.broken = true;
-                    ops.reset(connection);
-                }
-                _ => {}
-            }
+            self.on_all_sent(ops, number);
             return false;
         }
         line.is_open()
