@@ -184,6 +184,10 @@ impl Ledger {
             let in_vain = in_vain && apps.iter().all(|app| serves_silence(app));
             let fault = fault.or(in_vain.then_some("a client waited in vain for the server to speak first"));
             let fault = fault.or_else(|| check_accord(&apps, &client, record));
+            let broke_rules = client.truncated && opening.tls.is_some_and(|manner| manner.babbles);
+            let is_slandered = is_against_rules(record) && !broke_rules;
+            let fault =
+                fault.or(is_slandered.then_some("a client that kept the rules is said to have broken them"));
             if let Some(fault) = fault {
                 self.fault(format!("{fault}: {script:?}, {says:?}, {goes:?}, backend {got:?}, {record:?}"));
             }
@@ -294,6 +298,11 @@ fn check_accord(apps: &[&model::App], client: &ClientView, record: &AccessRecord
     (!accord.store.is_none_or(is_shown)).then_some("a certificate is none of its configuration")
 }
 
+/// Whether the proxy says that the client broke the rules of TLS after the handshake.
+fn is_against_rules(record: &AccessRecord) -> bool {
+    (record.initiator, record.reason) == ("client", "tls_failed")
+}
+
 impl Handshakes {
     fn count(&mut self, client: &ClientView, backend: Option<&BackendView>, record: &AccessRecord) {
         let secured = record.asked.as_ref().and_then(|asked| asked.secured.as_ref());
@@ -307,8 +316,7 @@ impl Handshakes {
         self.broken_off += u32::from(of_parting.contains(&record.reason));
         self.clean += u32::from(client.ended && backend.is_some_and(|backend| backend.ended));
         self.cut_short += u32::from(record.reason == "cut_short");
-        let is_against_rules = (record.initiator, record.reason) == ("client", "tls_failed");
-        self.against_rules += u32::from(is_against_rules);
+        self.against_rules += u32::from(is_against_rules(record));
     }
 }
 
