@@ -5,7 +5,8 @@
 //!
 //! What is checked: bytes out are bytes in, in order, for each direction that ends cleanly, and a prefix of them where
 //! it was cut; a cut stream never looks complete; every connection ends with one close reason and one access-log
-//! record; the counts return to zero; limits are never passed; nothing is left behind in an engine or in the network;
+//! record; the counts return to zero; limits are never passed; nothing is left behind in an engine or in the network, but
+//! for connections of clients that do not take what TLS has to say to them about their failure;
 //! connections that are moved between workers, in whatever they do, go on; so they do when another process follows, with at most
 //! one of the two using the sockets, whichever of them dies, hangs or refuses, and when;
 //! every client's PROXY header names it to its backend; a hello of TLS, a request or whatever else clients say first arrives

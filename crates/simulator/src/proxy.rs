@@ -322,10 +322,11 @@ impl Proxy {
                 worker.turn(None)?;
                 let (_, ops) = worker.parts();
                 let (connections, bytes) = (ops.connection_count(), ops.pending_bytes());
-                // What TLS still had to say to whom it refused is lost with the process.
+                // What TLS still had to say to whom it refused is lost with the process; each of these is owed some of it.
                 let ends_tls = |app: &Arc<AppState>| app.terms().is_some();
-                let may_be_left = self.lineage.current().apps().any(ends_tls);
-                if (connections, bytes) != (0, 0) && !may_be_left {
+                let may_owe = self.lineage.current().apps().any(ends_tls);
+                let is_owed = may_owe && (1..=bytes).contains(&connections);
+                if (connections, bytes) != (0, 0) && !is_owed {
                     self.left_behind.push(format!(
                         "worker {index} left {connections} connections and {bytes} pending bytes in its engine"
                     ));
