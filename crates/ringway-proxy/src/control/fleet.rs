@@ -165,7 +165,7 @@ impl Crew {
     /// Lets go of all connections that stand still, but for those with these numbers, which go on; done when that is. What a
     /// worker that does not answer in time has left, it lets go of when it is told to leave.
     pub(super) fn let_go(&self, keep: BTreeSet<u64>) {
-        let_go(&self.workers, Arc::new(keep), LET_GO);
+        let_go(&self.workers, &Arc::new(keep), LET_GO);
     }
 
     /// Brings all workers to rest. Gives those that are by then: all, unless one does not answer in time.
@@ -316,25 +316,22 @@ impl Drop for Crew {
     }
 }
 
-/// Asks all workers at once, as often as it takes.
-fn let_go(workers: &[Mailer<WorkerMail>], keep: Arc<BTreeSet<u64>>, patience: Duration) {
-    // Each answer by a channel of its own: one that comes too late is heard by nobody.
-    let ask = |worker: &Mailer<WorkerMail>, keep: &Arc<BTreeSet<u64>>| {
-        let (reply, left) = mpsc::channel();
-        worker.send(WorkerMail::LetGo(LetGo { keep: Arc::clone(keep), reply }));
-        left
+/// Asks all workers at once, and each again as often as it takes, until none has answered for so long.
+fn let_go(workers: &[Mailer<WorkerMail>], keep: &Arc<BTreeSet<u64>>, patience: Duration) {
+    let (reply, answers) = mpsc::channel();
+    let ask = |worker: usize, keep: &Arc<BTreeSet<u64>>| {
+        let request = LetGo { keep: Arc::clone(keep), worker, reply: reply.clone() };
+        workers[worker].send(WorkerMail::LetGo(request));
     };
-    let mut asked: Vec<_> = workers.iter().map(|worker| (worker, ask(worker, &keep))).collect();
+    (0..workers.len()).for_each(|worker| ask(worker, keep));
     let none = Arc::default();
-    while !asked.is_empty() {
-        let until = Instant::now() + patience;
-        let ask_again = |(worker, left): (_, mpsc::Receiver<usize>)| match left
-            .recv_timeout(until.saturating_duration_since(Instant::now()))
-        {
-            Ok(0) | Err(_) => None,
-            Ok(_) => Some((worker, ask(worker, &none))),
-        };
-        asked = asked.into_iter().filter_map(ask_again).collect();
+    let mut outstanding = workers.len();
+    while outstanding > 0 {
+        let Ok((worker, left)) = answers.recv_timeout(patience) else { return };
+        match left {
+            0 => outstanding -= 1,
+            _ => ask(worker, &none),
+        }
     }
 }
 
@@ -429,7 +426,7 @@ mod tests {
         fn on_mail(&mut self, _: &mut Operations<'_>, mail: WorkerMail) {
             let WorkerMail::LetGo(request) = mail else { return };
             if let Some(stuck) = self.stuck.take() {
-                stuck.recv().expect("another one comes to its second piece");
+                stuck.recv_timeout(PATIENCE).expect("it goes on");
             }
             if request.keep.is_empty()
                 && let Some(frees) = self.frees.take()
@@ -437,8 +434,8 @@ mod tests {
                 frees.send(()).expect("it waits");
             }
             self.pieces -= 1;
-            let _ = self.kept.send(request.keep.len());
-            let _ = request.reply.send(self.pieces);
+            self.kept.send(request.keep.len()).expect("the test listens");
+            let _ = request.reply.send((request.worker, self.pieces));
         }
 
         fn is_finished(&self) -> bool {
@@ -446,28 +443,32 @@ mod tests {
         }
     }
 
+    fn spawn(name: &str, stub: Stub) -> Mailer<WorkerMail> {
+        threads::spawn(name, &EngineConfig::default(), move |_| stub, drop).expect("an engine")
+    }
+
     #[test]
-    fn late_answer_of_a_worker_is_taken_for_nobody_elses_and_each_is_asked_until_nothing_is_left() {
+    fn each_worker_is_asked_until_nothing_is_left_whatever_another_one_takes() {
         let (kept, named) = mpsc::channel();
         let (frees, stuck) = mpsc::channel();
-        let (ended, ends) = mpsc::channel();
-        let (mut stuck, mut frees) = (Some(stuck), Some(frees));
-        let mut workers = Vec::new();
-        for (index, pieces) in [1, 40, 30].into_iter().enumerate() {
-            let (stuck, frees) = (stuck.take(), frees.take_if(|_| index == 1));
-            let stub = Stub { pieces, kept: kept.clone(), stuck, frees };
-            let ended = ended.clone();
-            let on_end = move |_: io::Result<()>| ended.send(index).expect("the test waits");
-            let name = format!("stub-{index}");
-            let spawned = threads::spawn(&name, &EngineConfig::default(), move |_| stub, on_end);
-            workers.push(spawned.expect("an engine"));
-        }
-        let_go(&workers, Arc::new([7].into()), Duration::from_secs(1));
-        let mut all: Vec<usize> =
-            (0..3).map(|_| ends.recv_timeout(PATIENCE).expect("each has let go of all")).collect();
-        all.sort_unstable();
-        assert_eq!(all, [0, 1, 2]);
+        let workers = [
+            spawn("stub-0", Stub { pieces: 2, kept: kept.clone(), stuck: Some(stuck), frees: None }),
+            spawn("stub-1", Stub { pieces: 40, kept: kept.clone(), stuck: None, frees: Some(frees) }),
+            spawn("stub-2", Stub { pieces: 30, kept, stuck: None, frees: None }),
+        ];
+        let_go(&workers, &Arc::new([7].into()), PATIENCE * 2);
         let named: Vec<usize> = named.try_iter().collect();
-        assert_eq!((named.len(), named.iter().sum::<usize>()), (71, 3), "each is told once what is kept");
+        assert_eq!((named.len(), named.iter().sum::<usize>()), (72, 3), "each is told once what is kept");
+    }
+
+    #[test]
+    fn worker_that_does_not_answer_is_waited_for_no_more_and_answers_nobody() {
+        let (kept, named) = mpsc::channel();
+        let (frees, stuck) = mpsc::channel();
+        let worker = spawn("stub", Stub { pieces: 1, kept, stuck: Some(stuck), frees: None });
+        let_go(&[worker], &Arc::default(), Duration::from_millis(1));
+        assert_eq!(named.try_iter().count(), 0);
+        frees.send(()).expect("it waits");
+        assert_eq!(named.recv_timeout(PATIENCE), Ok(0));
     }
 }

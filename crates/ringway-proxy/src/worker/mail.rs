@@ -130,8 +130,10 @@ impl CopiedAhead {
 pub struct LetGo {
     /// The numbers of those that go on here: of each worker, to be named the first time.
     pub keep: Arc<BTreeSet<u64>>,
-    /// Hears how many are left.
-    pub reply: mpsc::Sender<usize>,
+    /// Which worker this is.
+    pub worker: usize,
+    /// Hears which worker that is, and how many it has left.
+    pub reply: mpsc::Sender<(usize, usize)>,
 }
 
 /// What another process leaves to a worker of this one.

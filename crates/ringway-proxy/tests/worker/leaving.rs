@@ -137,9 +137,13 @@ fn connection_that_is_kept_goes_on_when_all_others_are_let_go_of_and_the_worker_
         let mut rested = Rested::new(kind);
         let (reply, left) = mpsc::channel();
         // Numbers begin with 0, in the order in which they came.
-        rested.worker.mailer().send(WorkerMail::LetGo(LetGo { keep: Arc::new([1].into()), reply }));
+        rested.worker.mailer().send(WorkerMail::LetGo(LetGo {
+            keep: Arc::new([1].into()),
+            worker: 5,
+            reply,
+        }));
         let left = turn_until(&mut rested.worker, "an answer", || left.try_recv().ok());
-        assert_eq!((left, rested.worker.handler().connection_count()), (0, 1));
+        assert_eq!((left, rested.worker.handler().connection_count()), ((5, 0), 1));
         rested.worker.mailer().send(WorkerMail::Leave);
         for (index, byte) in [(0, None), (1, Some(7)), (2, None)] {
             let Some(byte) = byte else {

@@ -226,7 +226,7 @@ impl Connections {
         }
         self.let_go_of_first(ops, LET_GO_MAX);
         // Whoever asked may have given up.
-        let _ = request.reply.send(self.ahead.held.len());
+        let _ = request.reply.send((request.worker, self.ahead.held.len()));
     }
 
     /// Another process goes on, and whoever had this one let go of some did not stay to the end.
