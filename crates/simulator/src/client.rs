@@ -417,10 +417,14 @@ impl EventHandler for Clients {
         self.after_bytes(ops, number);
         if let Some(error) = heard.as_ref().and_then(|heard| heard.error.as_ref()) {
             self.on_failure(ops, number, error);
-        } else if finished {
-            self.on_last_byte(ops, number);
         } else if heard.is_some() {
-            self.send(ops, number);
+            if finished {
+                self.on_last_byte(ops, number);
+            }
+            // All of the response may come with what ends the handshake.
+            if !finished || self.clients[number].sending {
+                self.send(ops, number);
+            }
         }
         self.publish(number);
     }

@@ -527,6 +527,10 @@ impl Upgrade {
             }
             OldAction::Kill => self.kill_new(now),
             OldAction::Resume => {
+                // Nobody has looked yet at what it froze before it hung.
+                let resting = self.old.resting.take().into_iter();
+                let rested = resting.flat_map(|resting| resting.try_iter().collect::<Vec<_>>());
+                self.old.frozen.extend(rested.map(|rested| (rested.worker, rested.taken.sessions)));
                 self.give_back(proxy, WorkerMail::PutIn);
                 proxy.tell(&WorkerMail::Resume);
             }

@@ -125,3 +125,13 @@ fn same_seed_gives_the_same_trace_in_tls() {
         assert_eq!(play(), play());
     }
 }
+
+#[test]
+fn seeds_of_clients_in_tls_that_failed_hold() {
+    // A response that comes with the end of a handshake, an old process that hangs while workers come to rest, and an app that went
+    // and came again after an upgrade.
+    for seed in [751, 1_299, 869] {
+        let outcome = simulator::play(Workload::Tls, seed, false);
+        assert!(outcome.faults.is_empty(), "{outcome}");
+    }
+}
