@@ -1,7 +1,6 @@
 //! What the program answers when it does not start to serve: exit codes and what they come with.
 #![forbid(unsafe_code)]
 
-use std::net::TcpListener;
 use std::process::{Command, Output};
 
 fn ringway(arguments: &[&str]) -> Output {
@@ -39,9 +38,7 @@ fn wrong_usage_ends_with_code_2_and_a_reason() {
 
 #[test]
 fn status_of_a_process_that_is_not_there_ends_with_code_1() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address").to_string();
-    drop(listener);
+    let address = testkit::free_address().to_string();
     let text = complaint(&["status", "--admin", &address], 1);
     assert!(text.contains("no ringway answers") && text.contains(&address), "{text}");
     let text = complaint(&["status", "--admin", "unix:nowhere.sock"], 1);

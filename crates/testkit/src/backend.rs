@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -217,12 +217,12 @@ fn listen(address: SocketAddr, backlog: i32) -> io::Result<StdListener> {
 }
 
 async fn serve(listener: StdListener, behaviour: Behaviour, seen: Arc<Seen>) {
-    let listener = TcpListener::from_std(listener).expect("the listener does not block");
+    let listener = Closing(TcpListener::from_std(listener).expect("the listener does not block"));
     // Dropped with this task, and with it all connections.
     let mut connections = JoinSet::new();
     loop {
         // An error here is one of the connection that was to be accepted, or want of descriptors: go on.
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, _)) = listener.0.accept().await else {
             tokio::task::yield_now().await;
             continue;
         };
@@ -238,6 +238,16 @@ async fn serve(listener: StdListener, behaviour: Behaviour, seen: Arc<Seen>) {
             seen.open.fetch_sub(1, Relaxed);
         });
         while connections.try_join_next().is_some() {}
+    }
+}
+
+/// A listener that leaves its address at once: to be closed is not enough while a child that another thread has just
+/// started has it too, until it executes.
+struct Closing(TcpListener);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let _ = SockRef::from(&self.0).shutdown(Shutdown::Both);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Loopback ports that nobody else gets while a test prepares to listen there.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use socket2::{Domain, Socket, Type};
 
@@ -24,6 +24,8 @@ pub fn free_port() -> u16 {
         let (accepted, _) = listener.accept()?;
         drop(accepted);
         drop(client);
+        // Closing is not enough: a child that another thread starts just now has it too, until it executes.
+        listener.shutdown(Shutdown::Both)?;
         Ok(address.port())
     };
     reserve().expect("a loopback port can be reserved")
@@ -53,11 +55,36 @@ pub fn listener_for_several() -> TcpListener {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use std::thread;
+
     use super::*;
 
     #[test]
     fn a_reserved_port_can_be_listened_on() {
         let address = free_address();
         TcpListener::bind(address).expect("std sets SO_REUSEADDR");
+    }
+
+    #[test]
+    fn a_reserved_port_is_free_while_other_threads_start_programs() {
+        let enough = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !enough.load(Relaxed) {
+                        // Told of a user the standard library forks: the child has all descriptors until it executes.
+                        let mut program = Command::new("true");
+                        program.uid(rustix::process::getuid().as_raw());
+                        program.status().expect("it starts");
+                    }
+                });
+            }
+            let taken = (0..300).filter(|_| TcpListener::bind(free_address()).is_err()).count();
+            enough.store(true, Relaxed);
+            assert_eq!(taken, 0, "of 300");
+        });
     }
 }
