@@ -108,6 +108,8 @@ impl ClientTerms {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = plan.alpn;
+        // To seal and open records with the keys once the handshake is over.
+        config.enable_secret_extraction = true;
         // A server that goes on with a session of earlier is not verified again, however old its certificate has become.
         config.resumption = Resumption::disabled();
         Ok(Self { config: Arc::new(config), digest })

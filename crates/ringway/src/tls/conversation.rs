@@ -9,34 +9,33 @@ use ringway_proto::certificate::Certificate;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
+use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{AlertDescription, CipherSuite, CommonState, Error, HandshakeKind, ProtocolVersion};
 
 use super::client_terms::ClientTerms;
 use super::failure::Failure;
 use super::terms::{ServerTerms, TlsVersion};
+use super::traffic::{Breach, Schedule, Taken, Traffic};
 use crate::layer::{Heard, Layer, Scratch};
 
 /// Bytes before the payload of a record (RFC 8446, section 5.1).
-const HEADER_BYTES: usize = 5;
+pub(super) const HEADER_BYTES: usize = 5;
 /// The longest payload of a record, as it is sent.
-const RECORD_PAYLOAD_MAX: usize = 1 << 14;
+pub(super) const RECORD_PAYLOAD_MAX: usize = 1 << 14;
 /// What a record in either version may be longer than its payload (RFC 5246, section 6.2.3: 2048 bytes, the header apart).
 const RECORD_EXPANSION_MAX: usize = 2_048;
-/// What ours are: the header, an explicit nonce of 8 bytes in TLS 1.2 or a byte for the type in TLS 1.3, a tag of 16.
-const RECORD_OVERHEAD: usize = HEADER_BYTES + 8 + 16;
-/// What is kept of an incomplete message: rustls takes messages of up to 64 KiB, and a record may be incomplete behind it.
-/// Whoever cuts a long one into records of a few bytes is refused.
+/// What is kept of an incomplete message within the handshake: rustls takes messages of up to 64 KiB, and a record may be incomplete
+/// behind it. Whoever cuts a long one into records of a few bytes is refused.
 const PENDING_BYTES_MAX: usize = (64 << 10) + RECORD_PAYLOAD_MAX + RECORD_EXPANSION_MAX + HEADER_BYTES;
 /// Calls to rustls for one piece of input, but for those that take records in: messages to be sent are few.
 const IDLE_CALLS_MAX: usize = 64;
 
-/// A connection in TLS.
+/// A connection in TLS: rustls while it shakes hands, and then the keys that come of it.
 pub struct Conversation {
     connection: Connection,
     /// Bytes of incomplete messages and records. Nothing is held while there are none.
     pending: Vec<u8>,
-    /// How many of them are whole records, which rustls has seen.
+    /// Within the handshake: how many of them are whole records, which rustls has seen.
     pending_whole: usize,
     has_peer_finished: bool,
     has_finished: bool,
@@ -46,6 +45,9 @@ pub struct Conversation {
 enum Connection {
     Server(Box<UnbufferedServerConnection>),
     Client(Box<UnbufferedClientConnection>),
+    Established(Box<Traffic>),
+    /// The handshake came to nothing that could be gone on with.
+    Broken,
 }
 
 /// How far a handshake has come.
@@ -80,18 +82,9 @@ enum Turn {
     PeerFinished,
 }
 
-macro_rules! with_connection {
-    ($connection:expr, $inner:ident => $then:expr) => {
-        match $connection {
-            Connection::Server($inner) => $then,
-            Connection::Client($inner) => $then,
-        }
-    };
-}
-
 impl Conversation {
     /// What is held at most: memory that grows by doubling.
-    pub const HELD_BYTES_MAX: usize = 2 * PENDING_BYTES_MAX;
+    pub const HELD_BYTES_MAX: usize = 2 * PENDING_BYTES_MAX + Traffic::HELD_BYTES_MAX;
 
     /// The server's side of a connection whose client speaks first.
     ///
@@ -151,7 +144,7 @@ impl Conversation {
                 false if is_all && taken == 0 => rest.len(),
                 false => break,
             };
-            self.take_in(&mut rest[..count], &mut payload, answer)?;
+            self.take_in_handshake(&mut rest[..count], count == missing, &mut payload, answer)?;
             taken += count;
         }
         if self.is_handshaking() && self.has_peer_finished {
@@ -161,18 +154,48 @@ impl Conversation {
             return Err(self.fail(Failure::protocol("payload within the handshake")));
         }
         let is_established = !self.is_handshaking();
-        if is_established && self.has_outlived_peer_certificate() {
+        if is_established {
+            self.establish(answer)?;
+        }
+        Ok(Progress { taken, is_established })
+    }
+
+    /// Leaves rustls behind: the handshake is over, and its last words are said.
+    fn establish(&mut self, answer: &mut Scratch) -> Result<(), Failure> {
+        let Some(common) = self.common() else { return Ok(()) };
+        if self.has_outlived_peer_certificate() {
             // Not even the tickets that rustls has ready; it has no alert for this.
             answer.clear();
             return Err(self.fail(Failure::expired()));
         }
-        Ok(Progress { taken, is_established })
+        let peer_certificate = self.peer_certificate().map(Box::from);
+        let suite = common.negotiated_cipher_suite();
+        let (Some(agreed), Some(suite), true) = (self.agreed(), suite, self.pending.is_empty()) else {
+            return Err(self.fail(Failure::protocol("more of a message than the handshake has")));
+        };
+        let parted = match mem::replace(&mut self.connection, Connection::Broken) {
+            Connection::Server(connection) => connection
+                .dangerous_into_kernel_connection()
+                .map(|(secrets, rest)| (secrets, Schedule::Server(rest))),
+            Connection::Client(connection) => connection
+                .dangerous_into_kernel_connection()
+                .map(|(secrets, rest)| (secrets, Schedule::Client(rest))),
+            Connection::Established(_) | Connection::Broken => return Ok(()),
+        };
+        let traffic = parted.and_then(|(secrets, schedule)| {
+            Traffic::new(&secrets, suite, schedule, agreed, peer_certificate)
+        });
+        match traffic {
+            Ok(traffic) => self.connection = Connection::Established(Box::new(traffic)),
+            Err(error) => return Err(self.fail(Failure::of(&error, false))),
+        }
+        Ok(())
     }
 
     /// Whether the other end goes on with a session of when its certificate held, and it holds no longer: rustls looks at
     /// certificates in full handshakes only, and gives new tickets in resumed ones.
     fn has_outlived_peer_certificate(&self) -> bool {
-        if self.common().handshake_kind() != Some(HandshakeKind::Resumed) {
+        if self.common().is_none_or(|common| common.handshake_kind() != Some(HandshakeKind::Resumed)) {
             return false;
         }
         let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
@@ -184,12 +207,21 @@ impl Conversation {
 
     /// Whether the handshake goes on.
     pub fn is_handshaking(&self) -> bool {
-        self.common().is_handshaking()
+        match &self.connection {
+            Connection::Established(_) => false,
+            Connection::Broken => true,
+            Connection::Server(_) | Connection::Client(_) => {
+                self.common().is_some_and(CommonState::is_handshaking)
+            }
+        }
     }
 
     /// What the two ends agreed on; `None` before.
     pub fn agreed(&self) -> Option<Agreed> {
-        let common = self.common();
+        if let Connection::Established(traffic) = &self.connection {
+            return Some(traffic.agreed().clone());
+        }
+        let common = self.common()?;
         Some(Agreed {
             version: match common.protocol_version()? {
                 ProtocolVersion::TLSv1_2 => TlsVersion::Tls12.as_str(),
@@ -203,16 +235,37 @@ impl Conversation {
 
     /// The certificate of the other end, in DER.
     pub fn peer_certificate(&self) -> Option<&[u8]> {
-        self.common().peer_certificates()?.first().map(|certificate| certificate.as_ref())
+        if let Connection::Established(traffic) = &self.connection {
+            return traffic.peer_certificate();
+        }
+        self.common()?.peer_certificates()?.first().map(|certificate| certificate.as_ref())
     }
 
     /// Bytes that are held because they are not complete; at most [`HELD_BYTES_MAX`](Self::HELD_BYTES_MAX).
     pub fn held_bytes(&self) -> usize {
-        self.pending.capacity()
+        let within = match &self.connection {
+            Connection::Established(traffic) => traffic.held_bytes(),
+            _ => 0,
+        };
+        self.pending.capacity() + within
     }
 
-    fn common(&self) -> &CommonState {
-        with_connection!(&self.connection, connection => connection)
+    /// What rustls knows, within the handshake.
+    fn common(&self) -> Option<&CommonState> {
+        match &self.connection {
+            Connection::Server(connection) => Some(connection),
+            Connection::Client(connection) => Some(connection),
+            Connection::Established(_) | Connection::Broken => None,
+        }
+    }
+
+    /// The records of an established one.
+    #[cfg(test)]
+    pub(super) fn traffic(&mut self) -> &mut Traffic {
+        match &mut self.connection {
+            Connection::Established(traffic) => traffic,
+            _ => panic!("the handshake is not over"),
+        }
     }
 
     /// Takes bytes in, of which those that are incomplete are kept.
@@ -223,34 +276,85 @@ impl Conversation {
         answer: &mut Scratch,
     ) -> Result<(), Failure> {
         let mut at = 0;
-        while at < bytes.len() && !self.has_peer_finished {
-            let rest = &mut bytes[at..];
-            if self.pending.is_empty() {
-                // Where they are, as many records as there are. Their headers are not to be trusted afterwards.
-                let whole = whole_records(rest);
-                let taken = self.turn(&mut rest[..whole], payload, answer)?;
-                if !self.has_peer_finished {
-                    self.keep(&bytes[at + taken..])?;
-                    self.pending_whole = whole - taken;
-                }
-                break;
+        while self.is_handshaking() && !self.has_peer_finished && at < bytes.len() {
+            at += self.handshake(&mut bytes[at..], true, answer)?.taken;
+        }
+        if at == bytes.len() || self.has_peer_finished {
+            return Ok(());
+        }
+        if !self.pending.is_empty() {
+            let missing = missing_of_record(&self.pending, &bytes[at..]);
+            let count = missing.min(bytes.len() - at);
+            self.keep(&bytes[at..at + count])?;
+            if missing > count {
+                return Ok(());
             }
-            // A record at a time, until nothing of earlier is left.
-            let missing = missing_of_record(&self.pending[self.pending_whole..], rest);
-            let count = missing.min(rest.len());
-            let is_whole = missing <= rest.len();
-            self.keep(&rest[..count])?;
             at += count;
-            if is_whole {
-                let mut pending = mem::take(&mut self.pending);
-                let taken = self.turn(&mut pending, payload, answer)?;
-                if taken < pending.len() {
-                    pending.drain(..taken);
-                    self.pending_whole = pending.len();
-                    self.pending = pending;
-                } else {
-                    self.pending_whole = 0;
+            let record = mem::take(&mut self.pending);
+            self.take_record(&record, payload, answer)?;
+        }
+        while at < bytes.len() && !self.has_peer_finished {
+            let missing = missing_of_record(&[], &bytes[at..]);
+            if missing > bytes.len() - at {
+                return self.keep(&bytes[at..]);
+            }
+            self.take_record(&bytes[at..at + missing], payload, answer)?;
+            at += missing;
+        }
+        Ok(())
+    }
+
+    /// Takes a whole record of an established connection in.
+    fn take_record(
+        &mut self,
+        record: &[u8],
+        payload: &mut Scratch,
+        answer: &mut Scratch,
+    ) -> Result<(), Failure> {
+        let Connection::Established(traffic) = &mut self.connection else {
+            return Err(self.fail(Failure::protocol("a record of nothing that was agreed on")));
+        };
+        // Nobody says anything behind the end of what he says.
+        let mut answer = (!self.has_finished).then_some(answer);
+        match traffic.take(record, payload, answer.as_deref_mut()) {
+            Ok(Taken::Done) => {}
+            Ok(Taken::PeerFinished) => self.has_peer_finished = true,
+            Err(Breach { error, alert }) => {
+                if let (Some(alert), Some(answer)) = (alert, answer) {
+                    // If not even that can be said, nothing is.
+                    let _ = traffic.give_up(alert, answer);
                 }
+                return Err(self.fail(Failure::of(&error, false)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a record of the handshake in, or, if it is not whole, the begin of one.
+    fn take_in_handshake(
+        &mut self,
+        bytes: &mut [u8],
+        is_whole: bool,
+        payload: &mut Scratch,
+        answer: &mut Scratch,
+    ) -> Result<(), Failure> {
+        if self.pending.is_empty() && is_whole {
+            // Where it is. Its header is not to be trusted afterwards.
+            let taken = self.turn(bytes, payload, answer)?;
+            if !self.has_peer_finished {
+                self.keep(&bytes[taken..])?;
+                self.pending_whole = self.pending.len();
+            }
+            return Ok(());
+        }
+        self.keep(bytes)?;
+        if is_whole {
+            let mut pending = mem::take(&mut self.pending);
+            let taken = self.turn(&mut pending, payload, answer)?;
+            pending.drain(..taken);
+            self.pending_whole = pending.len();
+            if !pending.is_empty() {
+                self.pending = pending;
             }
         }
         Ok(())
@@ -277,10 +381,10 @@ impl Conversation {
     ) -> Result<usize, Failure> {
         let (mut taken, mut idle_calls) = (0, 0);
         loop {
-            let rest = &mut bytes[taken..];
-            let (discarded, turn) = with_connection!(&mut self.connection, connection => {
-                take(parts(connection.process_tls_records(rest)), payload, answer)
-            });
+            let Some((discarded, turn)) = self.connection.process(&mut bytes[taken..], payload, answer)
+            else {
+                return Err(self.fail(Failure::protocol("the handshake came to nothing")));
+            };
             taken += discarded;
             match turn {
                 Ok(Turn::Again) => {}
@@ -311,12 +415,10 @@ impl Conversation {
 
     /// Appends what rustls has to say about a failure. It is not to look at any more bytes: it would say it twice.
     fn collect_alert(&mut self, answer: &mut Scratch) {
-        while self.common().wants_write() {
-            let (_, turn) = with_connection!(&mut self.connection, connection => {
-                take(parts(connection.process_tls_records(&mut [])), &mut Scratch::default(), answer)
-            });
-            if !matches!(turn, Ok(Turn::Again)) {
-                break;
+        while self.common().is_some_and(CommonState::wants_write) {
+            match self.connection.process(&mut [], &mut Scratch::default(), answer) {
+                Some((_, Ok(Turn::Again))) => {}
+                _ => break,
             }
         }
     }
@@ -324,7 +426,8 @@ impl Conversation {
     /// In TLS 1.2 a client that has no certificate is told of a handshake failure (RFC 5246, section 7.4.6): the alert that rustls
     /// gives it is of TLS 1.3, and some clients do not know it. Nothing is encrypted yet.
     fn correct_alert(&self, answer: &mut Scratch) {
-        let is_old = self.common().protocol_version() == Some(ProtocolVersion::TLSv1_2);
+        let version = self.common().and_then(|common| common.protocol_version());
+        let is_old = version == Some(ProtocolVersion::TLSv1_2);
         if is_old
             && let [.., 21, 3, 3, 0, 2, 2, description] = answer.as_mut_slice()
             && *description == u8::from(AlertDescription::CertificateRequired)
@@ -338,31 +441,30 @@ impl Conversation {
         self.has_failed = true;
         self.pending = Vec::new();
         self.pending_whole = 0;
+        if let Connection::Established(traffic) = &mut self.connection {
+            traffic.forget();
+        }
         failure
     }
+}
 
-    /// Sends something once what rustls has to say itself is said: `payload`, or (`None`) that no more comes.
-    fn say(&mut self, payload: Option<&[u8]>, wire: &mut Scratch) -> Result<(), Failure> {
-        if self.has_failed {
-            return Err(Failure::protocol("nothing can be said any more"));
-        }
-        // What rustls has seen of an incomplete message it has to be shown whenever it is called.
-        let seen = &mut self.pending[..self.pending_whole];
-        with_connection!(&mut self.connection, connection => {
-            for _ in 0..IDLE_CALLS_MAX {
-                let state = match connection.process_tls_records(seen).state {
-                    Ok(ConnectionState::WriteTraffic(mut traffic)) => return encrypt(&mut traffic, payload, wire),
-                    state => state,
-                };
-                match take((0, state), &mut Scratch::default(), wire).1 {
-                    Ok(Turn::Again) => {}
-                    Ok(Turn::PeerFinished) => self.has_peer_finished = true,
-                    Ok(Turn::Wait) => return Err(Failure::protocol("nothing can be said any more")),
-                    Err(error) => return Err(Failure::of(&error, false)),
-                }
+impl Connection {
+    /// Has rustls look at `bytes`, within the handshake.
+    fn process(
+        &mut self,
+        bytes: &mut [u8],
+        payload: &mut Scratch,
+        answer: &mut Scratch,
+    ) -> Option<(usize, Result<Turn, Error>)> {
+        match self {
+            Self::Server(connection) => {
+                Some(take(parts(connection.process_tls_records(bytes)), payload, answer))
             }
-            Err(Failure::protocol("no end of messages to send"))
-        })
+            Self::Client(connection) => {
+                Some(take(parts(connection.process_tls_records(bytes)), payload, answer))
+            }
+            Self::Established(_) | Self::Broken => None,
+        }
     }
 }
 
@@ -386,13 +488,21 @@ impl Layer for Conversation {
     }
 
     fn send(&mut self, payload: &[u8], wire: &mut Scratch) -> io::Result<()> {
-        Ok(self.say(Some(payload), wire)?)
+        match &mut self.connection {
+            Connection::Established(traffic) if !self.has_failed && !self.has_finished => {
+                Ok(traffic.send(payload, wire).map_err(|error| Failure::of(&error, false))?)
+            }
+            _ => Err(Failure::protocol("nothing can be said, or any more").into()),
+        }
     }
 
     fn finish(&mut self, wire: &mut Scratch) {
-        if !mem::replace(&mut self.has_finished, true) {
+        if mem::replace(&mut self.has_finished, true) || self.has_failed {
+            return;
+        }
+        if let Connection::Established(traffic) = &mut self.connection {
             // One that can say nothing any more ends without it, as what it is.
-            let _ = self.say(None, wire);
+            let _ = traffic.finish(wire);
         }
     }
 }
@@ -460,33 +570,6 @@ fn take<Data>(
     (discarded, turn)
 }
 
-fn encrypt<Data>(
-    traffic: &mut WriteTraffic<'_, Data>,
-    payload: Option<&[u8]>,
-    wire: &mut Scratch,
-) -> Result<(), Failure> {
-    let len = payload.map_or(2, <[u8]>::len);
-    let mut room = len + len.div_ceil(RECORD_PAYLOAD_MAX) * RECORD_OVERHEAD;
-    loop {
-        let room_now = wire.room(room);
-        let written = match payload {
-            Some(payload) => traffic.encrypt(payload, room_now),
-            None => traffic.queue_close_notify(room_now),
-        };
-        match written {
-            Ok(count) => {
-                wire.advance(count);
-                return Ok(());
-            }
-            // A message of rustls' own goes before it.
-            Err(EncryptError::InsufficientSize(size)) if size.required_size > room => {
-                room = size.required_size
-            }
-            Err(error) => return Err(Failure::protocol(&error.to_string())),
-        }
-    }
-}
-
 /// How many bytes of `rest` complete the record that begins with `partial`; more than there are if it is not all there. What
 /// is no record counts as one with all that there is: rustls says so.
 fn missing_of_record(partial: &[u8], rest: &[u8]) -> usize {
@@ -504,19 +587,6 @@ fn missing_of_record(partial: &[u8], rest: &[u8]) -> usize {
         true => rest.len(),
         false => HEADER_BYTES + len - partial.len().min(HEADER_BYTES + len),
     }
-}
-
-/// How many bytes of `bytes`, which begin with a record, are whole records.
-fn whole_records(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    while at < bytes.len() {
-        let missing = missing_of_record(&[], &bytes[at..]);
-        if missing > bytes.len() - at {
-            break;
-        }
-        at += missing;
-    }
-    at
 }
 
 fn name_of(suite: CipherSuite) -> &'static str {

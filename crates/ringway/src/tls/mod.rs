@@ -5,7 +5,9 @@
 //! [`TransformRelay`](crate::relay::TransformRelay) can have TLS on either side. [`ServerTerms`] is what connections are
 //! accepted by, of an app as a whole.
 //!
-//! Below it is rustls on aws-lc-rs, by its unbuffered connections: nothing outside this module names one.
+//! Below it is rustls on aws-lc-rs, by its unbuffered connections: nothing outside this module names one. They shake hands; from
+//! then on records are sealed and opened here, by the keys that rustls gives away, in one pass from where payload was read to
+//! where it is sent from.
 //!
 //! Terms are made of a [`CertificateStore`], which finds the certificate of a name among many, a [`ClientPolicy`] for mutual TLS,
 //! and [`TicketKeys`], which all workers share.
@@ -19,6 +21,7 @@ mod file;
 mod provider;
 mod terms;
 mod tickets;
+mod traffic;
 
 pub use certificates::{
     CertificateFault, CertificateFiles, CertificateProblem, CertificateReport, CertificateStore,

@@ -90,6 +90,8 @@ impl ServerTerms {
         };
         let mut config = builder.with_cert_resolver(plan.certificates);
         config.alpn_protocols = plan.alpn;
+        // To seal and open records with the keys once the handshake is over.
+        config.enable_secret_extraction = true;
         // The provider's order of suites counts, and not whatever a client has first.
         config.ignore_client_order = true;
         // Sessions are resumed by tickets alone: what a worker keeps another one would not know.

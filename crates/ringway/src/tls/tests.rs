@@ -19,12 +19,12 @@ use super::provider::provider;
 use super::*;
 use crate::layer::{Layer, Scratch};
 
-const NAME: &str = "www.example.com";
+pub(super) const NAME: &str = "www.example.com";
 
-struct World {
-    terms: ServerTerms,
-    pem: String,
-    roots: Arc<RootCertStore>,
+pub(super) struct World {
+    pub(super) terms: ServerTerms,
+    pub(super) pem: String,
+    pub(super) roots: Arc<RootCertStore>,
 }
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl ResolvesServerCert for One {
     }
 }
 
-fn world(alpn: &[&str]) -> World {
+pub(super) fn world(alpn: &[&str]) -> World {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
@@ -127,7 +127,7 @@ fn receive(server: &mut Conversation, bytes: &[u8], pieces: &[usize]) -> Vec<u8>
     all
 }
 
-fn pattern(len: usize) -> Vec<u8> {
+pub(super) fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 31 % 251) as u8).collect()
 }
 
