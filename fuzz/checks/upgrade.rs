@@ -154,10 +154,10 @@ fn check_counters(bytes: &[u8]) {
     let Ok(counters) = serde_json::from_slice::<Counters>(bytes) else { return };
     let (lineage, metrics) = (lineage(), Metrics::new(1, CloseReason::LABELS));
     lineage.current().apps().for_each(|app| drop(app.resolve(&[vec![address(1)], vec![address(2)]])));
-    counters.add_to(&metrics, &lineage.current());
+    counters.add_to(&metrics, &lineage);
     let counted = Counters::of(&metrics, &lineage.current());
     let nothing = counted.since(&counted);
-    nothing.add_to(&metrics, &lineage.current());
+    nothing.add_to(&metrics, &lineage);
     assert_eq!(Counters::of(&metrics, &lineage.current()), counted);
 }
 

@@ -1,6 +1,6 @@
 //! A process of the proxy inside of a simulation: its workers, its prober, and what they share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -60,6 +60,8 @@ pub(crate) struct Proxy {
     is_heir: bool,
     /// A process before it was reloaded.
     was_reloaded: bool,
+    /// Names of apps that a reload left out, in this process or in one before it.
+    removed: BTreeSet<String>,
     /// It was killed, or a process before it that it did not hear to the end: counters tell only a part.
     has_lost_counts: bool,
 }
@@ -124,7 +126,8 @@ impl Proxy {
         let lineage = Lineage::resumed(snapshot.config(), PassedSockets::default(), running);
         let heir = Self::start(self.surroundings.clone(), lineage, workers, seed, ProxyHandler::dormant);
         let was_reloaded = self.was_reloaded || !self.adopted.is_empty();
-        Self { is_heir: true, was_reloaded, has_lost_counts: self.has_lost_counts, ..heir }
+        let removed = self.removed.clone();
+        Self { is_heir: true, was_reloaded, removed, has_lost_counts: self.has_lost_counts, ..heir }
     }
 
     fn start(
@@ -165,6 +168,7 @@ impl Proxy {
             is_dead: false,
             is_heir: false,
             was_reloaded: false,
+            removed: BTreeSet::new(),
             has_lost_counts: false,
             cores: lineage.living_pools().iter().map(Arc::downgrade).collect(),
             surroundings,
@@ -223,7 +227,7 @@ impl Proxy {
 
     /// Counts on from what another process had counted.
     pub(crate) fn add_counters(&mut self, counters: &Counters) {
-        counters.add_to(&self.metrics, &self.lineage.current());
+        counters.add_to(&self.metrics, &self.lineage);
     }
 
     /// What another process had counted is not known.
@@ -258,6 +262,9 @@ impl Proxy {
 
     /// Makes this the configuration of all threads.
     pub(crate) fn reload(&mut self, apps: &[model::App]) {
+        let is_kept = |name: &str| apps.iter().any(|app| app.name == name);
+        let names = self.lineage.current().apps().map(|app| app.name().to_string()).collect::<Vec<_>>();
+        self.removed.extend(names.into_iter().filter(|name| !is_kept(name)));
         let config = model::Config { apps: apps.to_vec(), ..self.lineage.current().config().clone() };
         let snapshot = self.lineage.advance(config, Origin::Signal);
         let living = self.lineage.living_pools();
@@ -457,8 +464,10 @@ impl Proxy {
             let taken = app.counters().total(AppCounter::ConnectionsAccepted);
             let reasons = 0..CloseReason::ALL.len();
             let closed: u64 = reasons.map(|reason| app.counters().closed_total(reason)).sum();
-            // An app that went and came again has new counters; what another process ends of the first is counted there.
-            if taken != closed && !(self.is_heir && was_reloaded) {
+            // An app that went, and came again after its last connection here had ended, has new counters: what an old process
+            // ends of the first is counted there.
+            let is_of_earlier = closed > taken && self.is_heir && self.removed.contains(&**app.name());
+            if taken != closed && !is_of_earlier {
                 faults
                     .push(format!("{taken} connections of {} were accepted and {closed} ended", app.name()));
             }

@@ -128,9 +128,9 @@ fn same_seed_gives_the_same_trace_in_tls() {
 
 #[test]
 fn seeds_of_clients_in_tls_that_failed_hold() {
-    // A response that comes with the end of a handshake, an old process that hangs while workers come to rest, and an app that went
-    // and came again after an upgrade.
-    for seed in [751, 1_299, 869] {
+    // A response that comes with the end of a handshake, an old process that hangs while workers come to rest, an app that went
+    // and came again after an upgrade, and two that did so while an old process ended connections of theirs.
+    for seed in [751, 1_299, 869, 314, 453] {
         let outcome = simulator::play(Workload::Tls, seed, false);
         assert!(outcome.faults.is_empty(), "{outcome}");
     }

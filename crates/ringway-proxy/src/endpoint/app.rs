@@ -110,6 +110,11 @@ impl AppCore {
         &self.roll.changes().queue
     }
 
+    /// Its endpoints, and those that left it while they had connections. An app has none of its pools'.
+    pub(crate) fn living_endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.roll.living()
+    }
+
     /// Who leaves out endpoints whose connections fail.
     pub fn outliers(&self) -> &OutlierGate {
         &self.outliers

@@ -18,11 +18,16 @@ impl Roll {
         &self.changes
     }
 
+    /// All that live.
+    pub(super) fn living(&self) -> Vec<Arc<Endpoint>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// Those that live and are not among `present`.
     pub(super) fn absent(&self, present: &[Arc<Endpoint>]) -> Vec<Arc<Endpoint>> {
         let present: HashSet<_> = present.iter().map(|endpoint| endpoint.id()).collect();
-        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().filter_map(Weak::upgrade).filter(|endpoint| !present.contains(&endpoint.id())).collect()
+        let living = self.living().into_iter();
+        living.filter(|endpoint| !present.contains(&endpoint.id())).collect()
     }
 
     /// One more lives, outside of any set.

@@ -626,7 +626,7 @@ impl Estate {
                 if packet.kind == Kind::Counters as u16
                     && let Ok(counters) = wire::read::<Counters>(&packet.body)
                 {
-                    counters.add_to(&metrics, &lineage.current());
+                    counters.add_to(&metrics, &lineage);
                     if let Some(elder) = counters.left {
                         pid = Some(elder.pid);
                         elders.add(elder, line.as_fd().try_clone_to_owned().ok());

@@ -14,10 +14,12 @@ use serde::{Deserialize, Serialize};
 use super::Elder;
 use crate::admission::Pacer;
 use crate::control::drain::DrainRecord;
-use crate::endpoint::{AppState, DownReason, Duty, EjectionReport, Endpoint, Health, Steering, Tally};
+use crate::endpoint::{
+    AppCore, AppState, DownReason, Duty, EjectionReport, Endpoint, Health, Steering, Tally,
+};
 use crate::metrics::{AppCounter, CloseLabels, Metrics, ProcessCounter, Row, WorkerCounter};
 use crate::session::CloseReason;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Lineage, Snapshot};
 
 /// No allowance that was not used is kept for longer.
 const KEPT: Duration = Duration::from_secs(1);
@@ -367,8 +369,8 @@ impl Counters {
         }
     }
 
-    /// Counts on from here in another process.
-    pub fn add_to(&self, metrics: &Metrics, snapshot: &Snapshot) {
+    /// Counts on from here in another process. An app that was removed counts, too, as long as it lives: it may come back.
+    pub fn add_to(&self, metrics: &Metrics, lineage: &Lineage) {
         let process = metrics.process();
         for counter in ProcessCounter::ALL {
             process.add(*counter, found(&self.process, counter.row()));
@@ -378,9 +380,9 @@ impl Counters {
             worker.add_worker(*counter, found(&self.workers, counter.row()));
         }
         worker.add_ended(self.ended);
-        for app in snapshot.apps() {
-            if let Some(counts) = self.apps.get(&**app.name()) {
-                counts.add_to(app);
+        for core in lineage.living_pools() {
+            if let Some(counts) = self.apps.get(&**core.name()) {
+                counts.add_to(&core);
             }
         }
     }
@@ -391,11 +393,13 @@ fn each_endpoint(app: &Arc<AppState>) -> impl Iterator<Item = (String, Arc<Endpo
     app.with_pools().flat_map(|pool| {
         let set = pool.endpoints();
         let route = pool.route().map_or("", |route| &**route);
-        let keyed = |endpoint: &Arc<Endpoint>| {
-            (format!("{route} {} {}", endpoint.name(), endpoint.address()), Arc::clone(endpoint))
-        };
+        let keyed = |endpoint: &Arc<Endpoint>| (endpoint_key(route, endpoint), Arc::clone(endpoint));
         set.endpoints().iter().map(keyed).collect::<Vec<_>>()
     })
+}
+
+fn endpoint_key(route: &str, endpoint: &Endpoint) -> String {
+    format!("{route} {} {}", endpoint.name(), endpoint.address())
 }
 
 impl AppCounts {
@@ -424,18 +428,22 @@ impl AppCounts {
         }
     }
 
-    fn add_to(&self, app: &Arc<AppState>) {
-        let block = app.counters().block();
-        for counter in AppCounter::ALL {
-            block.add(*counter, found(&self.counters, counter.row()));
-        }
-        for (index, labels) in CloseReason::LABELS.iter().enumerate() {
-            if let Some(count) = self.closed.get(&close_key(labels)) {
-                block.add_closed(index, *count);
+    /// What concerns `core`: an app, or the pool of a route, which has endpoints of its own and no more.
+    fn add_to(&self, core: &AppCore) {
+        if core.parent().is_none() {
+            let block = core.counters().block();
+            for counter in AppCounter::ALL {
+                block.add(*counter, found(&self.counters, counter.row()));
+            }
+            for (index, labels) in CloseReason::LABELS.iter().enumerate() {
+                if let Some(count) = self.closed.get(&close_key(labels)) {
+                    block.add_closed(index, *count);
+                }
             }
         }
-        for (key, endpoint) in each_endpoint(app) {
-            if let Some([total, failures]) = self.endpoints.get(&key) {
+        let route = core.route().map_or("", |route| &**route);
+        for endpoint in core.living_endpoints() {
+            if let Some([total, failures]) = self.endpoints.get(&endpoint_key(route, &endpoint)) {
                 endpoint.add_counts(*total, *failures);
             }
         }
@@ -477,7 +485,7 @@ mod tests {
     use crate::endpoint::testing::app_of_hosts;
     use crate::endpoint::{DialFailure, Outcome};
     use crate::model;
-    use crate::snapshot::Lineage;
+    use crate::snapshot::Origin;
 
     fn lineage() -> Lineage {
         Lineage::of_apps(vec![app_of_hosts(&[(1, false), (2, false)])])
@@ -636,13 +644,41 @@ mod tests {
         block.add_closed(2, 5);
         app(&old).endpoints().endpoints()[0].count_connected();
         let first = Counters::of(&counted, &old.current());
-        first.add_to(&counting, &new.current());
+        first.add_to(&counting, &new);
         assert_eq!(Counters::of(&counting, &new.current()), first);
 
         block.add_closed(2, 1);
         counted.worker(0).count_end(false);
         let last = Counters::of(&counted, &old.current());
-        last.since(&first).add_to(&counting, &new.current());
+        last.since(&first).add_to(&counting, &new);
         assert_eq!(Counters::of(&counting, &new.current()), last);
+    }
+
+    #[test]
+    fn what_an_old_process_ends_counts_for_an_app_that_went_and_came_again_with_a_connection() {
+        let (old, new) = (lineage(), lineage());
+        for lineage in [&old, &new] {
+            app(lineage).resolve(&[vec![address(1)], vec![address(3)]]);
+        }
+        let metrics = Metrics::new(1, CloseReason::LABELS);
+        let block = app(&old).counters().block();
+        block.add(AppCounter::ConnectionsAccepted, 2);
+        let told = Counters::of(&metrics, &old.current());
+        told.add_to(&metrics, &new);
+
+        // A connection that is open holds its app.
+        let held = app(&new);
+        let config = new.current().config();
+        new.advance(model::Config { apps: Vec::new(), ..config.clone() }, Origin::Signal);
+        block.add_closed(2, 1);
+        app(&old).endpoints().endpoints()[0].count_connected();
+        Counters::of(&metrics, &old.current()).since(&told).add_to(&metrics, &new);
+        new.advance(config, Origin::Signal);
+        app(&new).resolve(&[vec![address(1)], vec![address(3)]]);
+        drop(held);
+        let counted = app(&new);
+        assert_eq!(counted.counters().total(AppCounter::ConnectionsAccepted), 2);
+        assert_eq!(counted.counters().closed_total(2), 1, "the end that was told of while it was removed");
+        assert_eq!(counted.endpoints().endpoints()[0].total(), 1);
     }
 }
