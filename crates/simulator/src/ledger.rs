@@ -174,7 +174,9 @@ impl Ledger {
                 .take_while(|(since, _)| *since <= record.ended)
                 .filter_map(|(_, apps)| apps.iter().find(|app| app.name == *record.app))
                 .collect();
-            let goes: Vec<Goes> = apps.iter().flat_map(|app| destinations(app, says, opening)).collect();
+            let each = apps.iter().enumerate();
+            let goes: Vec<Goes> =
+                each.flat_map(|(place, app)| destinations(app, &apps[..place], says, opening)).collect();
             let got = self.backends.get(number).map(|backend| backend.backend);
             let fault = check_route(&goes, got, record, scenario);
             let is_asked = record.asked.as_ref().is_none_or(|asked| is_asked(asked, says, opening));

@@ -10,7 +10,7 @@ use ringway::SocketAddress;
 use ringway::simulated::Random;
 use ringway_proxy::control::access_log::Asked;
 use ringway_proxy::model::{
-    self, Client, NamePattern, Protocols, Route, Rule, RulesOfTls, Target, Unreadable,
+    self, Client, NamePattern, Protocols, Route, Rule, RulesOfTls, Target, Termination, Unreadable,
 };
 
 use crate::opening::{Opening, Says};
@@ -109,25 +109,34 @@ fn rules() -> Vec<(&'static str, Rule)> {
 }
 
 /// Where a client goes that says this, `opening` in the way of that one: one place, or several if chance decides what is heard.
-pub(crate) fn destinations(app: &model::App, says: Says, opening: &Opening) -> Vec<Goes> {
+/// `before`: what the app was since the client came. A handshake goes on by the terms that it began with, and where it leads is
+/// asked once it is over.
+pub(crate) fn destinations(
+    app: &model::App,
+    before: &[&model::App],
+    says: Says,
+    opening: &Opening,
+) -> Vec<Goes> {
     if app.tls.is_none() && app.routes.is_empty() {
         return vec![own(app)];
     }
     match says {
         Says::Tls { name, alpn, is_old } => {
-            let Some(termination) = app.tls.as_ref().and_then(|tls| tls.termination.as_ref()) else {
-                return vec![decide(app, Client::Tls, name, alpn)];
-            };
             let can_agree = opening.tls.is_some_and(|manner| !manner.spoils);
-            let whole = match tls::agreed(termination, alpn, is_old).filter(|_| can_agree) {
+            let shaken = |termination| match tls::agreed(termination, alpn, is_old).filter(|_| can_agree) {
                 // What was not agreed on is not spoken.
                 Some(agreed) => decide(app, Client::Tls, name, agreed),
                 None => Goes::Refused("handshake_failed"),
             };
-            match opening.says_little() {
-                true => vec![whole, decide(app, Client::Other, None, &[])],
-                false => vec![whole],
+            let mut goes: Vec<Goes> = before.iter().filter_map(|app| terms(app)).map(shaken).collect();
+            match terms(app) {
+                Some(termination) => goes.push(shaken(termination)),
+                None => goes.push(decide(app, Client::Tls, name, alpn)),
             }
+            if terms(app).is_some() && opening.says_little() {
+                goes.push(decide(app, Client::Other, None, &[]));
+            }
+            goes
         }
         Says::Http { name } => vec![decide(app, Client::Http1, Some(name), &[])],
         Says::Ssh => vec![decide(app, Client::Ssh, None, &[])],
@@ -138,6 +147,11 @@ pub(crate) fn destinations(app: &model::App, says: Says, opening: &Opening) -> V
         Says::Broken => vec![unreadable(app)],
         Says::Part => vec![Goes::Nowhere],
     }
+}
+
+/// By what an app ends TLS, if it does.
+fn terms(app: &model::App) -> Option<&Termination> {
+    app.tls.as_ref()?.termination.as_deref()
 }
 
 /// Whether a client that says nothing goes somewhere before the time for hellos is over.

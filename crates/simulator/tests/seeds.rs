@@ -129,8 +129,9 @@ fn same_seed_gives_the_same_trace_in_tls() {
 #[test]
 fn seeds_of_clients_in_tls_that_failed_hold() {
     // A response that comes with the end of a handshake, an old process that hangs while workers come to rest, an app that went
-    // and came again after an upgrade, and two that did so while an old process ended connections of theirs.
-    for seed in [751, 1_299, 869, 314, 453] {
+    // and came again after an upgrade, two that did so while an old process ended connections of theirs, and routes that changed
+    // in the midst of a handshake.
+    for seed in [751, 1_299, 869, 314, 453, 448] {
         let outcome = simulator::play(Workload::Tls, seed, false);
         assert!(outcome.faults.is_empty(), "{outcome}");
     }
