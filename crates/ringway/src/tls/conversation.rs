@@ -23,7 +23,7 @@ pub(super) const HEADER_BYTES: usize = 5;
 /// The longest payload of a record, as it is sent.
 pub(super) const RECORD_PAYLOAD_MAX: usize = 1 << 14;
 /// What a record in either version may be longer than its payload (RFC 5246, section 6.2.3: 2048 bytes, the header apart).
-const RECORD_EXPANSION_MAX: usize = 2_048;
+pub(super) const RECORD_EXPANSION_MAX: usize = 2_048;
 /// What is kept of an incomplete message within the handshake: rustls takes messages of up to 64 KiB, and a record may be incomplete
 /// behind it. Whoever cuts a long one into records of a few bytes is refused.
 const PENDING_BYTES_MAX: usize = (64 << 10) + RECORD_PAYLOAD_MAX + RECORD_EXPANSION_MAX + HEADER_BYTES;

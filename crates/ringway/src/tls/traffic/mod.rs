@@ -16,7 +16,7 @@ use rustls::{
     SupportedCipherSuite,
 };
 
-use super::conversation::{Agreed, HEADER_BYTES, RECORD_PAYLOAD_MAX};
+use super::conversation::{Agreed, HEADER_BYTES, RECORD_EXPANSION_MAX, RECORD_PAYLOAD_MAX};
 use crate::layer::Scratch;
 
 const TAG_BYTES: usize = 16;
@@ -478,7 +478,9 @@ impl Keys {
             let invalid = InvalidMessage::UnknownProtocolVersion;
             return Err(Breach::told(AlertDescription::ProtocolVersion, invalid));
         }
-        if usize::from(u16::from_be_bytes([high, low])) != sealed.len() {
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        // Of one that is longer than any, nothing more is waited for; all of it may be there.
+        if len != sealed.len() || len > RECORD_PAYLOAD_MAX + RECORD_EXPANSION_MAX {
             return Err(Breach::told(AlertDescription::RecordOverflow, InvalidMessage::MessageTooLarge));
         }
         match self.shape {

@@ -293,7 +293,8 @@ fn whoever_breaks_the_rules_is_told_how_and_nothing_of_it_is_payload() {
 fn headers_that_are_none_are_refused() {
     use AlertDescription as Alert;
     let world = world(&[]);
-    let cases: [(bool, &[u8], Alert); 9] = [
+    let long = [&[22, 3, 3, 0x4e, 0x20][..], &pattern(20_000)].concat();
+    let cases: [(bool, &[u8], Alert); 11] = [
         (true, b"GET / HTTP/1.1\r\n", Alert::UnexpectedMessage),
         (true, &[23, 2, 0, 0, 1, 0], Alert::ProtocolVersion),
         (false, &[23, 3, 1, 0, 1, 0], Alert::ProtocolVersion),
@@ -303,13 +304,16 @@ fn headers_that_are_none_are_refused() {
         (false, &[23, 3, 3, 0, 3, 1, 2, 3], Alert::BadRecordMac),
         (true, &[23, 3, 3, 0xff, 0xff, 0], Alert::RecordOverflow),
         (false, &[23, 3, 3, 0xff, 0xff, 0], Alert::RecordOverflow),
+        // Also if all of it is there at once.
+        (true, &long, Alert::RecordOverflow),
+        (false, &long, Alert::RecordOverflow),
     ];
     for (is_13, bytes, alert) in cases {
         for piece in [1, usize::MAX] {
             let (mut ours, mut forger) = server_of(&world, first_of(is_13)).forger();
             let told = bytes.chunks(piece).find_map(|piece| takes(&mut ours, piece).err());
             let answer = told.expect("it is refused");
-            assert_eq!(forger.open(&answer), [(ALERT, vec![FATAL, alert.into()])], "{bytes:?}");
+            assert_eq!(forger.open(&answer), [(ALERT, vec![FATAL, alert.into()])], "{:?}", &bytes[..5]);
             assert_eq!(ours.held_bytes(), 0);
         }
     }
