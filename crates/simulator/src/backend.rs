@@ -109,7 +109,7 @@ impl Backend {
             connection.view.received += length;
             return Some(std::mem::take(&mut connection.first).split_off(length as usize));
         }
-        if !self.openings.iter().any(|opening| opening.bytes.starts_with(first)) {
+        if !self.openings.iter().any(|opening| opening.may_begin(first)) {
             let fault = format!("backend {} got what nobody said first: {first:?}", self.index);
             connection.first.clear();
             self.fault(fault);

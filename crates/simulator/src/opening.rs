@@ -70,6 +70,8 @@ const NAMES: [&str; 5] = ["a.test", "www.b.test", "x.y.b.test", "b.test", "nowhe
 const PROTOCOLS: [&[&str]; 4] = [&[], &["h2", "http/1.1"], &["http/1.1"], &["sim/1", "h2"]];
 /// The longest piece that a client sends of what it says first.
 const PIECES: [u64; 5] = [5, 100, 100, 20_000, 20_000];
+/// A record of a handshake, of the version that all hellos name here.
+const RECORD: [u8; 3] = [22, 3, 1];
 /// More than the proxy looks at is refused.
 const HELLO_BYTES_MAX: usize = 15_000;
 
@@ -113,7 +115,19 @@ impl Opening {
 
     /// Whether it ends before it can be told from what is no TLS.
     pub(crate) fn says_little(&self) -> bool {
-        self.tls.and_then(|manner| manner.cut_at).is_some_and(|at| at < 6)
+        self.little().is_some()
+    }
+
+    /// So few bytes of a hello are sent, and no more, that a backend may get them as they are.
+    pub(crate) fn little(&self) -> Option<u64> {
+        self.tls.and_then(|manner| manner.cut_at).filter(|at| *at < 6)
+    }
+
+    /// Whether a backend may get this of it first, before more comes.
+    pub(crate) fn may_begin(&self, first: &[u8]) -> bool {
+        let is_little = self.little().is_some_and(|little| first.len() as u64 <= little);
+        let head = &first[..first.len().min(RECORD.len())];
+        self.bytes.starts_with(first) || is_little && RECORD.starts_with(head)
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -132,8 +146,7 @@ fn hello(number: u32, name: Option<&str>, alpn: &[&str], random: &mut Random) ->
         let room = HELLO_BYTES_MAX.saturating_sub(records.len() + 5 + rest.len());
         let least = if room < 2_000 { rest.len() } else { 1 };
         let len = (random.between(1, fragment_max) as usize).max(least).min(rest.len());
-        // A record of a handshake, of the version that all hellos name here.
-        records.extend([22, 3, 1]);
+        records.extend(RECORD);
         records.extend((len as u16).to_be_bytes());
         records.extend(&rest[..len]);
         rest = &rest[len..];

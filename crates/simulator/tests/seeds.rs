@@ -128,11 +128,17 @@ fn same_seed_gives_the_same_trace_in_tls() {
 
 #[test]
 fn seeds_of_clients_in_tls_that_failed_hold() {
-    // A response that comes with the end of a handshake, an old process that hangs while workers come to rest, an app that went
-    // and came again after an upgrade, two that did so while an old process ended connections of theirs, and routes that changed
-    // in the midst of a handshake.
-    for seed in [751, 1_299, 869, 314, 453, 448] {
+    let seeds = [
+        ("a response that comes with the end of a handshake", 751),
+        ("an old process that hangs while workers come to rest", 1_299),
+        ("an app that went and came again after an upgrade", 869),
+        ("one that did so while an old process ended connections of it", 314),
+        ("the same after several upgrades", 453),
+        ("routes that changed in the midst of a handshake", 448),
+        ("a backend that gets the first byte of a hello", 1_685),
+    ];
+    for (what, seed) in seeds {
         let outcome = simulator::play(Workload::Tls, seed, false);
-        assert!(outcome.faults.is_empty(), "{outcome}");
+        assert!(outcome.faults.is_empty(), "{what}: {outcome}");
     }
 }
