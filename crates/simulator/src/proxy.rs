@@ -56,8 +56,8 @@ pub(crate) struct Proxy {
     /// Nobody asks it for more than to end.
     is_followed: bool,
     is_dead: bool,
-    /// Another process served before it.
-    is_heir: bool,
+    /// So many processes served before it.
+    generation: u32,
     /// A process before it was reloaded.
     was_reloaded: bool,
     /// Names of apps that a reload left out, in this process or in one before it.
@@ -127,7 +127,8 @@ impl Proxy {
         let heir = Self::start(self.surroundings.clone(), lineage, workers, seed, ProxyHandler::dormant);
         let was_reloaded = self.was_reloaded || !self.adopted.is_empty();
         let removed = self.removed.clone();
-        Self { is_heir: true, was_reloaded, removed, has_lost_counts: self.has_lost_counts, ..heir }
+        let generation = self.generation + 1;
+        Self { generation, was_reloaded, removed, has_lost_counts: self.has_lost_counts, ..heir }
     }
 
     fn start(
@@ -166,7 +167,7 @@ impl Proxy {
             is_draining: false,
             is_followed: false,
             is_dead: false,
-            is_heir: false,
+            generation: 0,
             was_reloaded: false,
             removed: BTreeSet::new(),
             has_lost_counts: false,
@@ -466,7 +467,7 @@ impl Proxy {
             let closed: u64 = reasons.map(|reason| app.counters().closed_total(reason)).sum();
             // An app that went, and came again after its last connection here had ended, has new counters: what an old process
             // ends of the first is counted there.
-            let is_of_earlier = closed > taken && self.is_heir && self.removed.contains(&**app.name());
+            let is_of_earlier = closed > taken && self.generation > 0 && self.removed.contains(&**app.name());
             if taken != closed && !is_of_earlier {
                 faults
                     .push(format!("{taken} connections of {} were accepted and {closed} ended", app.name()));
@@ -510,9 +511,12 @@ impl Proxy {
                 clean.iter().map(|record| record.ended.as_nanos() - record.total.as_nanos() as u64).min();
             let end = clean.iter().map(|record| record.ended.as_nanos()).max();
             if let (Some(begin), Some(end)) = (begin, end) {
+                // What a process leaves to finish in the one before has the rate there once more.
+                let processes = if app.terms().is_some() { 1 + u64::from(self.generation) } else { 1 };
+                let rate = limits.bandwidth.map(|rate| rate * processes);
                 for direction in [0, 1] {
                     let bytes = clean.iter().map(|record| record.bytes[direction]).sum();
-                    check(app.name(), bytes, limits.bandwidth, Duration::from_nanos(end - begin));
+                    check(app.name(), bytes, rate, Duration::from_nanos(end - begin));
                 }
             }
         }

@@ -136,6 +136,7 @@ fn seeds_of_clients_in_tls_that_failed_hold() {
         ("the same after several upgrades", 453),
         ("routes that changed in the midst of a handshake", 448),
         ("a backend that gets the first byte of a hello", 1_685),
+        ("an app that has its bandwidth in three processes", 2_379),
     ];
     for (what, seed) in seeds {
         let outcome = simulator::play(Workload::Tls, seed, false);
