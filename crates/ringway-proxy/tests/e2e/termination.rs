@@ -27,6 +27,7 @@ on_both_engines!(
     a_byte_at_a_time_is_a_handshake_and_silence_is_none,
     failed_handshakes_are_told_and_logged,
     bulk_is_whole_in_both_directions_at_once,
+    keys_are_updated_in_the_midst_of_streams,
     streams_are_whole_and_no_faster_than_their_limit,
     a_reload_limits_open_streams_and_lets_them_go,
     terminated_connections_finish_in_the_old_process,
@@ -165,6 +166,31 @@ fn programs_are_served_in_both_versions_and_by_what_they_agree_on(engine: Engine
 
 fn command_text(ringway: &Ringway, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&command(ringway, arguments).stdout).into_owned()
+}
+
+fn keys_are_updated_in_the_midst_of_streams(engine: Engine) {
+    let pair = Pair::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let (ringway, frontend) = start(engine, &pair, backend.address(), "");
+    let mut client = pair.dial(frontend);
+    let address = client.sock.local_addr().expect("an address");
+    let (mut pattern, mut heard) = (vec![0; 40_000], vec![0; 40_000]);
+    for round in 0..50 {
+        Pattern::new(round).fill(&mut pattern);
+        client.write_all(&pattern[..20_000]).expect("it is open");
+        // It asks for the same of the other side, whose answer is read with the bytes.
+        client.conn.refresh_traffic_keys().expect("it is TLS 1.3");
+        client.write_all(&pattern[20_000..]).expect("it is open");
+        client.read_exact(&mut heard).expect("it is echoed");
+        assert!(heard == pattern, "round {round}");
+    }
+    client.conn.send_close_notify();
+    client.flush().expect("it is open");
+    assert_eq!(client.read(&mut [0]).expect("a clean end"), 0);
+    drop(client);
+    let line = access_line(&ringway, address);
+    assert_eq!((field(&line, "tls"), field(&line, "why")), ("1.3", "finished"));
+    assert_eq!((field(&line, "sent"), field(&line, "received")), ("2000000", "2000000"));
 }
 
 fn half_closes_pass_in_both_directions(engine: Engine) {

@@ -1,9 +1,12 @@
 //! The admin interface's listening socket, as far as others are concerned: an upgrade takes a copy of it, and shuts it.
 
+use std::future;
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::serve::Listener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
@@ -53,5 +56,35 @@ impl Door {
     /// Waits until all who are in have left, for at most so long.
     pub(in crate::control) async fn until_empty(&self, limit: Duration) {
         let _ = timeout(limit, bounded::until_empty(&self.room)).await;
+    }
+}
+
+/// Accepts from `L` until the door is shut. Whoever comes later is left to the other process.
+pub(super) struct Entrance<L> {
+    listener: L,
+    door: Arc<Door>,
+}
+
+impl<L> Entrance<L> {
+    pub(super) fn new(listener: L, door: &Arc<Door>) -> Self {
+        Self { listener, door: Arc::clone(door) }
+    }
+}
+
+impl<L: Listener> Listener for Entrance<L> {
+    type Io = L::Io;
+    type Addr = L::Addr;
+
+    async fn accept(&mut self) -> (L::Io, L::Addr) {
+        tokio::select! {
+            // Asked first: once an upgrade was told of, the old process answers nobody new.
+            biased;
+            () = self.door.until_shut() => future::pending().await,
+            accepted = self.listener.accept() => accepted,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<L::Addr> {
+        self.listener.local_addr()
     }
 }

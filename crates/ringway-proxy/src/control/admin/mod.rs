@@ -19,6 +19,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -32,6 +33,7 @@ use axum::routing::{get, post, put};
 use ringway::{Listener, SocketAddress};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::operator::{Operator, Refusal};
 use super::reload::Requests;
@@ -40,10 +42,14 @@ use super::upgrade::Elders;
 use crate::metrics::page;
 use bounded::Bounded;
 pub(super) use door::Door;
+use door::Entrance;
 
 /// Between attempts to bind a busy address, at first; doubles up to ten seconds.
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// How long whoever was let in may take to ask, when another process has taken over.
+const LAST_QUESTIONS: Duration = Duration::from_millis(100);
 
 /// The largest configuration that is taken, as from a file.
 const CONFIG_BYTES_MAX: usize = 16 << 20;
@@ -92,28 +98,25 @@ pub(super) async fn serve(
         let served = match bound {
             Ok(Bound::Tcp(listener)) => {
                 door.open(listener.as_fd());
-                let served = axum::serve(Bounded::new(listener, door.room()), router.clone());
-                tokio::select! {
-                    served = served => served,
-                    () = door.until_shut() => return,
-                }
+                let listener = Entrance::new(Bounded::new(listener, door.room()), &door);
+                serve_until_shut(axum::serve(listener, router.clone()), &door, || {}).await
             }
-            Ok(Bound::Unix(listener, file)) => {
+            Ok(Bound::Unix(listener, mut file)) => {
                 door.open(listener.as_fd());
-                let served = axum::serve(Bounded::new(listener, door.room()), router.clone());
-                tokio::select! {
-                    // The file is removed at the end.
-                    served = served => served,
-                    () = door.until_shut() => {
-                        if let Some(file) = file {
-                            file.leave();
-                        }
-                        return;
+                let listener = Entrance::new(Bounded::new(listener, door.room()), &door);
+                // The file is removed at the end, but for another process that listens there.
+                let leave = || {
+                    if let Some(file) = file.take() {
+                        file.leave();
                     }
-                }
+                };
+                serve_until_shut(axum::serve(listener, router.clone()), &door, leave).await
             }
             Err(error) => Err(error),
         };
+        if matches!(served, Ok(Served::UntilShut)) {
+            return;
+        }
         if let Err(error) = served
             && !std::mem::replace(&mut in_trouble, true)
         {
@@ -122,6 +125,28 @@ pub(super) async fn serve(
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_MAX);
     }
+}
+
+enum Served {
+    UntilShut,
+    /// Never, as axum has it.
+    UntilEnd,
+}
+
+/// Serves until the door is shut; `leave` is called then.
+async fn serve_until_shut(
+    served: impl IntoFuture<Output = io::Result<()>>,
+    door: &Door,
+    leave: impl FnOnce(),
+) -> io::Result<Served> {
+    let mut served = pin!(served.into_future());
+    tokio::select! {
+        served = &mut served => return served.map(|()| Served::UntilEnd),
+        () = door.until_shut() => leave(),
+    }
+    // Once it is dropped, whoever asks nothing right now is hung up on: who has just come has had no time to.
+    let _ = timeout(LAST_QUESTIONS, served).await;
+    Ok(Served::UntilShut)
 }
 
 /// Where the interface listens.

@@ -99,6 +99,41 @@ async fn a_busy_address_is_tried_until_it_is_free() {
 }
 
 #[tokio::test]
+async fn whoever_was_let_in_is_answered_after_the_door_is_shut_and_nobody_else_is_let_in() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = socket.local_addr().expect("an address");
+    // Another process listens there, too.
+    let other = socket.try_clone().expect("a handle");
+    let made = Listener::from_descriptor(socket.into()).expect("it listens");
+    let door = Arc::new(Door::new());
+    let (tried, first) = oneshot::channel();
+    let server = tokio::spawn(serve(admin(), address.into(), Some(made), None, Arc::clone(&door), tried));
+    first.await.expect("an attempt is made");
+    // One place is taken by whoever comes next.
+    let room = bounded::room().available_permits() - 1;
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let is_in = async {
+        while door.room().available_permits() >= room {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), is_in).await.expect("it is let in");
+    door.shut();
+    let late = TcpStream::connect(address).await.expect("the other one listens");
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.expect("it is open");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.expect("it answers");
+    assert!(response.starts_with("HTTP/1.0 200 "), "{response}");
+    other.set_nonblocking(true).expect("an option");
+    let (_, came) = other.accept().expect("nobody took it");
+    assert_eq!(came, late.local_addr().expect("an address"));
+    tokio::time::timeout(Duration::from_secs(30), server).await.expect("it ends").expect("without panic");
+}
+
+#[tokio::test]
 async fn passed_socket_is_served_if_it_keeps_others_out() {
     use std::os::unix::net::UnixListener;
     let path = std::env::temp_dir().join(format!("ringway-passed-{}", std::process::id()));
