@@ -17,7 +17,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, kill_process, set_child_subreaper, wait, waitpid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions, WaitStatus, kill_process,
+    set_child_subreaper, wait, waitid, waitpid,
 };
 use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
@@ -69,18 +70,28 @@ pub(super) fn watch_for_it(pid: u32, program: &Path) {
         return;
     };
     let watch = move || {
-        let Ok(Some((_, status))) = waitpid(Some(pid), WaitOptions::empty()) else { return };
-        let word = match Ended::of(status) {
-            Ended::Code(code) => format!("{pid} code {code}"),
-            Ended::Signal(signal) => format!("{pid} signal {signal}"),
-        };
-        if let Err(error) = tell(word.as_bytes()) {
-            tracing::error!(%error, "the supervisor does not know that the server has ended");
-        }
+        tell_of_end(pid, |word| {
+            if let Err(error) = tell(word.as_bytes()) {
+                tracing::error!(%error, "the supervisor does not know that the server has ended");
+            }
+        });
     };
     if let Err(error) = std::thread::Builder::new().name("new-process".to_owned()).spawn(watch) {
         tracing::error!(%error, "the supervisor hears of the server's end when this process ends");
     }
+}
+
+/// Waits for the end of a child and tells of it. It is there until then: if this process ends before it has told, whoever
+/// reaps the child hears of it.
+fn tell_of_end(child: Pid, tell: impl FnOnce(String)) {
+    let seen = waitid(WaitId::Pid(child), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+    let Ok(Some(status)) = seen else { return };
+    tell(match Ended::seen(&status) {
+        Ended::Code(code) => format!("{child} code {code}"),
+        Ended::Signal(signal) => format!("{child} signal {signal}"),
+    });
+    // It has ended: this does not wait, and cannot fail.
+    let _ = waitpid(Some(child), WaitOptions::empty());
 }
 
 fn tell(message: &[u8]) -> io::Result<()> {
@@ -100,7 +111,16 @@ enum Ended {
 
 impl Ended {
     fn of(status: WaitStatus) -> Self {
-        match (status.exit_status(), status.terminating_signal()) {
+        Self::by(status.exit_status(), status.terminating_signal())
+    }
+
+    /// Of one that is there still.
+    fn seen(status: &WaitIdStatus) -> Self {
+        Self::by(status.exit_status(), status.terminating_signal())
+    }
+
+    fn by(code: Option<i32>, signal: Option<i32>) -> Self {
+        match (code, signal) {
             (Some(code), _) => Self::Code(code),
             // Nobody waits for those that only stop.
             (None, signal) => Self::Signal(signal.unwrap_or(0)),
@@ -362,6 +382,23 @@ mod tests {
         assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30]);
         tokio::time::advance(GOOD_RUN).await;
         assert_eq!(server.back_off(), PAUSE_MIN);
+    }
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "it is waited for by what is tested")]
+    fn the_end_of_a_child_is_told_of_while_it_can_still_be_heard_of_otherwise() {
+        for (script, word) in [("exit 3", "code 3"), ("kill -9 $$", "signal 9")] {
+            let child = Command::new("sh").args(["-c", script]).spawn().expect("there is a shell");
+            let pid = Pid::from_child(&child);
+            let mut told = None;
+            tell_of_end(pid, |said| {
+                let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is not reaped");
+                assert!(state.contains(") Z "), "{state}");
+                told = Some(said);
+            });
+            assert_eq!(told, Some(format!("{pid} {word}")));
+            assert_eq!(waitpid(Some(pid), WaitOptions::NOHANG).err(), Some(rustix::io::Errno::CHILD));
+        }
     }
 
     #[test]
