@@ -40,7 +40,7 @@ pub(crate) struct Outcome {
     pub(crate) said: Vec<(u8, Vec<u8>)>,
     pub(crate) has_failed: bool,
     pub(crate) has_peer_finished: bool,
-    /// Nothing is incomplete: no memory is held.
+    /// No record is incomplete: no memory is held.
     pub(crate) is_at_rest: bool,
 }
 
@@ -80,8 +80,12 @@ pub(crate) struct Rules {
     opens: Place,
     /// Of a record, what has come of it.
     record: Vec<u8>,
-    /// Of a message.
+    /// Of a message, its head, and its body if that counts for something.
     message: Vec<u8>,
+    /// So many bytes of a message are still to come that count for nothing.
+    ignored: usize,
+    /// The other end wants the next payload under another key.
+    owes_update: bool,
     empties: usize,
     updates: usize,
     warnings: usize,
@@ -103,6 +107,8 @@ impl Rules {
             opens: Place { epoch: 0, sequence: first },
             record: Vec::new(),
             message: Vec::new(),
+            ignored: 0,
+            owes_update: false,
             empties: 0,
             updates: 0,
             warnings: 0,
@@ -131,7 +137,7 @@ impl Rules {
             said: mem::take(&mut self.said),
             has_failed: self.has_failed,
             has_peer_finished: self.has_peer_finished,
-            is_at_rest: self.record.is_empty() && self.message.is_empty(),
+            is_at_rest: self.record.is_empty(),
         }
     }
 
@@ -139,6 +145,9 @@ impl Rules {
     pub(crate) fn send(&mut self, payload: &[u8]) -> bool {
         let may = !self.has_failed && !self.has_finished;
         if may {
+            if !payload.is_empty() && mem::take(&mut self.owes_update) {
+                self.say(22, vec![24, 0, 0, 1, 0]);
+            }
             self.said.extend(payload.chunks(CONTENT_MAX).map(|part| (23, part.to_vec())));
         }
         may
@@ -175,6 +184,7 @@ impl Rules {
         if self.is_over() {
             self.record.clear();
             self.message.clear();
+            self.ignored = 0;
         }
     }
 
@@ -208,17 +218,19 @@ impl Rules {
         if !self.is_13 {
             return self.take(record[0], &inner);
         }
+        if inner.len() > CONTENT_MAX + 1 {
+            return Err(Some(RECORD_OVERFLOW));
+        }
         let padding = inner.iter().rev().take_while(|byte| **byte == 0).count();
         match inner[..inner.len() - padding].split_last() {
             None => Err(Some(UNEXPECTED_MESSAGE)),
-            Some((_, content)) if content.len() > CONTENT_MAX => Err(Some(RECORD_OVERFLOW)),
             Some((kind, content)) => self.take(*kind, content),
         }
     }
 
     fn take(&mut self, kind: u8, content: &[u8]) -> Verdict {
         match (kind, content) {
-            (21 | 23, _) if !self.message.is_empty() => Err(Some(UNEXPECTED_MESSAGE)),
+            (21 | 23, _) if self.ignored > 0 || !self.message.is_empty() => Err(Some(UNEXPECTED_MESSAGE)),
             (23, []) => count(&mut self.empties, EMPTIES_MAX, UNEXPECTED_MESSAGE),
             (23, payload) => {
                 (self.empties, self.updates) = (0, 0);
@@ -226,11 +238,8 @@ impl Rules {
                 Ok(())
             }
             (21, &[level, description]) => self.take_alert(level, description),
-            (21, _) => Err(Some(DECODE_ERROR)),
-            (22, [_, ..]) => {
-                self.message.extend_from_slice(content);
-                self.take_messages()
-            }
+            (21, [_, ..]) => Err(Some(DECODE_ERROR)),
+            (22, [_, ..]) => self.take_messages(content),
             _ => Err(Some(UNEXPECTED_MESSAGE)),
         }
     }
@@ -251,45 +260,59 @@ impl Rules {
         }
     }
 
-    fn take_messages(&mut self) -> Verdict {
-        while let [kind, rest @ ..] = &self.message[..] {
-            match (self.is_13, self.is_server, kind) {
-                (true, _, 24) | (true, false, 4) | (false, true, 1) | (false, false, 0) => {}
-                _ => return Err(Some(UNEXPECTED_MESSAGE)),
+    fn take_messages(&mut self, mut content: &[u8]) -> Verdict {
+        while let [next, ..] = content {
+            if self.ignored > 0 {
+                self.ignored -= 1;
+                content = &content[1..];
+                continue;
             }
-            let &[high, middle, low, ref rest @ ..] = rest else { return Ok(()) };
-            let len = u32::from_be_bytes([0, high, middle, low]) as usize;
-            if len > MESSAGE_MAX {
-                return Err(Some(DECODE_ERROR));
-            }
-            let Some((body, rest)) = rest.split_at_checked(len) else { return Ok(()) };
-            let (kind, body, rest) = (*kind, body.to_vec(), rest.to_vec());
-            match kind {
-                24 => self.update(&body, rest.is_empty())?,
-                4 => {}
-                _ => {
-                    count(&mut self.renegotiations, RENEGOTIATIONS_MAX, HANDSHAKE_FAILURE)?;
-                    self.say(21, vec![1, NO_RENEGOTIATION]);
+            self.message.push(*next);
+            content = &content[1..];
+            match self.message[..] {
+                [kind] => match (self.is_13, self.is_server, kind) {
+                    (true, _, 24) | (true, false, 4) | (false, true, 1) | (false, false, 0) => {}
+                    _ => return Err(Some(UNEXPECTED_MESSAGE)),
+                },
+                [kind, high, middle, low] => {
+                    let len = u32::from_be_bytes([0, high, middle, low]) as usize;
+                    let is_good = match kind {
+                        24 => len == 1,
+                        0 => len == 0,
+                        _ => len <= MESSAGE_MAX,
+                    };
+                    if !is_good {
+                        return Err(Some(DECODE_ERROR));
+                    }
+                    if kind != 24 {
+                        self.message.clear();
+                        self.ignored = len;
+                    }
+                    if kind < 4 {
+                        count(&mut self.renegotiations, RENEGOTIATIONS_MAX, HANDSHAKE_FAILURE)?;
+                        self.say(21, vec![1, NO_RENEGOTIATION]);
+                    }
                 }
+                [_, _, _, _, asked] => {
+                    self.message.clear();
+                    self.update(asked, content.is_empty())?;
+                }
+                _ => {}
             }
-            self.message = rest;
         }
         Ok(())
     }
 
     /// RFC 8446, section 4.6.3.
-    fn update(&mut self, body: &[u8], is_last: bool) -> Verdict {
-        match body {
-            [0 | 1] if !is_last => return Err(Some(UNEXPECTED_MESSAGE)),
-            [0 | 1] => {}
-            [_] => return Err(Some(ILLEGAL_PARAMETER)),
-            _ => return Err(Some(DECODE_ERROR)),
+    fn update(&mut self, asked: u8, is_last: bool) -> Verdict {
+        match asked {
+            0 | 1 if !is_last => return Err(Some(UNEXPECTED_MESSAGE)),
+            0 | 1 => {}
+            _ => return Err(Some(ILLEGAL_PARAMETER)),
         }
         count(&mut self.updates, UPDATES_MAX, UNEXPECTED_MESSAGE)?;
         self.opens = self.opens.after_update();
-        if body == [1] {
-            self.say(22, vec![24, 0, 0, 1, 0]);
-        }
+        self.owes_update |= asked == 1;
         Ok(())
     }
 

@@ -84,7 +84,7 @@ enum Turn {
 
 impl Conversation {
     /// What is held at most: memory that grows by doubling.
-    pub const HELD_BYTES_MAX: usize = 2 * PENDING_BYTES_MAX + Traffic::HELD_BYTES_MAX;
+    pub const HELD_BYTES_MAX: usize = 2 * PENDING_BYTES_MAX;
 
     /// The server's side of a connection whose client speaks first.
     ///
@@ -171,6 +171,7 @@ impl Conversation {
         let peer_certificate = self.peer_certificate().map(Box::from);
         let suite = common.negotiated_cipher_suite();
         let (Some(agreed), Some(suite), true) = (self.agreed(), suite, self.pending.is_empty()) else {
+            answer.clear();
             return Err(self.fail(Failure::protocol("more of a message than the handshake has")));
         };
         let parted = match mem::replace(&mut self.connection, Connection::Broken) {
@@ -187,7 +188,10 @@ impl Conversation {
         });
         match traffic {
             Ok(traffic) => self.connection = Connection::Established(Box::new(traffic)),
-            Err(error) => return Err(self.fail(Failure::of(&error, false))),
+            Err(error) => {
+                answer.clear();
+                return Err(self.fail(Failure::of(&error, false)));
+            }
         }
         Ok(())
     }
@@ -243,11 +247,7 @@ impl Conversation {
 
     /// Bytes that are held because they are not complete; at most [`HELD_BYTES_MAX`](Self::HELD_BYTES_MAX).
     pub fn held_bytes(&self) -> usize {
-        let within = match &self.connection {
-            Connection::Established(traffic) => traffic.held_bytes(),
-            _ => 0,
-        };
-        self.pending.capacity() + within
+        self.pending.capacity()
     }
 
     /// What rustls knows, within the handshake.
@@ -284,9 +284,11 @@ impl Conversation {
         }
         if !self.pending.is_empty() {
             let missing = missing_of_record(&self.pending, &bytes[at..]);
-            let count = missing.min(bytes.len() - at);
+            // Of what states that it is longer than any record, no more than it takes to say so.
+            let longest = HEADER_BYTES + RECORD_PAYLOAD_MAX + RECORD_EXPANSION_MAX;
+            let count = missing.min(bytes.len() - at).min(longest);
             self.keep(&bytes[at..at + count])?;
-            if missing > count {
+            if missing > bytes.len() - at {
                 return Ok(());
             }
             at += count;
@@ -441,9 +443,6 @@ impl Conversation {
         self.has_failed = true;
         self.pending = Vec::new();
         self.pending_whole = 0;
-        if let Connection::Established(traffic) = &mut self.connection {
-            traffic.forget();
-        }
         failure
     }
 }

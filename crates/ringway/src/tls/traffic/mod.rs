@@ -1,9 +1,10 @@
 //! A connection once its handshake is over: records are sealed and opened here, by the keys that the handshake came to.
 //!
 //! Payload is sealed from where it was read to where it is sent from, and opened alike: nothing is copied beside. What is left of
-//! rustls is the schedule of keys, for updates in TLS 1.3.
+//! rustls is the schedule of keys, for updates in TLS 1.3, with which it keeps the certificates of the other end.
 
 use std::fmt;
+use std::mem;
 
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
@@ -53,16 +54,46 @@ pub(super) struct Traffic {
     /// In TLS 1.3.
     schedule: Option<Schedule>,
     is_server: bool,
-    /// So many records are sealed with a key at most.
+    /// So many records a key is to seal at most.
     records_max: u64,
-    /// Of a message of the handshake's kind, what has come of it.
-    message: Vec<u8>,
+    /// The other end wants the next payload under another key.
+    owes_update: bool,
+    message: Partial,
     empty_records: u8,
     key_updates: u8,
     warnings: u8,
     renegotiations: u8,
     agreed: Agreed,
     peer_certificate: Option<Box<[u8]>>,
+}
+
+/// A message of the handshake's kind that has come in part: its head, and what follows if that counts for something.
+#[derive(Default)]
+struct Partial {
+    bytes: [u8; 5],
+    len: usize,
+    /// So many more bytes of it mean nothing here.
+    to_skip: usize,
+}
+
+impl Partial {
+    fn is_empty(&self) -> bool {
+        self.len == 0 && self.to_skip == 0
+    }
+
+    /// Appends a byte; gives all that there are.
+    fn push(&mut self, byte: u8) -> &[u8] {
+        if let Some(place) = self.bytes.get_mut(self.len) {
+            *place = byte;
+            self.len += 1;
+        }
+        &self.bytes[..self.len]
+    }
+
+    /// The rest of it is so long, and means nothing.
+    fn skip(&mut self, count: usize) {
+        *self = Self { to_skip: count, ..Self::default() };
+    }
 }
 
 /// What the keys that come next are made of.
@@ -102,9 +133,6 @@ impl Breach {
 }
 
 impl Traffic {
-    /// The most that [`held_bytes`](Self::held_bytes) is: memory that grows by doubling.
-    pub(super) const HELD_BYTES_MAX: usize = 2 * (4 + MESSAGE_BYTES_MAX + RECORD_PAYLOAD_MAX);
-
     /// Goes on where a handshake ended.
     ///
     /// # Errors
@@ -127,7 +155,8 @@ impl Traffic {
                 SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
                 SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
             },
-            message: Vec::new(),
+            owes_update: false,
+            message: Partial::default(),
             empty_records: 0,
             key_updates: 0,
             warnings: 0,
@@ -145,21 +174,20 @@ impl Traffic {
         self.peer_certificate.as_deref()
     }
 
-    pub(super) fn held_bytes(&self) -> usize {
-        self.message.capacity()
-    }
-
-    pub(super) fn forget(&mut self) {
-        self.message = Vec::new();
-    }
-
     /// Appends payload in records.
     ///
     /// # Errors
     /// When the keys have sealed as much as they may, and there are no others (TLS 1.2).
     pub(super) fn send(&mut self, payload: &[u8], wire: &mut Scratch) -> Result<(), Error> {
+        let count = payload.len().div_ceil(RECORD_PAYLOAD_MAX) as u64;
+        if self.schedule.is_none() && self.sealing.sequence + count >= self.records_max {
+            return Err(Error::General("the key of this session has sealed as much as it may".to_owned()));
+        }
+        if count > 0 && mem::take(&mut self.owes_update) {
+            self.update_sealing(wire)?;
+        }
         for part in payload.chunks(RECORD_PAYLOAD_MAX) {
-            // The last of them is left for the update itself, or for an alert.
+            // The last one is left for the update itself.
             if self.sealing.sequence + 1 >= self.records_max {
                 self.update_sealing(wire)?;
             }
@@ -186,13 +214,12 @@ impl Traffic {
 
     /// Has what is sealed from now on under the next key, and says so.
     fn update_sealing(&mut self, wire: &mut Scratch) -> Result<(), Error> {
-        let Some(schedule) = &mut self.schedule else {
-            return Err(Error::General("the key of this session has sealed as much as it may".to_owned()));
-        };
+        let Some(schedule) = &mut self.schedule else { return Ok(()) };
+        let (sequence, secrets) = schedule.next_sealing()?;
+        let next = Keys::new(&secrets, sequence, true)?;
         // That the other end does the same is not asked for.
         self.sealing.seal(HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, 0], wire)?;
-        let (sequence, secrets) = schedule.next_sealing()?;
-        self.sealing = Keys::new(&secrets, sequence, true)?;
+        self.sealing = next;
         Ok(())
     }
 
@@ -217,18 +244,15 @@ impl Traffic {
                 (self.empty_records, self.key_updates) = (0, 0);
                 Ok(Taken::Done)
             }
-            ALERT => {
-                let content = &payload.room(count)[..];
-                let &[level, description] = content else {
+            ALERT => match payload.room(count) {
+                &mut [level, description] => self.take_alert(level, description),
+                [] => Err(Breach::unexpected(InvalidMessage::InvalidEmptyPayload)),
+                _ => {
                     let invalid = InvalidMessage::TrailingData("alert");
-                    return Err(Breach::told(AlertDescription::DecodeError, invalid));
-                };
-                self.take_alert(level, description)
-            }
-            HANDSHAKE => {
-                self.message.extend_from_slice(payload.room(count));
-                self.take_messages(count == 0, answer)
-            }
+                    Err(Breach::told(AlertDescription::DecodeError, invalid))
+                }
+            },
+            HANDSHAKE => self.take_messages(payload.room(count), answer),
             // Also a change of the cipher: there is none after the handshake.
             _ => {
                 Err(Breach::unexpected(InvalidMessage::UnexpectedMessage("not expected after the handshake")))
@@ -267,37 +291,55 @@ impl Traffic {
         }
     }
 
-    /// Takes the messages that are complete.
-    fn take_messages(&mut self, is_empty: bool, mut answer: Option<&mut Scratch>) -> Result<Taken, Breach> {
-        if is_empty {
+    /// Takes messages, or parts of them.
+    fn take_messages(&mut self, content: &[u8], mut answer: Option<&mut Scratch>) -> Result<Taken, Breach> {
+        if content.is_empty() {
             return Err(Breach::unexpected(InvalidMessage::InvalidEmptyPayload));
         }
-        let mut at = 0;
-        while let Some(&kind) = self.message.get(at) {
-            self.check_message(kind)?;
-            let Some(&[high, middle, low]) = self.message.get(at + 1..at + 4) else { break };
-            let len = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-            if len > MESSAGE_BYTES_MAX {
-                let invalid = InvalidMessage::HandshakePayloadTooLarge;
-                return Err(Breach::told(AlertDescription::DecodeError, invalid));
+        let mut rest = content;
+        loop {
+            let skipped = self.message.to_skip.min(rest.len());
+            self.message.to_skip -= skipped;
+            rest = &rest[skipped..];
+            let Some((&byte, behind)) = rest.split_first() else { return Ok(Taken::Done) };
+            rest = behind;
+            match *self.message.push(byte) {
+                [kind] => self.check_message(kind)?,
+                [kind, high, middle, low] => {
+                    let len = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+                    self.take_head(kind, len, answer.as_deref_mut())?;
+                }
+                [_, _, _, _, asked] => {
+                    self.message = Partial::default();
+                    self.take_key_update(asked, rest.is_empty())?;
+                }
+                _ => {}
             }
-            let end = at + 4 + len;
-            if self.message.len() < end {
-                break;
-            }
-            match kind {
-                KEY_UPDATE => self.take_key_update(at + 4, end, answer.as_deref_mut())?,
-                // Sessions of this end as a client are not gone on with.
-                NEW_SESSION_TICKET => {}
-                _ => self.refuse_renegotiation(answer.as_deref_mut())?,
-            }
-            at = end;
         }
-        match at == self.message.len() {
-            true => self.message = Vec::new(),
-            false => drop(self.message.drain(..at)),
+    }
+
+    fn take_head(&mut self, kind: u8, len: usize, answer: Option<&mut Scratch>) -> Result<(), Breach> {
+        let longest = match kind {
+            KEY_UPDATE => 1,
+            HELLO_REQUEST => 0,
+            _ => MESSAGE_BYTES_MAX,
+        };
+        if len > longest || (kind == KEY_UPDATE && len == 0) {
+            let invalid = InvalidMessage::HandshakePayloadTooLarge;
+            return Err(Breach::told(AlertDescription::DecodeError, invalid));
         }
-        Ok(Taken::Done)
+        match kind {
+            KEY_UPDATE => Ok(()),
+            // Sessions of this end as a client are not gone on with.
+            NEW_SESSION_TICKET => {
+                self.message.skip(len);
+                Ok(())
+            }
+            _ => {
+                self.message.skip(len);
+                self.refuse_renegotiation(answer)
+            }
+        }
     }
 
     /// Whether a message of this kind may come now.
@@ -316,33 +358,26 @@ impl Traffic {
         }
     }
 
-    /// RFC 8446, section 4.6.3.
-    fn take_key_update(&mut self, at: usize, end: usize, answer: Option<&mut Scratch>) -> Result<(), Breach> {
-        let is_asked = match self.message[at..end] {
-            [0] => false,
-            [1] => true,
-            [_] => {
-                let invalid = InvalidMessage::InvalidKeyUpdate;
-                return Err(Breach::told(AlertDescription::IllegalParameter, invalid));
-            }
-            _ => return Err(Breach::told(AlertDescription::DecodeError, InvalidMessage::InvalidKeyUpdate)),
-        };
-        if end < self.message.len() {
+    /// RFC 8446, section 4.6.3. What is owed for it goes before the next payload, once for all that came until then: an answer to
+    /// each would be queued without bound for somebody who asks and does not read.
+    fn take_key_update(&mut self, asked: u8, is_last: bool) -> Result<(), Breach> {
+        if asked > 1 {
+            return Err(Breach::told(AlertDescription::IllegalParameter, InvalidMessage::InvalidKeyUpdate));
+        }
+        if !is_last {
             return Err(Breach::unexpected(PeerMisbehaved::KeyEpochWithPendingFragment));
         }
         if self.key_updates == KEY_UPDATES_MAX {
             return Err(Breach::unexpected(PeerMisbehaved::TooManyKeyUpdateRequests));
         }
         self.key_updates += 1;
+        self.owes_update |= asked == 1;
         let internal = |error| Breach::told(AlertDescription::InternalError, error);
         if let Some(schedule) = &mut self.schedule {
             let (sequence, secrets) = schedule.next_opening().map_err(internal)?;
             self.opening = Keys::new(&secrets, sequence, true).map_err(internal)?;
         }
-        match answer {
-            Some(answer) if is_asked => self.update_sealing(answer).map_err(internal),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Says that there is none, once (RFC 5246, section 7.2.2).
@@ -496,13 +531,18 @@ impl Keys {
                     ));
                 }
                 let room = self.open_body(&record[..HEADER_BYTES], 0, sealed, payload)?;
+                // The kind and the padding count, too (RFC 8446, section 5.4).
+                if room.len() > RECORD_PAYLOAD_MAX + 1 {
+                    return Err(Breach::told(
+                        AlertDescription::RecordOverflow,
+                        Error::PeerSentOversizedRecord,
+                    ));
+                }
                 // Behind the kind there is padding of zeros.
                 let Some(at) = room.iter().rposition(|&byte| byte != 0) else {
                     return Err(Breach::unexpected(PeerMisbehaved::IllegalTlsInnerPlaintext));
                 };
-                let kind = room[at];
-                self.check_len(at)?;
-                Ok((kind, at))
+                Ok((room[at], at))
             }
             Shape::Tls12Gcm | Shape::Tls12Chacha => {
                 let explicit = if self.shape == Shape::Tls12Gcm { 8 } else { 0 };
