@@ -256,7 +256,7 @@ impl Plan {
         /// What has a length in two bytes, whatever goes around it.
         const INNER_MAX: usize = u16::MAX as usize - 32;
         let twist = mem::take(&mut self.twist);
-        let mut inner = content.to_vec();
+        let mut inner = content[..content.len().min(INNER_MAX - 1)].to_vec();
         if self.setup.is_13() {
             inner.push(kind);
             inner.resize((inner.len() + padding).min(INNER_MAX), 0);
