@@ -1,5 +1,5 @@
-//! What has to come of what an established end hears: written from the RFCs and the limits that ours states, apart from how ours
-//! does it. It knows what every record was sealed from, and opens none.
+//! What has to come of what an established end hears: the RFCs as ours reads them, with the limits that it states, and its choice where
+//! two alerts would do, written down in another way than it does it. It knows what every record was sealed from, and opens none.
 
 use std::fmt;
 use std::mem;
