@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::ExactCount;
 
@@ -17,12 +17,19 @@ pub struct Admission {
     open: ExactCount,
     /// Clients that wait, in the lines of all workers.
     waiting: ExactCount,
+    /// Whoever waits is not let in any more.
+    is_over: AtomicBool,
 }
 
 impl Admission {
     /// At most `connections_max` at once.
     pub fn new(connections_max: u32) -> Self {
-        Self { max: AtomicU32::new(connections_max), open: ExactCount::new(), waiting: ExactCount::new() }
+        Self {
+            max: AtomicU32::new(connections_max),
+            open: ExactCount::new(),
+            waiting: ExactCount::new(),
+            is_over: AtomicBool::new(false),
+        }
     }
 
     /// The limit.
@@ -46,10 +53,24 @@ impl Admission {
         self.waiting.get()
     }
 
+    /// All connections are about to be cut, in one worker after the other: nobody who waits gets a place that this makes.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nobody is to get a place any more. Whoever heard of a place by a message of another worker sees it.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
     /// Admits one more, unless the limit is reached.
     #[must_use]
     pub fn try_admit(&self) -> bool {
-        self.open.try_acquire(self.connections_max())
+        self.try_admit_below(self.connections_max())
+    }
+
+    fn try_admit_below(&self, max: u32) -> bool {
+        !self.is_over() && self.open.try_acquire(max)
     }
 
     /// Admits one that another process had admitted: it is open, whatever the limit says.
@@ -96,7 +117,7 @@ impl<T: Copy> WaitingLine<T> {
         if !others_wait {
             self.left = 0;
         }
-        if !self.admission.open.try_acquire(self.admission.connections_max().saturating_sub(self.left)) {
+        if !self.admission.try_admit_below(self.admission.connections_max().saturating_sub(self.left)) {
             return false;
         }
         if others_wait {
@@ -104,6 +125,11 @@ impl<T: Copy> WaitingLine<T> {
             self.left += u32::from(self.taken == 0);
         }
         true
+    }
+
+    /// Whether nobody is to get a place any more, of whatever kind.
+    pub fn is_over(&self) -> bool {
+        self.admission.is_over()
     }
 
     /// One that was admitted is gone.

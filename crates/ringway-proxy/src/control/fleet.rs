@@ -377,6 +377,7 @@ impl Fleet for Crew {
     }
 
     fn close_now(&self) {
+        self.admission.end();
         self.tell_workers(&WorkerMail::CloseNow);
     }
 

@@ -249,6 +249,22 @@ fn operators_see_who_waits_and_can_end_it() {
 }
 
 #[test]
+fn places_of_connections_that_are_cut_go_to_nobody() {
+    let mut world = start(&queued(1, 10), 2);
+    clients(&mut world, 0..3);
+    assert_eq!(served(&mut world), [0]);
+    // As if the worker of the first were told to cut before the others.
+    world.admission.end();
+    finish(&mut world, 0);
+    assert_eq!(served(&mut world), [0]);
+    world.mail(&WorkerMail::CloseNow);
+    world.settle();
+    assert_eq!(served(&mut world), [0]);
+    assert_eq!(reasons(&world)[1..], ["shutdown", "shutdown"]);
+    world.assert_nothing_is_open();
+}
+
+#[test]
 fn end_of_the_process_ends_the_line() {
     let mut world = start(&queued(1, 10), 2);
     clients(&mut world, 0..3);

@@ -29,6 +29,9 @@ impl Connections {
 
     /// A session is called.
     pub(in crate::worker) fn handle_call(&mut self, ops: &mut Operations<'_>, call: Call) {
+        if self.line.is_over() {
+            return;
+        }
         // One that has left passed the call on.
         if self.seats.get(&call.place).is_some_and(|seat| seat.is_meant(call)) {
             self.handle(ops, call.place, Event::RoomMade);
