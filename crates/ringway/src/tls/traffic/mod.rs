@@ -254,9 +254,7 @@ impl Traffic {
             },
             HANDSHAKE => self.take_messages(payload.room(count), answer),
             // Also a change of the cipher: there is none after the handshake.
-            _ => {
-                Err(Breach::unexpected(InvalidMessage::UnexpectedMessage("not expected after the handshake")))
-            }
+            _ => Err(behind_handshake()),
         }
     }
 
@@ -352,9 +350,7 @@ impl Traffic {
         };
         match is_expected {
             true => Ok(()),
-            false => {
-                Err(Breach::unexpected(InvalidMessage::UnexpectedMessage("not expected after the handshake")))
-            }
+            false => Err(behind_handshake()),
         }
     }
 
@@ -524,20 +520,10 @@ impl Keys {
                     let invalid = InvalidMessage::UnexpectedMessage("a record in the clear");
                     return Err(Breach::unexpected(invalid));
                 }
-                if sealed.len() > RECORD_PAYLOAD_MAX + EXPANSION_MAX_13 {
-                    return Err(Breach::told(
-                        AlertDescription::RecordOverflow,
-                        Error::PeerSentOversizedRecord,
-                    ));
-                }
+                check_len(sealed.len(), RECORD_PAYLOAD_MAX + EXPANSION_MAX_13)?;
                 let room = self.open_body(&record[..HEADER_BYTES], 0, sealed, payload)?;
                 // The kind and the padding count, too (RFC 8446, section 5.4).
-                if room.len() > RECORD_PAYLOAD_MAX + 1 {
-                    return Err(Breach::told(
-                        AlertDescription::RecordOverflow,
-                        Error::PeerSentOversizedRecord,
-                    ));
-                }
+                check_len(room.len(), RECORD_PAYLOAD_MAX + 1)?;
                 // Behind the kind there is padding of zeros.
                 let Some(at) = room.iter().rposition(|&byte| byte != 0) else {
                     return Err(Breach::unexpected(PeerMisbehaved::IllegalTlsInnerPlaintext));
@@ -549,17 +535,10 @@ impl Keys {
                 let Some(len) = sealed.len().checked_sub(explicit + TAG_BYTES) else {
                     return Err(bad_record());
                 };
-                self.check_len(len)?;
+                check_len(len, RECORD_PAYLOAD_MAX)?;
                 self.open_body(&self.beside_12(kind, len), explicit, sealed, payload)?;
                 Ok((kind, len))
             }
-        }
-    }
-
-    fn check_len(&self, len: usize) -> Result<(), Breach> {
-        match len > RECORD_PAYLOAD_MAX {
-            true => Err(Breach::told(AlertDescription::RecordOverflow, Error::PeerSentOversizedRecord)),
-            false => Ok(()),
         }
     }
 
@@ -582,6 +561,17 @@ impl Keys {
         self.sequence += 1;
         Ok(room)
     }
+}
+
+fn check_len(len: usize, longest: usize) -> Result<(), Breach> {
+    match len > longest {
+        true => Err(Breach::told(AlertDescription::RecordOverflow, Error::PeerSentOversizedRecord)),
+        false => Ok(()),
+    }
+}
+
+fn behind_handshake() -> Breach {
+    Breach::unexpected(InvalidMessage::UnexpectedMessage("not expected after the handshake"))
 }
 
 fn bad_record() -> Breach {
