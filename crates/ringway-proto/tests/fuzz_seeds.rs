@@ -1,7 +1,5 @@
 //! What the fuzzers begin with, and have found worth keeping: `fuzz/seeds`, held against what their targets demand.
 
-use std::path::Path;
-
 #[path = "../../../fuzz/checks/certificate.rs"]
 mod certificate;
 #[path = "../../../fuzz/checks/client_hello.rs"]
@@ -10,21 +8,12 @@ mod client_hello;
 mod http1_heads;
 #[path = "../../../fuzz/checks/proxy_protocol.rs"]
 mod proxy_protocol;
+#[path = "../../../fuzz/checks/replay.rs"]
+mod replay;
 #[path = "../../../fuzz/checks/sniff.rs"]
 mod sniff;
 
-/// Looks at each seed of a target, and tells which.
-fn replay(target: &str, check: fn(&[u8])) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
-    let mut count = 0;
-    for entry in std::fs::read_dir(directory).expect("the seeds are there") {
-        let path = entry.expect("an entry").path();
-        println!("{}", path.display());
-        check(&std::fs::read(&path).expect("a file"));
-        count += 1;
-    }
-    assert!(count >= 10, "only {count} seeds of {target}");
-}
+use replay::replay;
 
 #[test]
 fn certificates_have_names_that_are_text_and_miss_no_byte() {

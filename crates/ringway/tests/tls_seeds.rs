@@ -2,25 +2,14 @@
 #![forbid(unsafe_code)]
 #![cfg(feature = "tls")]
 
-use std::path::Path;
-
 #[path = "../../../fuzz/checks/conversation/mod.rs"]
 mod conversation;
 #[path = "../../../fuzz/checks/records/mod.rs"]
 mod records;
+#[path = "../../../fuzz/checks/replay.rs"]
+mod replay;
 
-/// Looks at each seed of a target, and tells which.
-fn replay(target: &str, check: fn(&[u8])) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
-    let mut count = 0;
-    for entry in std::fs::read_dir(directory).expect("the seeds are there") {
-        let path = entry.expect("an entry").path();
-        println!("{}", path.display());
-        check(&std::fs::read(&path).expect("a file"));
-        count += 1;
-    }
-    assert!(count >= 10, "only {count} seeds of {target}");
-}
+use replay::replay;
 
 #[test]
 fn ends_that_are_cut_and_tampered_with_hear_the_begin_of_what_was_said() {
